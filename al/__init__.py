@@ -1,0 +1,1 @@
+"""Active learning: one acquisition loop, its strategies, models, metrics and files."""

@@ -1,0 +1,250 @@
+"""The parameters of one run: declared, documented and validated in one place.
+
+Every field of `RunConfig` is an option of `train.py` and a parameter that a W&B sweep may set.
+A configuration is frozen; what identifies its science is `digest()`.
+"""
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from al.errors import UserError, nearest
+from al.strategies import REGISTRY, Strategy, get_strategy
+
+WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
+"""Fields that say where a run happens and cannot change what it finds."""
+
+VARIANT = re.compile(r"(?:balanced_(?P<all>[\d.]+)|imbalanced_(?P<major>[\d.]+)_(?P<minor>[\d.]+))")
+
+
+class Shares(NamedTuple):
+    """Percent of each class that a variant keeps: of most classes, and of the minority classes."""
+
+    majority: float
+    minority: float
+
+    @property
+    def balanced(self) -> bool:
+        return self.majority == self.minority
+
+
+def parse_variant(variant: str) -> Shares:
+    """`balanced_P` or `imbalanced_P_Q` as percentages.
+
+    Raises:
+        ValueError: not one of the two forms, or a percentage outside (0, 100].
+    """
+    match = VARIANT.fullmatch(variant)
+    if match is None:
+        raise ValueError(
+            "a variant is balanced_P or imbalanced_P_Q, P and Q being percentages of each class; "
+            "use for example balanced_10 or imbalanced_10_1"
+        )
+    shares = Shares(float(match["all"] or match["major"]), float(match["all"] or match["minor"]))
+    if not all(0 < share <= 100 for share in shares):
+        raise ValueError("the percentages of a variant must lie in (0, 100]")
+    return shares
+
+
+def _none(value: Any) -> Any:
+    """Sweep files and command lines write an unset value as `null`, `None` or nothing at all."""
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
+
+
+def _names(value: Any) -> Any:
+    """A list from a sweep file, or `a,b` from a command line, as a tuple of strings."""
+    value = _none(value)
+    if isinstance(value, str):
+        value = value.split(",")
+    if isinstance(value, list | tuple):
+        return tuple(str(name).strip() for name in value)
+    return value
+
+
+OptionalCount = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none)]
+OptionalNames = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
+
+
+def _option(default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, **limits)
+
+
+class RunConfig(BaseModel):
+    """One run. Frozen, validated; see the fields for what each parameter means."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    # data
+    dataset: Literal["cifar10", "digits", "imagefolder"] = _option(
+        "cifar10", "images to learn from; digits ships with scikit-learn and needs no download"
+    )
+    data_dir: str = _option(
+        "data", "folder with the images: {train,test}/<class>/* for imagefolder, the download's place for cifar10"
+    )
+    image_size: OptionalCount = _option(None, "side in pixels that the model sees; unset: as stored")
+    variant: str = _option(
+        "balanced_10", "share of each class that may be labelled: balanced_P or imbalanced_P_Q, in percent"
+    )
+    minority_classes: OptionalNames = _option(
+        None, "comma-separated classes that an imbalanced variant keeps Q percent of; unset: the last two"
+    )
+    pool_scope: Literal["full", "variant"] = _option(
+        "full", "images to acquire from: the whole training set as in the study, or the variant only"
+    )
+
+    # acquisition
+    strategy: str = _option("uncertainty", f"what to label next: {', '.join(REGISTRY)}")
+    budget: OptionalCount = _option(None, "labels to spend in all; unset: the variant's size")
+    initial_fraction: float = _option(0.10, "share of the budget labelled before the first round", gt=0, le=1)
+    initial_min: int = _option(150, "labels before the first round at least", ge=1)
+    batch_fraction: float = _option(0.05, "share of the budget acquired in each round", gt=0, le=1)
+    init: Literal["stratified", "random", "clip"] = _option(
+        "stratified", "how the first labels are chosen; clip: the most confident zero-shot labels, right or wrong"
+    )
+    stop: Literal["budget", "baseline"] = _option(
+        "budget", "end when the budget is spent, or already when the stratified baseline is beaten on the test set"
+    )
+    schedule: Literal["epoch", "converge"] = _option(
+        "epoch", "train one epoch a round as the study did, or every round until early stopping"
+    )
+    warm_start: bool = _option(True, "schedule=converge only: start a round from the last round's weights")
+    val_fraction: float = _option(0.15, "share of the labelled images held out for validation", gt=0, le=0.5)
+
+    # model and training
+    class_weights: bool = _option(False, "weight the loss by inverse class frequency of the training labels")
+    model: str = _option("efficientnet_b0", "torchvision name, Hugging Face Hub id or local folder, or small_cnn")
+    weights: str = _option("imagenet", "imagenet, none, or a .safetensors or .pth file of the same network")
+    dropout: float = _option(0.3, "dropout before the classifier", ge=0, lt=1)
+    lr: float = _option(0.001, "learning rate of Adam", gt=0, le=1)
+    weight_decay: float = _option(0.001, "weight decay of Adam", ge=0, le=1)
+    batch_size: int = _option(32, "images in a training step", ge=2)
+    max_epochs: int = _option(50, "epochs at most: of the run (schedule=epoch) or of each round (converge)", ge=1)
+    patience: int = _option(10, "epochs without a lower validation loss before training stops", ge=1)
+    min_delta: float = _option(0.005, "fall in validation loss that counts as lower", ge=0)
+    lr_factor: float = _option(0.5, "what the learning rate is multiplied by on a plateau", gt=0, lt=1)
+    lr_patience: int = _option(2, "epochs without a lower validation loss before the learning rate falls", ge=0)
+    augment: bool = _option(True, "random flips, 4-pixel shifts and rotations up to 15 degrees while training")
+
+    # randomness
+    seed: int = _option(42, "seed of weights, batches, augmentation and strategies", ge=0, lt=2**32)
+    split_seed: int = _option(12, "seed of the variant, the first labels and the validation split", ge=0, lt=2**32)
+
+    # zero-shot labels
+    clip_model: str = _option("openai/clip-vit-base-patch32", "init=clip: Hub id or folder of a CLIP-like model")
+    clip_prompt: str = _option(
+        "{}", "init=clip: text for a class, {} being its name; several, split by |, are averaged"
+    )
+
+    # where and how it runs
+    device: str = _option("auto", "auto, or a torch device such as cpu")
+    precision: Literal["auto", "float32", "bfloat16"] = _option(
+        "auto", "of scoring and evaluation; auto: bfloat16 where the hardware has it"
+    )
+    results_dir: str = _option("results", "folder that gets the results")
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, name: str) -> str:
+        if name not in REGISTRY:
+            raise ValueError(f"no such strategy; {nearest(name, REGISTRY)}")
+        return name
+
+    @field_validator("variant")
+    @classmethod
+    def _known_variant(cls, variant: str) -> str:
+        parse_variant(variant)
+        return variant
+
+    @classmethod
+    def from_mapping(cls, parameters: Mapping[str, Any]) -> "RunConfig":
+        """A configuration from names and values, as a sweep or a command line gives them.
+
+        Values are coerced: `"1e-3"` and `32.0` are what YAML and W&B make of numbers.
+
+        Raises:
+            UserError: an unknown parameter, or a value against its rule; names value, rule and remedy.
+        """
+        for name in parameters:
+            if name not in cls.model_fields:
+                raise UserError(f"{name}={parameters[name]!r}: unknown parameter; {nearest(name, cls.model_fields)}")
+        try:
+            return cls(**parameters)
+        except ValidationError as error:
+            raise UserError("; ".join(_explain(problem, cls.model_fields) for problem in error.errors())) from None
+
+    @property
+    def method(self) -> Strategy:
+        return get_strategy(self.strategy)
+
+    @property
+    def shares(self) -> Shares:
+        return parse_variant(self.variant)
+
+    def science(self) -> dict[str, Any]:
+        """The fields that can change the outcome, those without effect here set to their defaults.
+
+        So a baseline is the same run whatever `batch_fraction` the sweep around it uses.
+        """
+        fields = self.model_dump(mode="json", exclude=set(WHERE_IT_RUNS))
+        for name in self._without_effect():
+            fields[name] = RunConfig.model_fields[name].default
+        return fields
+
+    def _without_effect(self) -> set[str]:
+        idle = set()
+        if self.method.baseline:
+            idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "init"}
+            idle |= {"stop", "schedule", "warm_start"}
+        if self.schedule == "epoch":
+            idle |= {"warm_start"}
+        if self.init != "clip" or self.method.baseline:
+            idle |= {"clip_model", "clip_prompt"}
+        if self.shares.balanced:
+            idle |= {"minority_classes"}
+        return idle
+
+    def digest(self, *, split_seed: bool = True) -> str:
+        """64 hex digits that identify the science of this run, or with `split_seed=False` of its cell."""
+        fields = self.science()
+        if not split_seed:
+            del fields["split_seed"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def cell(self) -> str:
+        """Folder name shared by the split seeds of one configuration: readable, unique, safe in a path."""
+        parts = [self.dataset, self.variant, self.strategy]
+        active = self.science()
+        parts += [active["init"]] if active["init"] != "stratified" else []
+        parts += ["until-baseline"] if active["stop"] == "baseline" else []
+        parts += ["weighted"] if self.class_weights else []
+        parts += [active["schedule"]] if active["schedule"] != "epoch" else []
+        return "-".join([*parts, self.digest(split_seed=False)[:8]])
+
+    def baseline_of(self) -> "RunConfig":
+        """The stratified run on the same variant, with the same training, that this run is to beat."""
+        return self.model_copy(update={"strategy": "stratified", "stop": "budget", "init": "stratified"})
+
+    def command(self) -> str:
+        """The command line that starts this run."""
+        changed = {name: value for name, value in self if value != RunConfig.model_fields[name].default}
+        return " ".join(["python train.py", *(f"--{name}={_shell(value)}" for name, value in changed.items())])
+
+
+def _shell(value: Any) -> str:
+    return shlex.quote(",".join(value) if isinstance(value, tuple) else str(value))
+
+
+def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
+    """One pydantic complaint as `name=value: rule; remedy`."""
+    name = str(problem["loc"][0])
+    field = fields[name]
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{name}={problem['input']!r}: {message}; {name} is {field.description} (default {field.default!r})"

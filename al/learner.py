@@ -1,0 +1,123 @@
+"""The model as the loop sees it: train an epoch, evaluate, score, start again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from al import seeds
+from al.inference import Predictions, Scorer
+from al.metrics import Evaluation, confusion_matrix, expected_calibration_error, summarise
+from al.models import build_model
+from al.runtime import Runtime
+from al.state import Labelled, write_atomically
+from al.stopwatch import phase
+from al.training import Trainer
+
+
+class Learner:
+    """A network on a device, with the training and test images beside it.
+
+    Args:
+        config: a `RunConfig`.
+        train_images, test_images: u8[N, H, W, 3].
+        test_labels: i64[M].
+        classes: number of classes.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        runtime: Runtime,
+        train_images: NDArray[np.uint8],
+        test_images: NDArray[np.uint8],
+        test_labels: NDArray[np.int64],
+        classes: int,
+    ):
+        self.config, self.runtime, self.classes = config, runtime, classes
+        self.size = config.image_size or train_images.shape[1]
+        self.model = self._build()
+        self.scorer = Scorer(self.model, runtime, self.size)
+        self.images = runtime.place(train_images)
+        self.test_images, self.test_labels = runtime.place(test_images), test_labels
+        self.best_weights: dict[str, torch.Tensor] | None = None
+        self.trainer = self._new_trainer()
+
+    def _build(self) -> torch.nn.Module:
+        config = self.config
+        model = build_model(
+            config.model,
+            self.classes,
+            weights=config.weights,
+            dropout=config.dropout,
+            image_size=self.size,
+            seed=seeds.integer(config.seed, 0, "weights"),
+        )
+        return model.to(self.runtime.device)
+
+    def _new_trainer(self) -> Trainer:
+        return Trainer(self.model, self.runtime, image_size=self.size, config=self.config, classes=self.classes)
+
+    def fit_epoch(self, labelled: Labelled, number: int, lr: float) -> Evaluation:
+        """One epoch over the labelled training rows; `number` addresses its randomness."""
+        with phase("train"):
+            self.trainer.set_lr(lr)
+            confusion, loss = self.trainer.epoch(self.images, labelled.given, labelled.train, number)
+            self.scorer.refresh()
+        return Evaluation(summarise(confusion, loss), confusion)
+
+    def evaluate_val(self, labelled: Labelled) -> Evaluation:
+        labels = labelled.given[labelled.val]
+        with phase("evaluate"):
+            return self._evaluation(self.scorer.predict(self.images, labelled.val, labels), labels)
+
+    def evaluate_test(self) -> Evaluation:
+        with phase("evaluate"):
+            predictions = self.scorer.predict(self.test_images, labels=self.test_labels)
+            return self._evaluation(predictions, self.test_labels)
+
+    def _evaluation(self, predictions: Predictions, labels: NDArray[np.int64]) -> Evaluation:
+        confusion = confusion_matrix(labels, predictions.probs.argmax(1), self.classes)
+        ece = expected_calibration_error(predictions.probs, labels)
+        return Evaluation(summarise(confusion, predictions.losses.mean(dtype=np.float64), ece), confusion)
+
+    def score(self, rows: NDArray[np.int64], needs: tuple[str, ...]) -> dict[str, NDArray]:
+        """The arrays of a `Pool` over `rows` that a strategy needs, in one pass; none needed, none made."""
+        if not needs:
+            return {}
+        with phase("score"):
+            predictions = self.scorer.predict(self.images, rows, features=needs != ("probs",))
+        arrays = {"probs": predictions.probs, "features": predictions.features}
+        return {name: arrays[name] for name in {"probs", *needs}}
+
+    def restart(self, *, warm: bool) -> None:
+        """A fresh optimiser for the next fit, on the present weights or on those that the run began with."""
+        if not warm:
+            self.model.load_state_dict(self._build().state_dict())
+        self.trainer = self._new_trainer()
+        self.scorer.refresh()
+
+    def remember_best(self) -> None:
+        self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def recall_best(self) -> None:
+        """Puts the weights of the best epoch back into the model."""
+        self.model.load_state_dict(self.best_weights)
+        self.scorer.refresh()
+
+    def save_best(self, path: Path) -> None:
+        from safetensors.torch import save
+
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self.best_weights.items()}
+        write_atomically(path, save(weights))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"trainer": self.trainer.state_dict(), "best_weights": self.best_weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.trainer.load_state_dict(state["trainer"])
+        best = state["best_weights"]
+        self.best_weights = best and {name: tensor.to(self.runtime.device) for name, tensor in best.items()}
+        self.scorer.refresh()

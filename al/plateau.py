@@ -1,0 +1,30 @@
+"""Early stopping and the fall of the learning rate, by the loss on one validation set."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Plateau:
+    """State of one fit: plain numbers, saved with the run."""
+
+    lr: float
+    best_loss: float = math.inf
+    stale: int = 0
+    """Epochs since the validation loss last fell by min_delta."""
+    lr_stale: int = 0
+    """Epochs since then, or since the learning rate last fell."""
+
+    def step(self, loss: float, *, min_delta: float, lr_factor: float, lr_patience: int) -> bool:
+        """Takes the validation loss of one epoch; True where it is the best of this fit.
+
+        As torch's ReduceLROnPlateau, the rate falls in the epoch after `lr_patience` stale ones.
+        """
+        if loss < self.best_loss - min_delta:
+            self.best_loss, self.stale, self.lr_stale = loss, 0, 0
+            return True
+        self.stale += 1
+        self.lr_stale += 1
+        if self.lr_stale > lr_patience:
+            self.lr, self.lr_stale = self.lr * lr_factor, 0
+        return False

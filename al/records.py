@@ -1,0 +1,108 @@
+"""The lines of `epochs.jsonl` and `rounds.jsonl`, built from what the loop knows."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al.metrics import Evaluation, by_class, class_entropy
+from al.state import Labelled, Row, RunState
+
+BEST_EPOCH_GROUPS = {
+    "train": "training_metrics_for_best_epoch",
+    "val": "validation_metrics_for_best_epoch",
+    "test": "test_metrics",
+}
+"""Split -> its group in `performance_metrics.json`."""
+
+
+def label_counts(labelled: Labelled, classes: tuple[str, ...]) -> Row:
+    """How many labels there are: in all, by people, by class (as given)."""
+    counts = labelled.counts_by_class(len(classes))
+    return {
+        "labels": labelled.count,
+        "human_labels": labelled.count - len(labelled.free),
+        "labels_by_class": dict(zip(classes, counts.tolist())),
+    }
+
+
+def epoch_row(
+    state: RunState,
+    evaluations: Mapping[str, Evaluation],
+    classes: tuple[str, ...],
+    *,
+    pool_size: int,
+    lr: float,
+    improved: bool,
+) -> Row:
+    """One line of `epochs.jsonl`, but for its `seconds` and `pick`, which are known when the epoch is over."""
+    return {
+        "epoch": state.epoch,
+        "round": state.round,
+        **label_counts(state.labelled, classes),
+        "train_size": len(state.labelled.train),
+        "val_size": len(state.labelled.val),
+        "pool_size": pool_size,
+        "lr": lr,
+        **{split: evaluation.metrics for split, evaluation in evaluations.items()},
+        "per_class": by_class(evaluations["test"].confusion, classes),
+        "pick": None,
+        "best": improved,
+        "time": time.time(),
+    }
+
+
+def in_full(epoch: int, evaluations: Mapping[str, Evaluation], classes: tuple[str, ...]) -> Row:
+    """The metrics of one epoch with per-class figures and confusion matrices, as the result files hold them."""
+    return {"epoch": epoch} | {
+        BEST_EPOCH_GROUPS[split]: evaluation.metrics
+        | {
+            "per_class": by_class(evaluation.confusion, classes, support=True),
+            "confusion_matrix": evaluation.confusion.tolist(),
+        }
+        for split, evaluation in evaluations.items()
+    }
+
+
+def round_row(
+    state: RunState,
+    rows: NDArray[np.int64],
+    truth: NDArray[np.int64],
+    classes: tuple[str, ...],
+    *,
+    scores: NDArray[np.float32] | None = None,
+    predicted: NDArray[np.int64] | None = None,
+) -> Row:
+    """One line of `rounds.jsonl`, but for its `seconds`; the state is that after labelling.
+
+    Args:
+        rows: [k] what was labelled, in order of preference.
+        truth: [N] true labels of the training set, for the report only.
+        scores: [k] NaN where the strategy has none.
+        predicted: [k] class that the model, or the zero-shot labeller, gave each.
+    """
+    labelled = state.labelled
+    return {
+        "round": state.round,
+        "epoch": state.epoch,
+        **label_counts(labelled, classes),
+        "free_labels": len(labelled.free),
+        "wrong_labels": int((labelled.given[labelled.mask] != truth[labelled.mask]).sum()),
+        "rows": rows.tolist(),
+        "scores": [None] * len(rows) if scores is None else [None if np.isnan(s) else float(s) for s in scores],
+        "true": truth[rows].tolist(),
+        "predicted": [None] * len(rows) if predicted is None else predicted.tolist(),
+        "seconds": {},
+    }
+
+
+def pick_statistics(acquired: Row, classes: int) -> dict[str, Any]:
+    """What `pick/*` shows of one acquisition."""
+    scores = [score for score in acquired["scores"] if score is not None]
+    return {
+        "mean_score": float(np.mean(scores)) if scores else None,
+        "class_entropy": class_entropy(np.array(acquired["true"]), classes),
+        "duplicates": len(acquired["rows"]) - len(set(acquired["rows"])),
+    }

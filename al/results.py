@@ -1,0 +1,132 @@
+"""The files that a finished run leaves, and their aggregate over the split seeds of a cell."""
+
+import fcntl
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from al.state import COMPLETE, Row, write_json
+
+PACKAGES = ("torch", "torchvision", "transformers", "numpy", "faiss-cpu", "scikit-learn", "wandb")
+METRICS = ("loss", "accuracy", "precision", "recall", "f1-score")
+GROUPS = {
+    "averaged_training_metrics_for_best_epochs": "training_metrics_for_best_epoch",
+    "averaged_validation_metrics_for_best_epochs": "validation_metrics_for_best_epoch",
+    "averaged_test_metrics": "test_metrics",
+}
+"""Groups of the aggregate, and what of each seed they average."""
+
+
+def al_tracking(config: Any, rounds: list[Row], budget: int, batch: int) -> dict[str, Any]:
+    """The study's `al_tracking.json`, and every round in full."""
+    return {
+        "strategy": config.strategy,
+        "budget": budget,
+        "initial_labeled_size": len(rounds[0]["rows"]),
+        "acquisition_batch_size": batch,
+        "selected_indices": [row for entry in rounds[1:] for row in entry["rows"]],
+        "rounds": rounds,
+    }
+
+
+def performance_metrics(config: Any, epochs: list[Row], best: Row, facts: dict[str, Any]) -> dict[str, Any]:
+    """`performance_metrics.json` of one run.
+
+    Args:
+        epochs: all rows of `epochs.jsonl`.
+        best: metrics of the best epoch by group, and its number.
+        facts: what the caller knows besides: labels_used, reached_baseline, baseline, data, environment, ...
+    """
+    phases = epochs[-1]["seconds"].keys()
+    seconds = {name: sum(row["seconds"][name] for row in epochs) for name in phases}
+    return {
+        **{group: best[group] for group in GROUPS.values()},
+        "best_epoch": best["epoch"],
+        "training_time_seconds": seconds["round"],
+        "total_epochs": len(epochs),
+        "seconds": seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "config": config.model_dump(mode="json"),
+        "digest": config.digest(),
+        **facts,
+    }
+
+
+def aggregate(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and sample standard deviation (0 for one run) over the `performance_metrics.json` of a cell's seeds."""
+
+    def mean_std(values: list[float]) -> tuple[float, float]:
+        return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+    result: dict[str, Any] = {}
+    for group, source in GROUPS.items():
+        result[group] = {}
+        for metric in METRICS:
+            mean, std = mean_std([run[source][metric] for run in runs])
+            result[group] |= {f"{metric}_mean": mean, f"{metric}_std": std}
+    for name in ("training_time_seconds", "total_epochs"):
+        result[name] = dict(zip(("mean", "std"), mean_std([run[name] for run in runs])))
+    return result
+
+
+def write_aggregate(cell: Path) -> list[Path]:
+    """Brings `<cell>/aggregated/` up to date with every complete seed; returns the folders of those seeds.
+
+    Seeds that end at the same time take turns, so the last one written knows them all.
+    """
+    from al.plots import plot_aggregate
+
+    folder = cell / "aggregated"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        seeds = complete_seeds(cell)
+        runs = [json.loads((seed / COMPLETE).read_text()) for seed in seeds]
+        write_json(folder / COMPLETE, aggregate(runs))
+        plot_aggregate(seeds, folder)
+    return seeds
+
+
+def complete_seeds(cell: Path) -> list[Path]:
+    return sorted(path.parent for path in cell.glob(f"split_seed_*/{COMPLETE}"))
+
+
+def refresh_aggregate(cell: Path) -> None:
+    """Writes the aggregate again where a seed is younger than it, as after a kill between the two."""
+    written = cell / "aggregated" / COMPLETE
+    newest = max((seed / COMPLETE).stat().st_mtime for seed in complete_seeds(cell))
+    if not written.exists() or written.stat().st_mtime < newest:
+        write_aggregate(cell)
+
+
+def environment(device: str) -> dict[str, str]:
+    """Versions, device and commit: what a number was measured on."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "device": device}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found | {"threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())), "git_commit": _git_commit()}
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,93 @@
+"""Where a run computes: the only place that names devices, precisions and threads."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from al.errors import UserError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The device of a run and the precision it scores in. Training is always float32."""
+
+    device: torch.device
+    scoring_dtype: torch.dtype
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
+    def fused_optimiser(self) -> bool:
+        return self.device.type in ("cuda", "cpu")
+
+    @property
+    def scoring_batch(self) -> int:
+        """Images scored at once: on a CPU as many as its cache likes, elsewhere enough to fill the device."""
+        return 250 if self.on_cpu else 2500
+
+    @cached_property
+    def name(self) -> str:
+        """What a table calls the device."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type}, {torch.get_num_threads()} threads"
+
+    def place(self, array: np.ndarray) -> torch.Tensor:
+        """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            tensor = torch.from_numpy(array)
+        return tensor if self.on_cpu else tensor.to(self.device, non_blocking=True)
+
+    def indices(self, rows: np.ndarray) -> torch.Tensor:
+        """Row numbers as an index tensor on the device."""
+        return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
+
+
+def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
+    """The runtime that `device` and `precision` of a configuration ask for.
+
+    Raises:
+        UserError: no such device here.
+    """
+    chosen = _device(device)
+    if chosen.type == "cuda":
+        # TensorFloat-32 is left off and autotuning too: the same seed is to give the same picks.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(precision) or _fast_dtype(chosen)
+    return Runtime(chosen, dtype)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device={name!r}: not usable here ({reason}); use device=auto or device=cpu") from None
+    return device
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
+
+
+def _fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where arithmetic in it is native, float32 elsewhere."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16()
+    return torch.bfloat16 if native else torch.float32
+
+
+def _cpu_has_bfloat16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,51 @@
+"""Strategies that rank the unlabelled images by a score of their class probabilities. Higher is picked."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al.strategies.base import Picks, Pool
+
+
+def top_k(scores: NDArray[np.floating], rows: NDArray[np.int64], k: int) -> Picks:
+    """The k highest of `scores` [U], which belong to `rows` [U]; ties go to the lower row.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    if np.isnan(scores).any():
+        raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: the model has diverged")
+    best = np.lexsort((rows, -scores))[:k]
+    return Picks(rows[best], scores[best].astype(np.float32))
+
+
+def least_confidence(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 - max_c p_c (Lewis & Gale 1994). [U, C] -> [U]"""
+    return 1 - probs.max(axis=1)
+
+
+def smallest_margin(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """-(p_1 - p_2), the two largest probabilities (Scheffer et al. 2001). [U, C] -> [U]"""
+    second, first = np.partition(probs, -2, axis=1)[:, -2:].T
+    return second - first
+
+
+def predictive_entropy(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """-sum_c p_c log p_c, 0 log 0 being 0 (Shannon 1948; Settles 2009). [U, C] -> [U]"""
+    return -np.sum(probs * np.log(np.maximum(probs, np.finfo(np.float32).tiny)), axis=1)
+
+
+def ranking(score):
+    """The strategy that picks the highest `score` of the probabilities."""
+
+    def select(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+        rows = pool.unlabelled
+        return top_k(score(pool.probs[rows]), rows, k)
+
+    return select
+
+
+def uniform(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+    """Any unlabelled images, each as likely as the next."""
+    rows = pool.unlabelled
+    picks = rng.choice(rows, size=min(k, len(rows)), replace=False)
+    return Picks(picks, np.full(len(picks), np.nan, dtype=np.float32))

@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+"""One run of active learning: train on what is labelled, score the pool, select, label, repeat.
+
+    python train.py --strategy=margin --variant=balanced_1 --split_seed=12
+
+Every parameter can be given on the command line or by a W&B sweep; a sweep's values win. The files of the run
+go to <results_dir>/<cell>/split_seed_<s>/ and to W&B as WANDB_MODE says. A run that was cut short goes on where
+it stopped when the same command is given again; one that is complete is not run twice.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al import seeds
+from al.config import RunConfig
+from al.errors import UserError
+from al.options import read_parameters
+from al.plan import Plan, plan_of, seconds_left
+from al.plateau import Plateau
+from al.records import epoch_row, in_full, pick_statistics, round_row
+from al.results import al_tracking, environment, performance_metrics, refresh_aggregate, write_aggregate
+from al.signals import StopRequested, StopSignals
+from al.state import COMPLETE, CorruptCheckpoint, HeldElsewhere, Labelled, Row, RunFolder, RunState, write_json
+from al.stopwatch import measuring, phase
+from al.strategies import Pool
+from al.tracking import PHASES, NoTracker, Tracker, mirror, mode, open_tracker
+
+if TYPE_CHECKING:
+    from al.learner import Learner
+    from al.metrics import Evaluation
+    from al.progress import RunProgress
+    from data_prep.datasets import DataSet
+
+EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
+
+
+@dataclass
+class Run:
+    """One run under way: what the loop works with."""
+
+    config: RunConfig
+    data: "DataSet"
+    scope: NDArray[np.int64]
+    """[S] training-set rows that may be labelled."""
+    plan: Plan
+    baseline: Row | None
+    """Cell, accuracy and loss of the result to beat under stop=baseline."""
+    learner: "Learner"
+    state: RunState
+    folder: RunFolder
+    tracker: Tracker
+    progress: "RunProgress"
+    signals: StopSignals
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.train.classes
+
+    @property
+    def budget_left(self) -> int:
+        return self.plan.budget - self.state.labelled.count
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {"digest": self.config.digest(), "fingerprint": self.data.fingerprint}
+
+
+def acquisition_loop(run: Run) -> None:
+    """Train, evaluate, and when a fit is over acquire labels, until the budget is spent and training has settled.
+
+    An epoch is written down before the next begins, and its random numbers follow from its number: a run that is
+    cut anywhere and started again ends as one that never was.
+    """
+    state = run.state
+    while not state.finished:
+        acquired = None
+        with measuring() as seconds, phase("round"):
+            row = train_and_evaluate(run)
+            if beats(row["test"], run.baseline):
+                state.finished = True
+            elif fit_is_over(run):
+                if run.budget_left:
+                    acquired = acquire(run)
+                else:
+                    state.finished = True
+        with run.signals.shielded():
+            record(run, row, acquired, seconds)
+
+
+def train_and_evaluate(run: Run) -> Row:
+    """One epoch on the labelled images; returns its line for `epochs.jsonl` and keeps it where it is the best."""
+    state, learner, config = run.state, run.learner, run.config
+    run.progress.doing(f"round {state.round}/{run.plan.acquisitions}: training, epoch {state.epoch + 1}")
+    lr = state.plateau.lr
+    evaluations = {
+        "train": learner.fit_epoch(state.labelled, state.epoch + 1, lr),
+        "val": learner.evaluate_val(state.labelled),
+        "test": learner.evaluate_test(),
+    }
+    loss = evaluations["val"].metrics["loss"]
+    if not np.isfinite(loss + evaluations["train"].metrics["loss"]):
+        raise FloatingPointError(f"lr={lr:g}: the loss is not finite in epoch {state.epoch + 1}; lower lr")
+    state.epoch += 1
+    state.fit_epoch += 1
+    improved = state.plateau.step(
+        loss, min_delta=config.min_delta, lr_factor=config.lr_factor, lr_patience=config.lr_patience
+    )
+    pool_size = len(run.scope) - state.labelled.count
+    row = epoch_row(state, evaluations, run.classes, pool_size=pool_size, lr=lr, improved=improved)
+    if (improved and to_convergence(run)) or beats(row["test"], run.baseline):
+        keep_as_best(run, evaluations)
+    return row
+
+
+def keep_as_best(run: Run, evaluations: "Mapping[str, Evaluation]") -> None:
+    run.state.best = in_full(run.state.epoch, evaluations, run.classes)
+    run.learner.remember_best()
+
+
+def to_convergence(run: Run) -> bool:
+    """Whether the present fit runs to early stopping: every fit, but in the study's schedule only the last."""
+    return run.config.schedule == "converge" or not run.budget_left
+
+
+def fit_is_over(run: Run) -> bool:
+    """After one epoch, or where the fit runs to convergence after `patience` stale epochs or `max_epochs`."""
+    if not to_convergence(run):
+        return True
+    epochs = run.state.epoch if run.config.schedule == "epoch" else run.state.fit_epoch
+    return run.state.plateau.stale >= run.config.patience or epochs >= run.config.max_epochs
+
+
+def beats(test: Row, baseline: Row | None) -> bool:
+    """The study's stopping rule: higher test accuracy and lower test loss than the baseline's."""
+    return baseline is not None and test["accuracy"] > baseline["accuracy"] and test["loss"] < baseline["loss"]
+
+
+def acquire(run: Run) -> Row:
+    """Scores the pool, selects, labels, and makes ready for the next fit; returns a line for `rounds.jsonl`."""
+    state, learner, method = run.state, run.learner, run.config.method
+    if to_convergence(run):
+        learner.recall_best()
+    pool_size = len(run.scope) - state.labelled.count
+    run.progress.doing(f"round {state.round + 1}/{run.plan.acquisitions}: choosing from {pool_size:,} images")
+    arrays = learner.score(run.scope, method.needs)
+    pool = Pool(labelled=state.labelled.mask[run.scope], classes=len(run.classes), **arrays)
+    options = {name: getattr(run.config, name) for name in method.options}
+    with phase("select"):
+        rng = seeds.rng(run.config.seed, state.round + 1, "select")
+        picks = method.select(pool, min(run.plan.batch, run.budget_left), rng, **options)
+    rows = run.scope[picks.rows]
+    predicted = None if pool.probs is None else pool.probs[picks.rows].argmax(1)
+    state.round += 1
+    label(run, rows, run.data.train.labels[rows])
+    begin_fit(run)
+    return round_row(state, rows, run.data.train.labels, run.classes, scores=picks.scores, predicted=predicted)
+
+
+def label(run: Run, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+    """Takes labels in, and holds back as many for validation as keep `val_fraction` of all labels there."""
+    from data_prep.splits import check_disjoint, hold_out
+
+    labelled = run.state.labelled
+    held_out = round(run.config.val_fraction * (labelled.count + len(rows))) - len(labelled.val)
+    rng = seeds.rng(run.config.split_seed, run.state.round, "validation")
+    train, val = hold_out(labels, rows, max(held_out, 0), rng)
+    labelled.given[rows] = labels
+    labelled.train = np.concatenate([labelled.train, train])
+    labelled.val = np.concatenate([labelled.val, val])
+    check_disjoint(labelled.train, labelled.val, run.scope[~labelled.mask[run.scope]], len(labelled.given))
+
+
+def begin_fit(run: Run) -> None:
+    """The labelled set has changed, and validation with it: early stopping and the learning rate start over.
+
+    Weights and optimiser carry over in the study's schedule; under schedule=converge the optimiser is fresh.
+    """
+    run.state.fit_epoch, run.state.best = 0, None
+    run.state.plateau = Plateau(lr=run.config.lr)
+    if run.config.schedule == "converge" and run.state.round:
+        run.learner.restart(warm=run.config.warm_start)
+
+
+def record(run: Run, row: Row, acquired: Row | None, seconds: dict[str, float]) -> None:
+    """Writes down an epoch and the round it ended; the checkpoint makes them count. W&B mirrors what is written."""
+    from al.plots import pick_sheet
+
+    row["seconds"] = {name: seconds.get(name, 0.0) for name in PHASES}
+    sheet = None
+    if acquired is not None:
+        acquired["seconds"] = {name: row["seconds"][name] for name in ("score", "select", "cluster")}
+        row["pick"] = pick_statistics(acquired, len(run.classes))
+        run.folder.rounds.append(acquired)
+        images = run.data.train.images[acquired["rows"]]
+        name = f"plots/picks/round_{acquired['round']:03d}.png"
+        sheet = pick_sheet(images, acquired, run.classes, run.folder.path / name)
+    run.folder.epochs.append(row)
+    run.state.seconds += row["seconds"]["round"]
+    run.folder.save_checkpoint(run.state, run.learner, run.identity)
+    run.tracker.log_epoch(row, sheet)
+    run.progress.epoch(row, run.state.seconds, seconds_left(run.plan, run.config, run.state, row))
+
+
+# What comes before the loop, and after it.
+
+
+def start(config: RunConfig, signals: StopSignals) -> None:
+    """Checks everything that can be wrong, then runs; nothing is written before the checks have passed."""
+    from al.progress import RunProgress
+    from data_prep.datasets import load_dataset
+
+    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    folder = RunFolder.of(config)
+    folder.check_identity(config.digest(), data.fingerprint)
+    if folder.complete:
+        return already_complete(config, folder)
+    variant, scope = variant_and_scope(config, data)
+    plan = plan_of(config, len(variant), len(scope), len(data.train.classes))
+    baseline = baseline_result(config, data.fingerprint)
+    initial = first_labels(config, data, scope, plan)
+    learner = new_learner(config, data)
+    with folder.held():
+        if folder.complete:
+            return already_complete(config, folder)
+        with RunProgress(f"{config.cell}, split seed {config.split_seed}", plan.acquisitions) as progress:
+            state = RunState(Labelled.none(len(data.train.labels)))
+            run = Run(config, data, scope, plan, baseline, learner, state, folder, NoTracker(), progress, signals)
+            if not resume(run):
+                begin(run, initial)
+            follow(run)
+            carry_out(run)
+    return None
+
+
+def variant_and_scope(config: RunConfig, data: "DataSet") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the variant, and rows that may be labelled: the variant's, or all under pool_scope=full."""
+    from data_prep.variants import draw_variant
+
+    labels, classes = data.train.labels, data.train.classes
+    rng = seeds.rng(config.split_seed, 0, "variant")
+    variant = draw_variant(labels, classes, config.shares, config.minority_classes, rng)
+    whole = config.pool_scope == "full" and not config.method.baseline
+    return variant, np.arange(len(labels)) if whole else variant
+
+
+def first_labels(config: RunConfig, data: "DataSet", scope: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
+    """Rows of the initial pool; for the baseline, the whole variant."""
+    from data_prep.splits import initial_pool
+
+    if plan.initial == len(scope):
+        return scope
+    rng = seeds.rng(config.split_seed, 0, "initial")
+    return initial_pool(data.train.labels, scope, plan.initial, config.init, rng)
+
+
+def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
+    from al.learner import Learner
+    from al.runtime import resolve_runtime
+
+    runtime = resolve_runtime(config.device, config.precision)
+    return Learner(config, runtime, data.train.images, data.test.images, data.test.labels, len(data.train.classes))
+
+
+def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
+    """The stratified run of the same split seed that stop=baseline is to beat.
+
+    Raises:
+        UserError: it has not been run; names the command that does.
+    """
+    if config.stop != "baseline" or config.method.baseline:
+        return None
+    baseline = config.baseline_of()
+    folder = RunFolder.of(baseline)
+    folder.check_identity(baseline.digest(), fingerprint)
+    if not folder.complete:
+        raise UserError(f"stop=baseline: no result in {folder.path}; make it with: {baseline.command()}")
+    test = folder.read_json(COMPLETE)["test_metrics"]
+    return {"cell": baseline.cell, "accuracy": test["accuracy"], "loss": test["loss"]}
+
+
+def begin(run: Run, initial: NDArray[np.int64]) -> None:
+    """Labels the initial pool of a run that starts from nothing."""
+    run.folder.epochs.keep(0)
+    run.folder.rounds.keep(0)
+    truth = run.data.train.labels
+    label(run, initial, truth[initial])
+    begin_fit(run)
+    run.folder.rounds.append(round_row(run.state, initial, truth, run.classes))
+
+
+def resume(run: Run) -> bool:
+    """Goes back to the checkpoint of an earlier attempt; False where there is none that can be used."""
+    try:
+        state = run.folder.load_checkpoint(run.learner, run.identity)
+    except CorruptCheckpoint as aside:
+        run.progress.say(f"the checkpoint cannot be read: it is set aside as {aside}, and the run starts again")
+        return False
+    if state is None:
+        return False
+    run.state = state
+    run.folder.epochs.keep(state.epoch)
+    run.folder.rounds.keep(state.round + 1)
+    run.progress.say(f"goes on after epoch {state.epoch}, with {state.labelled.count} labels")
+    return True
+
+
+def follow(run: Run) -> None:
+    """Opens W&B, where asked, and writes down what identifies this run."""
+    known = run.folder.read_json("config.json") if run.state.epoch else None
+    rows = run.folder.epochs.rows()
+    run.tracker = open_tracker(run.config, known and known["wandb_run_id"], rows, run.progress.say)
+    write_json(
+        run.folder.path / "config.json",
+        {
+            "config": run.config.model_dump(mode="json"),
+            "digest": run.config.digest(),
+            "cell": run.config.cell,
+            "data": described(run.data),
+            "wandb_run_id": run.tracker.run_id,
+        },
+    )
+
+
+def described(data: "DataSet") -> Row:
+    """What tells one data set from another, in the result files."""
+    train, test = len(data.train.labels), len(data.test.labels)
+    classes = list(data.train.classes)
+    return {"name": data.name, "fingerprint": data.fingerprint, "train": train, "test": test, "classes": classes}
+
+
+def carry_out(run: Run) -> None:
+    """The loop and the results, with an end on W&B that tells how it went."""
+    exit_code = EXIT_FAILED
+    try:
+        acquisition_loop(run)
+        finish(run)
+        exit_code = 0
+    except StopRequested as stop:
+        exit_code = stop.exit_code
+        if stop.preempted:
+            run.tracker.preempting()
+        raise
+    finally:
+        run.tracker.finish(exit_code)
+
+
+def finish(run: Run) -> None:
+    """Writes the results; `performance_metrics.json` comes last and makes the run complete."""
+    from al.plots import plot_run
+
+    folder, best = run.folder, run.state.best
+    run.progress.doing("writing results")
+    epochs, rounds = folder.epochs.rows(), folder.rounds.rows()
+    run.learner.save_best(folder.path / "best_model.safetensors")
+    write_json(folder.path / "al_tracking.json", al_tracking(run.config, rounds, run.plan.budget, run.plan.batch))
+    title = f"{run.config.cell}, split seed {run.config.split_seed}"
+    plots = plot_run(epochs, best, run.classes, title, folder.path / "plots")
+    result = performance_metrics(run.config, epochs, best, facts(run))
+    write_json(folder.path / COMPLETE, result)
+    folder.checkpoint_path.unlink(missing_ok=True)
+    write_aggregate(folder.path.parent)
+    run.tracker.log_end(result, run.classes, plots)
+    run.progress.summary(result, folder.path, run.tracker.url)
+
+
+def facts(run: Run) -> Row:
+    """What of the result is known to the loop alone."""
+    labelled, baseline = run.state.labelled, run.baseline
+    return {
+        "labels_used": labelled.count,
+        "human_labels_used": labelled.count - len(labelled.free),
+        "reached_baseline": None if baseline is None else beats(run.state.best["test_metrics"], baseline),
+        "baseline": baseline,
+        "data": described(run.data),
+        "environment": environment(run.learner.runtime.name),
+    }
+
+
+def already_complete(config: RunConfig, folder: RunFolder) -> None:
+    """Says so, and mirrors the run to W&B where a server is asked for."""
+    print(f"complete already: {folder.path}; remove the folder to run it again")
+    refresh_aggregate(folder.path.parent)
+    if mode() == "online":
+        mirror(config, folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    try:
+        config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)
+        start(config, StopSignals().install())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except HeldElsewhere as error:
+        print(f"error: {error}; it is left to that process", file=sys.stderr)
+        return EXIT_HELD
+    except StopRequested as stop:
+        print(f"stopped by {stop}: give the same command again to go on", file=sys.stderr)
+        return stop.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
