@@ -11,7 +11,7 @@ it stopped when the same command is given again; one that is complete is not run
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,10 +111,10 @@ def train_and_evaluate(run: Run) -> Row:
         loss, min_delta=config.min_delta, lr_factor=config.lr_factor, lr_patience=config.lr_patience
     )
     pool_size = len(run.scope) - state.labelled.count
-    row = epoch_row(state, evaluations, run.classes, pool_size=pool_size, lr=lr, improved=improved)
-    if (improved and to_convergence(run)) or beats(row["test"], run.baseline):
+    best = improved or beats(evaluations["test"].metrics, run.baseline)
+    if best and (to_convergence(run) or run.baseline):
         keep_as_best(run, evaluations)
-    return row
+    return epoch_row(state, evaluations, run.classes, pool_size=pool_size, lr=lr, best=best)
 
 
 def keep_as_best(run: Run, evaluations: "Mapping[str, Evaluation]") -> None:
@@ -166,6 +166,8 @@ def label(run: Run, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
     from data_prep.splits import check_disjoint, hold_out
 
     labelled = run.state.labelled
+    if labelled.mask[rows].any():
+        raise RuntimeError("a strategy picked an image that is labelled already")
     held_out = round(run.config.val_fraction * (labelled.count + len(rows))) - len(labelled.val)
     rng = seeds.rng(run.config.split_seed, run.state.round, "validation")
     train, val = hold_out(labels, rows, max(held_out, 0), rng)
@@ -222,7 +224,7 @@ def start(config: RunConfig, signals: StopSignals) -> None:
     variant, scope = variant_and_scope(config, data)
     plan = plan_of(config, len(variant), len(scope), len(data.train.classes))
     baseline = baseline_result(config, data.fingerprint)
-    initial = first_labels(config, data, scope, plan)
+    first = first_labels(config, data, scope, plan)
     learner = new_learner(config, data)
     with folder.held():
         if folder.complete:
@@ -231,8 +233,8 @@ def start(config: RunConfig, signals: StopSignals) -> None:
             state = RunState(Labelled.none(len(data.train.labels)))
             run = Run(config, data, scope, plan, baseline, learner, state, folder, NoTracker(), progress, signals)
             if not resume(run):
-                begin(run, initial)
-            follow(run)
+                begin(run, first)
+            follow(run, first.source)
             carry_out(run)
     return None
 
@@ -248,14 +250,54 @@ def variant_and_scope(config: RunConfig, data: "DataSet") -> tuple[NDArray[np.in
     return variant, np.arange(len(labels)) if whole else variant
 
 
-def first_labels(config: RunConfig, data: "DataSet", scope: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
-    """Rows of the initial pool; for the baseline, the whole variant."""
+class FirstLabels(NamedTuple):
+    """The labels a run begins with, and where they come from."""
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    """[n] of `rows`, as given: right, or a machine's."""
+    free: NDArray[np.int64]
+    """Rows whose label is a machine's and was not checked."""
+    guesses: NDArray[np.int64] | None = None
+    """[n] the machine's label of each row, and its confidence."""
+    confidence: NDArray[np.float32] | None = None
+    source: dict[str, str] | None = None
+    """What made the guesses."""
+
+
+def first_labels(config: RunConfig, data: "DataSet", scope: NDArray[np.int64], plan: Plan) -> FirstLabels:
+    """The initial pool with its labels; for the baseline, the whole variant."""
     from data_prep.splits import initial_pool
 
-    if plan.initial == len(scope):
-        return scope
     rng = seeds.rng(config.split_seed, 0, "initial")
-    return initial_pool(data.train.labels, scope, plan.initial, config.init, rng)
+    if config.init == "clip" and not config.method.baseline:
+        return zero_shot_start(config, data, scope, plan, rng)
+    rows = scope
+    if plan.initial < len(scope):
+        rows = initial_pool(data.train.labels, scope, plan.initial, config.init, rng)
+    return FirstLabels(rows, data.train.labels[rows], free=rows[:0])
+
+
+def zero_shot_start(
+    config: RunConfig, data: "DataSet", scope: NDArray[np.int64], plan: Plan, rng: np.random.Generator
+) -> FirstLabels:
+    """The images that CLIP is surest of, with its labels; people check as many as `init_cleaning` pays for."""
+    from al.runtime import resolve_runtime
+    from data_prep.clip_labels import cache_dir, clip_initial_pool, zero_shot
+    from data_prep.init_cleaning import checking_order, out_of_sample_probs
+
+    runtime = resolve_runtime(config.device, config.precision)
+    found = zero_shot(data, config.clip_model, config.clip_prompt, runtime, cache_dir(config.results_dir))
+    rows, guesses = clip_initial_pool(found.probs, scope, plan.initial, rng)
+    labels, checked = guesses.copy(), round(config.init_cleaning * plan.budget)
+    doubtful = np.empty(0, np.int64)
+    if checked:
+        cleaning = seeds.rng(config.seed, 0, "cleaning")
+        probs = out_of_sample_probs(found.vectors(rows), guesses, len(data.train.classes), cleaning)
+        doubtful = checking_order(probs, guesses, checked)
+        labels[doubtful] = data.train.labels[rows[doubtful]]
+    source = {"key": found.key, "source": found.source}
+    return FirstLabels(rows, labels, np.delete(rows, doubtful), guesses, found.confidence[rows], source)
 
 
 def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
@@ -283,14 +325,16 @@ def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
     return {"cell": baseline.cell, "accuracy": test["accuracy"], "loss": test["loss"]}
 
 
-def begin(run: Run, initial: NDArray[np.int64]) -> None:
+def begin(run: Run, first: FirstLabels) -> None:
     """Labels the initial pool of a run that starts from nothing."""
     run.folder.epochs.keep(0)
     run.folder.rounds.keep(0)
-    truth = run.data.train.labels
-    label(run, initial, truth[initial])
+    label(run, first.rows, first.labels)
+    run.state.labelled.free = first.free
     begin_fit(run)
-    run.folder.rounds.append(round_row(run.state, initial, truth, run.classes))
+    truth = run.data.train.labels
+    row = round_row(run.state, first.rows, truth, run.classes, scores=first.confidence, predicted=first.guesses)
+    run.folder.rounds.append(row)
 
 
 def resume(run: Run) -> bool:
@@ -309,7 +353,7 @@ def resume(run: Run) -> bool:
     return True
 
 
-def follow(run: Run) -> None:
+def follow(run: Run, zero_shot: dict[str, str] | None) -> None:
     """Opens W&B, where asked, and writes down what identifies this run."""
     known = run.folder.read_json("config.json") if run.state.epoch else None
     rows = run.folder.epochs.rows()
@@ -321,6 +365,7 @@ def follow(run: Run) -> None:
             "digest": run.config.digest(),
             "cell": run.config.cell,
             "data": described(run.data),
+            "zero_shot": zero_shot,
             "wandb_run_id": run.tracker.run_id,
         },
     )
@@ -384,6 +429,7 @@ def facts(run: Run) -> Row:
 def already_complete(config: RunConfig, folder: RunFolder) -> None:
     """Says so, and mirrors the run to W&B where a server is asked for."""
     print(f"complete already: {folder.path}; remove the folder to run it again")
+    folder.checkpoint_path.unlink(missing_ok=True)
     refresh_aggregate(folder.path.parent)
     if mode() == "online":
         mirror(config, folder)

@@ -20,6 +20,9 @@ from al.strategies import REGISTRY, Strategy, get_strategy
 WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
 """Fields that say where a run happens and cannot change what it finds."""
 
+DEFAULTS_VERSION = 1
+"""Part of every digest; to be raised when the default of a field, or what a field means, changes."""
+
 VARIANT = re.compile(r"(?:balanced_(?P<all>[\d.]+)|imbalanced_(?P<major>[\d.]+)_(?P<minor>[\d.]+))")
 
 
@@ -107,6 +110,9 @@ class RunConfig(BaseModel):
     init: Literal["stratified", "random", "clip"] = _option(
         "stratified", "how the first labels are chosen; clip: the most confident zero-shot labels, right or wrong"
     )
+    init_cleaning: float = _option(
+        0.0, "init=clip: share of the budget spent on having people check the free labels most likely wrong", ge=0, lt=1
+    )
     stop: Literal["budget", "baseline"] = _option(
         "budget", "end when the budget is spent, or already when the stratified baseline is beaten on the test set"
     )
@@ -136,7 +142,10 @@ class RunConfig(BaseModel):
     split_seed: int = _option(12, "seed of the variant, the first labels and the validation split", ge=0, lt=2**32)
 
     # zero-shot labels
-    clip_model: str = _option("openai/clip-vit-base-patch32", "init=clip: Hub id or folder of a CLIP-like model")
+    clip_model: str = _option(
+        "openai/clip-vit-base-patch32",
+        "init=clip: Hub id or folder of a CLIP-like model, or file:FILE.csv of its outputs",
+    )
     clip_prompt: str = _option(
         "{}", "init=clip: text for a class, {} being its name; several, split by |, are averaged"
     )
@@ -187,14 +196,17 @@ class RunConfig(BaseModel):
         return parse_variant(self.variant)
 
     def science(self) -> dict[str, Any]:
-        """The fields that can change the outcome, those without effect here set to their defaults.
+        """The fields that can change the outcome, where they are not at their default.
 
-        So a baseline is the same run whatever `batch_fraction` the sweep around it uses.
+        A field without effect here counts as at its default: a baseline is the same run whatever `batch_fraction`
+        the sweep around it uses. And a parameter that a later version adds changes no older digest.
         """
-        fields = self.model_dump(mode="json", exclude=set(WHERE_IT_RUNS))
-        for name in self._without_effect():
-            fields[name] = RunConfig.model_fields[name].default
-        return fields
+        idle = self._without_effect() | set(WHERE_IT_RUNS)
+        return {
+            name: value
+            for name, value in self.model_dump(mode="json").items()
+            if name not in idle and value != RunConfig.model_fields[name].default
+        }
 
     def _without_effect(self) -> set[str]:
         idle = set()
@@ -204,27 +216,25 @@ class RunConfig(BaseModel):
         if self.schedule == "epoch":
             idle |= {"warm_start"}
         if self.init != "clip" or self.method.baseline:
-            idle |= {"clip_model", "clip_prompt"}
+            idle |= {"clip_model", "clip_prompt", "init_cleaning"}
         if self.shares.balanced:
             idle |= {"minority_classes"}
         return idle
 
     def digest(self, *, split_seed: bool = True) -> str:
         """64 hex digits that identify the science of this run, or with `split_seed=False` of its cell."""
-        fields = self.science()
-        if not split_seed:
-            del fields["split_seed"]
+        fields = self.science() | {"defaults": DEFAULTS_VERSION}
+        fields |= {"split_seed": self.split_seed if split_seed else None}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
     @property
     def cell(self) -> str:
         """Folder name shared by the split seeds of one configuration: readable, unique, safe in a path."""
         parts = [self.dataset, self.variant, self.strategy]
-        active = self.science()
-        parts += [active["init"]] if active["init"] != "stratified" else []
-        parts += ["until-baseline"] if active["stop"] == "baseline" else []
-        parts += ["weighted"] if self.class_weights else []
-        parts += [active["schedule"]] if active["schedule"] != "epoch" else []
+        changed = self.science()
+        parts += [changed[name] for name in ("init", "schedule") if name in changed]
+        parts += ["until-baseline"] if "stop" in changed else []
+        parts += ["weighted"] if "class_weights" in changed else []
         return "-".join([*parts, self.digest(split_seed=False)[:8]])
 
     def baseline_of(self) -> "RunConfig":
@@ -242,9 +252,8 @@ def _shell(value: Any) -> str:
 
 
 def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
-    """One pydantic complaint as `name=value: rule; remedy`."""
+    """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
     name = str(problem["loc"][0])
+    rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     field = fields[name]
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"{name}={problem['input']!r}: {message}; {name} is {field.description} (default {field.default!r})"
+    return f"{name}={problem['input']!r}: {rule}; {name}: {field.description} (default {field.default!r})"

@@ -9,6 +9,8 @@ from copy import deepcopy
 import torch
 from torch import nn
 
+from al.layers import for_scoring
+
 Pairs = list[tuple[str, str]]
 
 
@@ -47,7 +49,7 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
 
 def fold(model: nn.Module, pairs: Pairs) -> nn.Module:
     """A copy of the model in evaluation mode with the batch normalisation of `pairs` folded away."""
-    folded = deepcopy(model).eval()
+    folded = for_scoring(deepcopy(model)).eval()
     for conv_name, bn_name in pairs:
         conv, bn = folded.get_submodule(conv_name), folded.get_submodule(bn_name)
         scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from al import seeds
 from al.inference import Predictions, Scorer
+from al.layers import for_training
 from al.metrics import Evaluation, confusion_matrix, expected_calibration_error, summarise
 from al.models import build_model
 from al.runtime import Runtime
@@ -55,7 +56,7 @@ class Learner:
             image_size=self.size,
             seed=seeds.integer(config.seed, 0, "weights"),
         )
-        return model.to(self.runtime.device)
+        return for_training(model) if self.runtime.on_cpu else model.to(self.runtime.device)
 
     def _new_trainer(self) -> Trainer:
         return Trainer(self.model, self.runtime, image_size=self.size, config=self.config, classes=self.classes)

@@ -17,6 +17,7 @@ BLOCK_BYTES = 8 * 2**20
 BLOCK_ROWS = 4096
 SKETCH_WIDTH = 32
 """Directions that k-means searches in: a tenth of the time of all 1,280, at lower inertia for the same time."""
+RESIDENT_BYTES = 2**30
 MEAN_ROUNDING = 1e-4
 """Relative error that a float32 mean of `BLOCK_ROWS` equal rows stays well below."""
 
@@ -44,7 +45,7 @@ def read(features: NDArray, rows: NDArray[np.int64] | slice, *, unit: bool = Fal
         ValueError: one of them is NaN or infinite.
     """
     block = np.ascontiguousarray(features[rows], dtype=np.float32)
-    if not np.isfinite(block.sum(dtype=np.float64)):
+    if not np.isfinite(block.sum()):
         raise ValueError("features hold NaN or infinite values: the model has diverged or the file is damaged")
     if unit:
         block = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), np.finfo(np.float32).tiny)
@@ -103,9 +104,19 @@ def kmeans(
         sketch = _Sketch.of(read(features, sample[:: -(-len(sample) // 8192)], unit=unit), rng)
         coarse = _lloyd(sketch.project_all(features, sample, unit), k, int(rng.integers(2**31)), iterations)
         centres = _cluster_means(features, rows, unit, sketch, coarse)
-        distance, assignment = nearest(features, centres, rows=rows, unit=unit)
-    used, assignment = np.unique(assignment, return_inverse=True)
-    return Clustering(centres[used], assignment.astype(np.int64), distance)
+        distance, assignment = nearest(features, centres, rows=rows, unit=unit, rounding=MEAN_ROUNDING)
+    return _in_order_of_appearance(centres, assignment, distance)
+
+
+def _in_order_of_appearance(
+    centres: NDArray[np.float32], assignment: NDArray[np.int64], distance: NDArray[np.float32]
+) -> Clustering:
+    """Without empty clusters, cluster 0 being that of the first sample: so ties between clusters go to lower rows."""
+    used, first = np.unique(assignment, return_index=True)
+    used = used[np.argsort(first)]
+    number = np.full(len(centres), -1)
+    number[used] = np.arange(len(used))
+    return Clustering(centres[used], number[assignment], distance)
 
 
 class _Sketch(NamedTuple):
@@ -170,9 +181,17 @@ def _cluster_means(
 
 
 def nearest(
-    features: NDArray, centres: NDArray[np.float32], *, rows: NDArray[np.int64] | None = None, unit: bool = False
+    features: NDArray,
+    centres: NDArray[np.float32],
+    *,
+    rows: NDArray[np.int64] | None = None,
+    unit: bool = False,
+    rounding: float = 0.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Euclidean distance f32[n] to, and index i64[n] of, the nearest of `centres` [k, D]."""
+    """Euclidean distance f32[n] to, and index i64[n] of, the nearest of `centres` [k, D].
+
+    Distances up to `rounding` times the length of the sample count as 0.
+    """
     import faiss
 
     count = len(features) if rows is None else len(rows)
@@ -180,21 +199,79 @@ def nearest(
     index = np.empty(count, dtype=np.int64)
     for where, block in blocks(features, rows, unit=unit):
         squared, owner = faiss.knn(block, centres, 1)
+        distance[where] = _settle(squared, owner, block, centres, rounding)[:, 0]
         index[where] = owner[:, 0]
-        distance[where] = _repair(squared[:, 0], block, centres, owner[:, 0])
     return distance, index
 
 
-def _repair(
-    squared: NDArray[np.float32], block: NDArray[np.float32], centres: NDArray[np.float32], owner: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    """Distances from squared ones that FAISS took as |x|^2 + |c|^2 - 2 x.c, which cancels where x is close to c.
+def neighbour_distances(points: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """[n, k] Euclidean distances of each of `points` [n, D] to its k nearest others, ascending; k < n."""
+    import faiss
 
-    Those are computed again by subtraction, and what is within the rounding of a mean counts as 0; otherwise equal
-    samples would be told apart by rounding alone.
+    out = np.empty((len(points), k), dtype=np.float32)
+    for where, block in blocks(points):
+        squared, index = faiss.knn(block, points, k + 1)
+        out[where] = np.sort(_settle(squared, index, block, points, 0.0), axis=1)[:, 1:]
+    return out
+
+
+def _settle(
+    squared: NDArray[np.float32],
+    index: NDArray[np.int64],
+    block: NDArray[np.float32],
+    others: NDArray[np.float32],
+    rounding: float,
+) -> NDArray[np.float32]:
+    """Distances [b, m] from squared ones that FAISS took as |x|^2 + |y|^2 - 2 x.y, which cancels where x is near y.
+
+    Those are computed again by subtraction: otherwise rounding alone would tell equal samples apart.
     """
-    scale = np.einsum("nd,nd->n", block, block)
-    close = np.flatnonzero(squared < 1e-3 * scale)
-    difference = block[close] - centres[owner[close]]
-    squared[close] = np.einsum("nd,nd->n", difference, difference)
-    return np.where(squared <= MEAN_ROUNDING**2 * scale, 0, np.sqrt(np.maximum(squared, 0)))
+    scale = np.einsum("nd,nd->n", block, block)[:, None]
+    close = np.argwhere(squared < 1e-3 * scale)
+    for start in range(0, len(close), BLOCK_ROWS):
+        row, column = close[start : start + BLOCK_ROWS].T
+        difference = block[row] - others[index[row, column]]
+        squared[row, column] = np.einsum("nd,nd->n", difference, difference)
+    return np.where(squared <= rounding**2 * scale, 0, np.sqrt(np.maximum(squared, 0)))
+
+
+def resident(
+    features: NDArray, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32] | NDArray, NDArray[np.int64] | None]:
+    """What to hand to `blocks` when those rows are read many times: a float32 copy where it fits in 1 GiB."""
+    if 4 * len(rows) * features.shape[1] > RESIDENT_BYTES:
+        return features, rows
+    copy = np.empty((len(rows), features.shape[1]), dtype=np.float32)
+    for where, block in blocks(features, rows):
+        copy[where] = block
+    return copy, None
+
+
+def squared_distances(
+    features: NDArray, point: NDArray[np.float32], rows: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """[n] squared Euclidean distances to one `point` [D], by subtraction: exactly 0 for an equal sample."""
+    import faiss
+
+    point = np.ascontiguousarray(point, dtype=np.float32)
+    out = np.empty(len(features) if rows is None else len(rows), dtype=np.float32)
+    for where, block in blocks(features, rows):
+        part = out[where]
+        faiss.fvec_L2sqr_ny(faiss.swig_ptr(part), faiss.swig_ptr(point), faiss.swig_ptr(block), len(point), len(block))
+    return out
+
+
+def nearest_stranger(features: NDArray, groups: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.float32]:
+    """[m] Euclidean distance of each of the rows `queries` to the nearest sample of another of `groups` i64[N].
+
+    Infinite where there is only one group.
+    """
+    import faiss
+
+    points, own = read(features, queries), groups[queries]
+    best = np.full(len(queries), np.inf, dtype=np.float32)
+    for where, block in blocks(features):
+        squared = faiss.pairwise_distances(block, points)
+        squared[groups[where][:, None] == own] = np.inf
+        best = np.minimum(best, squared.min(axis=0))
+    return np.sqrt(np.maximum(best, 0))

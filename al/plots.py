@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from al.records import learning_curve
 from al.state import JsonLines, Row
 
 CURVES = {
@@ -22,7 +23,7 @@ CURVES = {
 }
 # Okabe and Ito's palette tells apart with any colour vision; the dashes do so without colour.
 LOOKS = {
-    "train": {"color": "#0072B2", "linestyle": "--", "label": "train (augmented)"},
+    "train": {"color": "#0072B2", "linestyle": "--", "label": "train"},
     "val": {"color": "#D55E00", "linestyle": ":", "label": "validation"},
     "test": {"color": "#000000", "linestyle": "-", "label": "test"},
 }
@@ -68,8 +69,9 @@ def _mark_last_acquisition(axes: Axes, epochs: list[Row]) -> None:
 def _accuracy_by_labels(epochs: list[Row], title: str, folder: Path) -> Path:
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
-    last = {row["labels"]: row["test"]["accuracy"] for row in epochs}
-    axes.plot(list(last), list(last.values()), color="black", marker="o", markersize=4)
+    curve = learning_curve(epochs)
+    accuracy = [row["test"]["accuracy"] for row in curve]
+    axes.plot([row["labels"] for row in curve], accuracy, color="black", marker="o", markersize=4)
     _label(axes, "Labels (training and validation)", "Test accuracy (%)", title, legend=False)
     return save(figure, folder / "accuracy_over_labels.png")
 

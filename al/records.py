@@ -1,7 +1,7 @@
 """The lines of `epochs.jsonl` and `rounds.jsonl`, built from what the loop knows."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def epoch_row(
     *,
     pool_size: int,
     lr: float,
-    improved: bool,
+    best: bool,
 ) -> Row:
     """One line of `epochs.jsonl`, but for its `seconds` and `pick`, which are known when the epoch is over."""
     return {
@@ -49,7 +49,7 @@ def epoch_row(
         **{split: evaluation.metrics for split, evaluation in evaluations.items()},
         "per_class": by_class(evaluations["test"].confusion, classes),
         "pick": None,
-        "best": improved,
+        "best": best,
         "time": time.time(),
     }
 
@@ -84,12 +84,14 @@ def round_row(
         predicted: [k] class that the model, or the zero-shot labeller, gave each.
     """
     labelled = state.labelled
+    wrong = labelled.mask & (labelled.given != truth)
     return {
         "round": state.round,
         "epoch": state.epoch,
         **label_counts(labelled, classes),
         "free_labels": len(labelled.free),
-        "wrong_labels": int((labelled.given[labelled.mask] != truth[labelled.mask]).sum()),
+        "wrong_labels": int(wrong.sum()),
+        "wrong_labels_by_class": {name: int(wrong[truth == i].sum()) for i, name in enumerate(classes)},
         "rows": rows.tolist(),
         "scores": [None] * len(rows) if scores is None else [None if np.isnan(s) else float(s) for s in scores],
         "true": truth[rows].tolist(),
@@ -106,3 +108,15 @@ def pick_statistics(acquired: Row, classes: int) -> dict[str, Any]:
         "class_entropy": class_entropy(np.array(acquired["true"]), classes),
         "duplicates": len(acquired["rows"]) - len(set(acquired["rows"])),
     }
+
+
+def learning_curve(epochs: Sequence[Row]) -> list[Row]:
+    """For every label count the line of the epoch whose weights stood for it, in order of labels.
+
+    That is the best epoch of its fit. In the study's schedule a fit is one epoch until the budget is spent.
+    """
+    at: dict[int, Row] = {}
+    for row in epochs:
+        if row["best"] or row["labels"] not in at:
+            at[row["labels"]] = row
+    return [at[labels] for labels in sorted(at)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from al.state import COMPLETE, Row, write_json
+from al.state import COMPLETE, Row, remove_leftovers, write_json
 
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "faiss-cpu", "scikit-learn", "wandb")
 METRICS = ("loss", "accuracy", "precision", "recall", "f1-score")
@@ -90,8 +90,9 @@ def write_aggregate(cell: Path) -> list[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         seeds = complete_seeds(cell)
         runs = [json.loads((seed / COMPLETE).read_text()) for seed in seeds]
-        write_json(folder / COMPLETE, aggregate(runs))
+        remove_leftovers(folder)
         plot_aggregate(seeds, folder)
+        write_json(folder / COMPLETE, aggregate(runs))
     return seeds
 
 

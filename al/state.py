@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import socket
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ from al.errors import UserError
 from al.plateau import Plateau
 
 Row = dict[str, Any]
+
+UNREADABLE = (
+    *(RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError),
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+"""What reading a damaged checkpoint raises."""
 
 COMPLETE = "performance_metrics.json"
 """Written last: a run is complete if and only if its folder has it."""
@@ -50,6 +58,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process was writing; for the process that has the folder to itself."""
+    for leftover in folder.glob(".*.*[0-9]"):
+        leftover.unlink(missing_ok=True)
 
 
 class JsonLines:
@@ -201,6 +215,7 @@ class RunFolder:
             lock.truncate()
             json.dump({"pid": os.getpid(), "host": socket.gethostname()}, lock)
             lock.flush()
+            remove_leftovers(self.path)
             yield
 
     def save_checkpoint(self, state: RunState, learner: Any, identity: dict[str, str]) -> None:
@@ -241,10 +256,13 @@ class RunFolder:
         if not self.checkpoint_path.exists():
             return None
         try:
+            with zipfile.ZipFile(self.checkpoint_path) as archive:  # torch does not look at the checksums
+                if damaged := archive.testzip():
+                    raise ValueError(damaged)
             contents = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
             labelled = Labelled(**{name: tensor.numpy() for name, tensor in contents["labelled"].items()})
             state = RunState(labelled, plateau=Plateau(**contents["plateau"]), **contents["progress"])
-        except (RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError, pickle.UnpicklingError):
+        except UNREADABLE:
             aside = self.path / "checkpoint.corrupt"
             self.checkpoint_path.replace(aside)
             raise CorruptCheckpoint(aside) from None

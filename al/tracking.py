@@ -165,15 +165,42 @@ def mirror(config: Any, folder: RunFolder) -> None:
     tracker.finish(0)
 
 
+def log_report(
+    results_dir: str | Path, name: str, job_type: str, tables: dict[str, list[Row]], pictures: list[Path]
+) -> None:
+    """Tables and pictures that belong to no run of the loop, as a W&B run of their own."""
+    import wandb
+
+    _keep_files_in(results_dir)
+    settings = wandb.Settings(silent=True, console="off", disable_code=True)
+    with wandb.init(project=project(), mode=mode(), name=name, job_type=job_type, settings=settings) as run:
+        for key, rows in tables.items():
+            columns = list(rows[0])
+            cells = [[row.get(column) for column in columns] for row in rows]
+            run.log({f"{job_type}/{key}": wandb.Table(columns=columns, data=cells)})
+        run.log({f"{job_type}/{picture.stem}_plot": wandb.Image(str(picture)) for picture in pictures})
+
+
+def project() -> str:
+    return os.environ.get("WANDB_PROJECT") or "active-learning"
+
+
+def _keep_files_in(results_dir: str | Path) -> None:
+    """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place."""
+    folder = Path(results_dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_DIR", str(folder))
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
+    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
+    os.environ.setdefault("WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # a kill loses a second of rows, not 15
+
+
 class WandbTracker:
     """A W&B run. What goes wrong on W&B's side is said once and never ends the training."""
 
     def __init__(self, config: Any, run_id: str | None, rows: list[Row], chosen: str, say: Callable[[str], None]):
         self._say, self._broken = say, False
-        folder = Path(config.results_dir).resolve()
-        os.environ.setdefault("WANDB_DIR", str(folder))
-        os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
-        os.environ.setdefault("WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # a kill loses a second of rows, not 15
+        _keep_files_in(config.results_dir)
         self._run = self._init(config, run_id or secrets.token_hex(4), chosen)
         self.run_id, self.url = self._run.id, self._run.url if chosen == "online" else None
         for metric in ("test/*", "val/*", "class/*", "labels_by_class/*"):
@@ -188,6 +215,7 @@ class WandbTracker:
         import wandb
 
         arguments = {
+            "project": project(),
             "id": run_id,
             "resume": "allow",
             "group": config.cell,
@@ -197,7 +225,6 @@ class WandbTracker:
             "config": config.model_dump(mode="json") | {"digest": config.digest(), "cell": config.cell},
             "settings": wandb.Settings(silent=True, console="off", disable_code=True),
         }
-        arguments["project"] = os.environ.get("WANDB_PROJECT", "active-learning")
         try:
             return wandb.init(mode=chosen, **arguments)
         except wandb.errors.AuthenticationError as error:

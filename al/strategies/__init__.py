@@ -4,8 +4,18 @@ To add one, write a `Select` and give it a line in `REGISTRY`; the contract test
 """
 
 from al.strategies.base import Picks, Pool, Select, Strategy
-from al.strategies.scores import least_confidence, predictive_entropy, ranking, smallest_margin, uniform
-from al.strategies.typiclust import typiclust
+from al.strategies.coverage import coreset, probcover
+from al.strategies.diverse import cluster_margin, dropquery
+from al.strategies.gradient import badge
+from al.strategies.scores import (
+    least_confidence,
+    mutual_information,
+    predictive_entropy,
+    ranking,
+    smallest_margin,
+    uniform,
+)
+from al.strategies.typiclust import typiclust, typiclust_typical
 
 REGISTRY: dict[str, Strategy] = {
     "stratified": Strategy(uniform, baseline=True, summary="no acquisition: the whole variant is labelled at once"),
@@ -15,6 +25,25 @@ REGISTRY: dict[str, Strategy] = {
     "entropy": Strategy(ranking(predictive_entropy), ("probs",), summary="highest entropy; Settles 2009"),
     "typiclust": Strategy(
         typiclust, ("probs", "features"), summary="uncertain and far from its cluster's centre; Petersen 2024"
+    ),
+    "typiclust_typical": Strategy(
+        typiclust_typical, ("features",), summary="most typical image of each unlabelled cluster; Hacohen et al. 2022"
+    ),
+    "probcover": Strategy(
+        probcover, ("features",), summary="most uncovered neighbours within a radius; Yehuda et al. 2022"
+    ),
+    "coreset": Strategy(coreset, ("features",), summary="farthest from all that is labelled; Sener & Savarese 2018"),
+    "badge": Strategy(badge, ("probs", "features"), summary="large and diverse gradients; Ash et al. 2020"),
+    "bald": Strategy(
+        ranking(mutual_information, "mc_probs"), ("mc_probs",), summary="dropout passes disagree most; Gal et al. 2017"
+    ),
+    "cluster_margin": Strategy(
+        cluster_margin, ("probs", "features"), summary="small margins from many clusters; Citovsky et al. 2021"
+    ),
+    "dropquery": Strategy(
+        dropquery,
+        ("probs", "features", "drop_votes"),
+        summary="prediction not robust to dropped features, spread over clusters; Gupte et al. 2024",
     ),
 }
 

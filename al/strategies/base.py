@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,15 +43,16 @@ class Picks(NamedTuple):
     """[k] the strategy's own score, higher is wanted more; NaN where a strategy has no score per image."""
 
 
-Select = Callable[[Pool, int, np.random.Generator], Picks]
+Select = Callable[..., Picks]
+"""(pool, k, rng, **options) -> exactly k picks, with 1 <= k <= U: `Strategy.select` sees to that."""
 
 
 @dataclass(frozen=True)
 class Strategy:
     """A way of choosing what to label next."""
 
-    select: Select
-    """Takes a pool, k and a generator; returns exactly min(k, U) picks."""
+    choose: Select
+    """Takes a pool, k in [1, U] and a generator; returns exactly k picks."""
     needs: tuple[str, ...] = ()
     """Arrays of `Pool` it reads: probs, features, mc_probs, drop_votes. None: no pass over the pool."""
     options: tuple[str, ...] = ()
@@ -60,3 +61,19 @@ class Strategy:
     """Labels the whole variant before the first epoch and acquires nothing after it."""
     summary: str = ""
     """One line for tables and help: what it picks, and who proposed it."""
+
+    def select(self, pool: Pool, k: int, rng: np.random.Generator, **options: Any) -> Picks:
+        """Exactly min(k, U) distinct unlabelled rows; the same inputs and generator give the same.
+
+        Raises:
+            ValueError: k < 0, an array that the strategy needs is missing, or holds NaN where it matters.
+        """
+        if k < 0:
+            raise ValueError(f"k={k}: cannot pick fewer than 0 images")
+        missing = [name for name in self.needs if getattr(pool, name) is None]
+        if missing:
+            raise ValueError(f"the pool lacks {', '.join(missing)}, which this strategy needs")
+        k = min(k, len(pool.unlabelled))
+        if k == 0:
+            return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+        return self.choose(pool, k, rng, **options)

@@ -1,9 +1,14 @@
 """Strategies that rank the unlabelled images by a score of their class probabilities. Higher is picked."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from al.strategies.base import Picks, Pool
+from al.strategies.base import Picks, Pool, Select
+
+ROWS = 65_536
+"""Scored at a time, so that a pool of millions needs no second copy of its probabilities."""
 
 
 def top_k(scores: NDArray[np.floating], rows: NDArray[np.int64], k: int) -> Picks:
@@ -34,18 +39,25 @@ def predictive_entropy(probs: NDArray[np.float32]) -> NDArray[np.float32]:
     return -np.sum(probs * np.log(np.maximum(probs, np.finfo(np.float32).tiny)), axis=1)
 
 
-def ranking(score):
-    """The strategy that picks the highest `score` of the probabilities."""
+def mutual_information(mc_probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """H[mean_t p_t] - mean_t H[p_t] over T dropout passes (Gal, Islam & Ghahramani 2017). [T, U, C] -> [U]"""
+    return predictive_entropy(mc_probs.mean(axis=0)) - np.mean([predictive_entropy(p) for p in mc_probs], axis=0)
 
-    def select(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+
+def ranking(score: Callable[[NDArray], NDArray], of: str = "probs") -> Select:
+    """The strategy that picks the highest `score` of an array of the pool: probs [N, C] or mc_probs [T, N, C]."""
+
+    def choose(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
         rows = pool.unlabelled
-        return top_k(score(pool.probs[rows]), rows, k)
+        array = getattr(pool, of)
+        parts = [score(array[..., rows[start : start + ROWS], :]) for start in range(0, len(rows), ROWS)]
+        return top_k(np.concatenate(parts), rows, k)
 
-    return select
+    return choose
 
 
 def uniform(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     """Any unlabelled images, each as likely as the next."""
     rows = pool.unlabelled
-    picks = rng.choice(rows, size=min(k, len(rows)), replace=False)
+    picks = rng.choice(rows, size=k, replace=False)
     return Picks(picks, np.full(len(picks), np.nan, dtype=np.float32))

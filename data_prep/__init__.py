@@ -1,0 +1,1 @@
+"""Data: image sets, the variants of the study, splits, zero-shot labels."""

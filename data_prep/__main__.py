@@ -1,0 +1,130 @@
+"""`python -m data_prep clip ...`: zero-shot labels of a data set, computed or imported, with their statistics."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from al.config import RunConfig
+from al.errors import UserError
+
+if TYPE_CHECKING:
+    from data_prep.clip_labels import ZeroShot
+    from data_prep.clip_statistics import Table
+    from data_prep.datasets import DataSet
+
+FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "device", "split_seed", "results_dir")
+"""Parameters of a run that say what its zero-shot labels are and where they lie."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, or 2 for something that the user can put right."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    clip = commands.add_parser("clip", help="zero-shot labels with their statistics", description=clip_command.__doc__)
+    clip.set_defaults(command=clip_command)
+    for name in FIELDS:
+        _add_field(clip, name)
+    clip.add_argument("--split", choices=("train", "test"), default="train", help="images to label (default: train)")
+    clip.add_argument(
+        "--cut", type=int, metavar="N",
+        help="size of the initial pool to report on (default: 1 %% of the images, 150 at least, as in the study)",
+    )  # fmt: skip
+    clip.add_argument(
+        "--from-logits", type=Path, metavar="FILE.csv",
+        help="take the outputs from this file instead of running the model: a column for each class, optionally the "
+        "true label (target-0, target, label, true) and the row (instance_id, row, index, id)",
+    )  # fmt: skip
+    clip.add_argument(
+        "--order", choices=("row", "by-class"), default="row",
+        help="how the lines of that file meet the images: line i is row i, or the k-th line of a class is the k-th "
+        "image of its folder (default: row)",
+    )  # fmt: skip
+    clip.add_argument("--out", type=Path, help="folder for tables and pictures (default: RESULTS_DIR/clip/KEY)")
+    clip.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
+    return parser
+
+
+def _add_field(parser: argparse.ArgumentParser, name: str) -> None:
+    """A field of RunConfig as an option, with `-` or `_`, its documentation and default."""
+    field = RunConfig.model_fields[name]
+    description = (field.description or "").removeprefix("init=clip: ").replace("%", "%%")
+    flags = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+    parser.add_argument(
+        *flags, dest=name, default=field.default, metavar="VALUE", help=f"{description} (default: {field.default})"
+    )
+
+
+def clip_command(options: argparse.Namespace) -> None:
+    """Computes (or imports) zero-shot labels, keeps them for runs with init=clip, and reports on them."""
+    from al import seeds
+    from data_prep.clip_labels import clip_initial_pool
+    from data_prep.clip_statistics import report, write
+    from data_prep.datasets import load_dataset
+
+    config = RunConfig.from_mapping({name: getattr(options, name) for name in FIELDS})
+    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    images = getattr(data, options.split)
+    cut = _cut(options.cut, len(images))
+    found = _labels(options, config, data)
+    pool, _ = clip_initial_pool(found.probs, np.arange(len(images)), cut, seeds.rng(config.split_seed, 0, "initial"))
+    tables, figures = report(data.name, options.split, images.labels, found.probs, images.classes, pool)
+    files = write(tables, figures, options.out or Path(config.results_dir) / "clip" / found.key)
+    _print_table(tables["clip_statistics"])
+    print(f"from {found.source}; {len(files)} tables and pictures in {files[0].parent}")
+    if options.wandb:
+        from al.tracking import log_report
+
+        pictures = [file for file in files if file.suffix == ".png"]
+        log_report(config.results_dir, f"clip-{data.name}-{options.split}", "clip", tables, pictures)
+
+
+def _cut(asked: int | None, images: int) -> int:
+    """10 % of the study's smaller CLIP experiments' budget is 1 % of CIFAR-10, and no pool is under 150."""
+    cut = min(images, max(150, round(0.01 * images))) if asked is None else asked
+    if not 0 < cut <= images:
+        raise UserError(f"--cut={cut}: the initial pool takes from {images} images; use 1 to {images}")
+    return cut
+
+
+def _labels(options: argparse.Namespace, config: RunConfig, data: "DataSet") -> "ZeroShot":
+    """Imported, from the cache, or computed; only the last loads torch."""
+    from data_prep.clip_labels import cache_dir, cached, import_logits, zero_shot
+
+    where = (data, config.clip_model, config.clip_prompt)
+    folder = cache_dir(config.results_dir)
+    if options.from_logits is not None:
+        return import_logits(data, options.from_logits, *where[1:], folder, split=options.split, order=options.order)
+    if (found := cached(*where, folder, split=options.split)) is not None:
+        return found
+    from al.runtime import resolve_runtime
+
+    return zero_shot(*where, resolve_runtime(config.device), folder, split=options.split)
+
+
+def _print_table(rows: "Table") -> None:
+    """To stdout, in columns; of the published numbers those that compare, the CSV file has all."""
+    counts = ("published_original", "published_clip_predicted", "published_changed")
+    header = [key for key in rows[0] if key not in counts]
+    lines = [[name.replace("_", " ") for name in header], *([str(row.get(key, "")) for key in header] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        first, *others = (cell.rjust(width) for cell, width in zip(line, widths))
+        print("  ".join([line[0].ljust(len(first)), *others]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Progress on stderr: a bar on a terminal, a few plain lines in a log."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Progress = Callable[[Iterable[int], int, str], Iterable[int]]
+"""Passes on numbers of finished things, and shows how their sum nears a total: (counts, total, description)."""
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+def show_progress(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
+    """Yields `counts` while showing, on stderr, what share of `total` they make up."""
+    show = _bar if sys.stderr.isatty() else _lines
+    yield from show(counts, total, description)
+
+
+def _bar(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        for count in counts:
+            bar.advance(task, count)
+            yield count
+
+
+def _lines(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
+    start = last = time.monotonic()
+    done = 0
+    for count in counts:
+        done += count
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES:
+            last = now
+            print(f"{description}: {done:,} of {total:,} ({100 * done // total} %)", file=sys.stderr, flush=True)
+        yield count
+    seconds = time.monotonic() - start
+    print(f"{description}: {done:,} done in {seconds:.1f} s", file=sys.stderr, flush=True)

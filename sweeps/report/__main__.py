@@ -1,0 +1,61 @@
+"""`python -m sweeps.report [FILES...]`: tables, figures and one page from the runs in a results folder."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from al.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where the arguments or folders are wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _report(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sweeps.report", description=__doc__)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files to report on (default: every run found)")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters that every run was given",
+    )
+    parser.add_argument("--results-dir", default="results", help="folder of the runs (default: results)")
+    parser.add_argument("--out", help="folder for the report (default: RESULTS_DIR/report)")
+    parser.add_argument("--target", type=float, help="accuracy in percent to reach (default: the baseline's)")
+    parser.add_argument("--from-wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B instead of the folder")
+    return parser
+
+
+def _report(options: argparse.Namespace) -> int:
+    from sweeps.report.build import build
+    from sweeps.report.load import load_results, select
+
+    if options.target is not None and not 0 < options.target <= 100:
+        raise UserError(f"target={options.target:g}: an accuracy in percent lies in (0, 100]; use for example 70")
+    if options.from_wandb:
+        from sweeps.report.from_wandb import load_wandb
+
+        found = load_wandb(options.from_wandb)
+    else:
+        found = load_results(options.results_dir)
+    results = select(found, options.files, options.results_dir, options.set)
+    out = Path(options.out) if options.out else Path(options.results_dir) / "report"
+    report = build(results, options.results_dir, out, options.target)
+    print("\n".join(report.lead), end="\n\n")
+    for decision in report.decisions:
+        print(decision.text, end="\n\n")
+    print(f"Report: {report.index}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

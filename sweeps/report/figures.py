@@ -1,0 +1,572 @@
+"""Figures of the study and of what goes beyond it, drawn from runs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from al.errors import UserError
+from sweeps.report.analysis import accuracy
+from sweeps.report.cells import BASELINE, Cell, Family, Setting
+from sweeps.report.curves import band
+from sweeps.report.load import SPLITS, Run
+from sweeps.report.published import ZeroShot, published, published_zero_shot
+from sweeps.report.statistics import Interval, mean_interval
+from sweeps.report.style import Look, drawing, looks, save
+from sweeps.report.tables import cells_of, overlap, phase_seconds, titled
+
+
+class Picture(NamedTuple):
+    """A figure that can be drawn: `draw(path)` writes it as the path's suffix says."""
+
+    name: str
+    title: str
+    alt: str
+    section: str
+    draw: Callable[[Sequence[Path]], None]
+
+
+def learning_curve_png(results_dir: str | Path, cells: Iterable[str] | None, path: str | Path) -> Path:
+    """Draws accuracy against labels and against seconds for the cells of a results folder, and returns the path.
+
+    Raises:
+        UserError: there is no complete run among them.
+    """
+    found = cells_of(results_dir, cells)
+    if not found:
+        raise UserError(f"results-dir={str(results_dir)!r}: no complete run of the cells wanted; run the sweep first")
+    path = Path(path)
+    _curves(found, (), [path])
+    return path
+
+
+# Learning curves
+
+
+def curve_pictures(family: Family) -> list[Picture]:
+    """One picture a setting: accuracy against labels and against seconds."""
+    pictures = []
+    for setting in family.settings:
+        title = f"Learning curves: {setting.title}"
+        names = ", ".join(cell.label for cell in setting.everyone)
+        alt = f"{title}. Test accuracy in percent by labels and by seconds for {names}; mean with 95 % band."
+        points = _baseline_points(setting, family)
+        draw = _bound(_curves, setting.everyone, points)
+        pictures.append(Picture(f"curves_{setting.slug}", title, alt, "curves", draw))
+    return pictures
+
+
+def _bound(function: Callable, *arguments) -> Callable[[Sequence[Path]], None]:
+    return lambda paths: function(*arguments, paths)
+
+
+def _baseline_points(setting: Setting, family: Family) -> tuple[Cell, ...]:
+    """Baselines of smaller balanced variants: stratified sampling's own learning curve, one training each."""
+    if not setting.config.shares.balanced:
+        return ()
+    most = max(run.labels for cell in setting.everyone for run in cell.runs)
+    return tuple(
+        cell
+        for cell in family.baselines
+        if cell is not setting.baseline
+        and cell.config.shares.balanced
+        and cell.config.class_weights == setting.config.class_weights
+        and cell.runs[0].labels <= most
+    )
+
+
+def _curves(cells: Sequence[Cell], others: Sequence[Cell], paths: Sequence[Path]) -> None:
+    with drawing(11, 4.8, columns=2, sharey=True) as (figure, axes):
+        look = looks([cell.label for cell in cells])
+        for ax, against in zip(axes[0], ("labels", "seconds")):
+            for cell in cells:
+                draw = _draw_point if cell.config.method.baseline else _draw_band
+                draw(ax, cell, against, look[cell.label])
+            for cell in others:
+                _draw_point(ax, cell, against, looks([BASELINE])[BASELINE], size=8, label=None)
+            ax.set_title(f"Test accuracy by {'labels' if against == 'labels' else 'time'}")
+            ax.set_xlabel("labels" if against == "labels" else "seconds of the run (training, evaluation, selection)")
+            ax.set_xlim(left=0)
+        axes[0, 0].set_ylabel("test accuracy (%)")
+        _legend_below(figure, axes[0, 0])
+        _save_all(figure, paths)
+
+
+def _save_all(figure, paths: Sequence[Path]) -> None:
+    for path in paths:
+        save(figure, path)
+
+
+def _draw_band(ax, cell: Cell, against: str, look: Look) -> None:
+    curve = band(cell, against)
+    if len(curve.x) == 0:
+        return
+    style = {"color": look.colour, "marker": look.marker, "linestyle": look.line}
+    style["markevery"] = max(1, len(curve.x) // 10)
+    ax.plot(curve.x, curve.mean, label=_with_seeds(cell), linewidth=1.6, markersize=5, **style)
+    if not np.isnan(curve.low).any():
+        ax.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+
+
+def _draw_point(ax, cell: Cell, against: str, look: Look, size: float = 12, label: str | None = "") -> None:
+    reached = mean_interval(cell.values(accuracy))
+    x = float(cell.values(lambda run: getattr(run, against)).mean())
+    style = {"color": look.colour, "marker": look.marker, "linestyle": "none", "markersize": size, "capsize": 4}
+    error = None if reached.n < 2 else reached.half
+    ax.errorbar([x], [reached.mean], yerr=error, label=_with_seeds(cell) if label == "" else None, zorder=5, **style)
+    if label == "":
+        ax.axhline(reached.mean, color=look.colour, linestyle=look.line, linewidth=0.8)
+
+
+def _with_seeds(cell: Cell) -> str:
+    return f"{cell.label} ({len(cell.runs)} seed{'s' * (len(cell.runs) > 1)})"
+
+
+def _legend_below(figure, ax, columns: int = 5) -> None:
+    """One legend under the whole figure, so that it covers no data."""
+    handles, labels = ax.get_legend_handles_labels()
+    unique = dict(zip(labels, handles))
+    if "published" in unique:
+        unique["published"] = unique.pop("published")
+    if unique:
+        figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=min(len(unique), columns))
+
+
+# Grouped bars: figures 1 to 5
+
+
+class Bar(NamedTuple):
+    """One bar: own interval, and the published mean beside it."""
+
+    group: str
+    series: str
+    interval: Interval | None
+    published: float | None
+
+
+def bar_pictures(family: Family) -> list[Picture]:
+    """Figures 1 to 5 of the study, those for which there are runs."""
+    balanced = [
+        s for s in family.find(balanced=True, init="stratified", class_weights=False) if s.config.stop == "budget"
+    ]
+    made = [
+        _bars(
+            family,
+            "figure1_accuracy",
+            "Figure 1. Test accuracy by label budget",
+            "test accuracy (%)",
+            balanced,
+            ACCURACY,
+        ),
+        _bars(
+            family, "figure2_time", "Figure 2. Training time by label budget", "training time (s)", balanced, SECONDS
+        ),
+        _labels_used(family),
+    ]
+    clip = family.find(balanced=True, init="clip", class_weights=False)
+    pairs = [s for s in balanced if s.config.variant in {c.config.variant for c in clip}] + clip
+    if clip:
+        made.append(
+            _clip_bars(
+                "figure4_clip_accuracy", "Figure 4. Test accuracy with true and with CLIP labels", pairs, ACCURACY
+            )
+        )
+        made.append(
+            _clip_bars("figure5_clip_time", "Figure 5. Training time with true and with CLIP labels", pairs, SECONDS)
+        )
+    return [picture for picture in made if picture]
+
+
+class Measure(NamedTuple):
+    unit: str
+    column: str
+    value: Callable[[Run], float]
+    log: bool
+
+
+ACCURACY = Measure("test accuracy (%)", "test_accuracy_mean", accuracy, False)
+SECONDS = Measure("training time (s)", "training_time_s", lambda run: run.seconds, True)
+LABELS = Measure("labels used", "labels_used", lambda run: float(run.human_labels), False)
+
+
+def _bar(cell: Cell, group: str, series: str, measure: Measure) -> Bar:
+    paper = published(cell.config)
+    theirs = paper[measure.column] if paper else None
+    return Bar(group, series, mean_interval(cell.values(measure.value)), theirs)
+
+
+def _bars(
+    family: Family, name: str, title: str, unit: str, settings: Sequence[Setting], measure: Measure
+) -> Picture | None:
+    alone = [cell for cell in family.baselines if cell.config.shares.balanced and not cell.config.class_weights]
+    cells = alone + [cell for setting in settings for cell in setting.cells]
+    bars = [_bar(cell, _budget(cell), cell.label, measure) for cell in cells]
+    bars.sort(key=lambda bar: float(bar.group.split()[0]))
+    return _bar_picture(name, title, measure, bars, "share of the training set that may be labelled")
+
+
+def _budget(cell: Cell) -> str:
+    return f"{cell.config.shares.majority:g} %"
+
+
+def _labels_used(family: Family) -> Picture | None:
+    settings = [s for s in family.find(balanced=False, stop="baseline") if s.baseline]
+    bars = []
+    for setting in settings:
+        config = setting.config
+        group = f"{config.shares.majority:g} : {config.shares.minority:g}" + (
+            "\nweighted" if config.class_weights else ""
+        )
+        bars += [_bar(cell, group, cell.label, LABELS) for cell in setting.everyone]
+    title = "Figure 3. Labels used to beat the baseline"
+    return _bar_picture("figure3_labels_used", title, LABELS, bars, "percent of majority : minority classes")
+
+
+def _clip_bars(name: str, title: str, settings: Sequence[Setting], measure: Measure) -> Picture | None:
+    bars = []
+    for setting in settings:
+        start = "CLIP" if setting.config.init == "clip" else "true"
+        bars += [_bar(cell, f"{_budget(cell)}\n{start} labels", cell.label, measure) for cell in setting.cells]
+    bars.sort(key=lambda bar: (float(bar.group.split()[0]), "CLIP" in bar.group))
+    return _bar_picture(name, title, measure, bars, "budget and first labels")
+
+
+def _bar_picture(name: str, title: str, measure: Measure, bars: list[Bar], xlabel: str) -> Picture | None:
+    if not bars:
+        return None
+    told = "; the published values as diamonds" if any(bar.published is not None for bar in bars) else ""
+    values = ", ".join(f"{bar.group.replace(chr(10), ' ')} {bar.series} {bar.interval.mean:.1f}" for bar in bars)
+    alt = f"{title}: grouped bars by strategy with 95 % intervals{told}. {values}"
+    return Picture(name, title, alt, "study", _bound(_draw_bars, title, measure, bars, xlabel))
+
+
+def _draw_bars(title: str, measure: Measure, bars: list[Bar], xlabel: str, paths: Sequence[Path]) -> None:
+    groups, series = (list(dict.fromkeys(getattr(bar, name) for bar in bars)) for name in ("group", "series"))
+    order = {BASELINE: -1}
+    series.sort(key=lambda label: order.get(label, 0))
+    look = looks(series)
+    width = 0.8 / len(series)
+    with drawing(max(6.5, 1.5 + 0.28 * len(groups) * (len(series) + 1)), 4.8) as (figure, axes):
+        ax = axes[0, 0]
+        for number, group in enumerate(groups):
+            mine = sorted((bar for bar in bars if bar.group == group), key=lambda bar: series.index(bar.series))
+            for place, bar in enumerate(mine):
+                _draw_bar(ax, bar, number + (place - (len(mine) - 1) / 2) * width, width, look[bar.series])
+        ax.set_xticks(range(len(groups)), groups)
+        ax.grid(axis="x", visible=False)
+        ax.set(title=title, ylabel=measure.unit + (", log scale" if measure.log else ""), xlabel=xlabel)
+        if measure.log:
+            _log_scale(ax, min(bar.interval.mean for bar in bars))
+        else:
+            ax.yaxis.set_major_formatter("{x:,g}")
+        _legend_below(figure, ax)
+        _save_all(figure, paths)
+
+
+def _draw_bar(ax, bar: Bar, x: float, width: float, look: Look) -> None:
+    interval = bar.interval
+    error = interval.half if interval.n > 1 else None
+    style = {"color": look.colour, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0.5}
+    ax.bar(x, interval.mean, width * 0.92, label=bar.series, yerr=error, capsize=2, ecolor="#222222", **style)
+    if bar.published is not None:
+        style = {"marker": "D", "color": "white", "markeredgecolor": "black", "markersize": 5, "linestyle": "none"}
+        ax.plot([x], [bar.published], label="published", zorder=6, **style)
+
+
+def _log_scale(ax, lowest: float) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=max(lowest, 1e-3) / 2)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+# Zero-shot labels: figures 6 and 7
+
+
+def zero_shot_pictures(own: ZeroShot | None) -> list[Picture]:
+    """Figures 6 and 7 from one's own zero-shot labels, the published ones beside them."""
+    if own is None:
+        return []
+    pictures = []
+    if own.histogram:
+        title = "Figure 6. Confidence of the zero-shot labels"
+        alt = f"{title}: histogram of {own.total:,} images."
+        pictures.append(Picture("figure6_confidences", title, alt, "study", _bound(_draw_histogram, title, own)))
+    title = "Figure 7. Zero-shot labels against true labels"
+    alt = f"{title}: share of each true class that gets each label; {100 * own.right / own.total:.1f} % are right."
+    return [*pictures, Picture("figure7_transitions", title, alt, "study", _bound(_draw_transitions, own))]
+
+
+def _draw_histogram(title: str, own: ZeroShot, paths: Sequence[Path]) -> None:
+    with drawing(7, 4) as (figure, axes):
+        low, high, count = np.array(own.histogram).T
+        axes[0, 0].bar(low, count, high - low, align="edge", color="#0072B2", edgecolor="white", linewidth=0.5)
+        axes[0, 0].set(title=title, xlabel="confidence of the label", ylabel="images")
+        _save_all(figure, paths)
+
+
+def _draw_transitions(own: ZeroShot, paths: Sequence[Path]) -> None:
+    shown = [("own", own)] + (
+        [("published", published_zero_shot())] if own.classes == published_zero_shot().classes else []
+    )
+    size = _matrix_size(len(own.classes))
+    with drawing(size * len(shown) + 0.6, size, columns=len(shown)) as (figure, axes):
+        for ax, (name, labels) in zip(axes[0], shown):
+            right = 100 * labels.right / labels.total
+            _matrix(ax, np.array(labels.confusion), labels.classes, f"{name}: {right:.1f} % right", "zero-shot label")
+        _save_all(figure, paths)
+
+
+# Matrices
+
+
+def _matrix_size(classes: int) -> float:
+    return min(9.0, 2.2 + 0.3 * classes)
+
+
+def _matrix(ax, counts: np.ndarray, names: Sequence[str], title: str, xlabel: str, ylabel: bool = True) -> None:
+    """Rows as percent of the row's sum; numbers where they fit."""
+    share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
+    _name_axes(ax, names, names, ylabel)
+    ax.set_title(title)
+    ax.set_xlabel(xlabel)
+    if ylabel:
+        ax.set_ylabel("true class")
+    if len(names) <= 12:
+        _write_cells(ax, share, "{:.0f}")
+
+
+def _name_axes(ax, columns: Sequence[str], rows: Sequence[str], ylabel: bool = True) -> None:
+    step = max(1, len(columns) // 25)
+    ax.set_xticks(range(0, len(columns), step), [_short(name) for name in columns[::step]], rotation=90)
+    ax.set_yticks(range(0, len(rows), step), [_short(name) for name in rows[::step]] if ylabel else [])
+    ax.grid(visible=False)
+
+
+def _short(name: str, most: int = 18) -> str:
+    # A dollar sign would start mathematics.
+    name = name if len(name) <= most else name[: most - 1] + "…"
+    return name.replace("$", r"\$")
+
+
+def _write_cells(ax, values: np.ndarray, form: str, size: float = 7) -> None:
+    """Writes percentages into a matrix drawn from 0 to 100."""
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value) and (value >= 0.5 or form != "{:.0f}"):
+            colour = "white" if value > 55 else "#222222"
+            ax.text(j, i, form.format(value), ha="center", va="center", fontsize=size, color=colour)
+
+
+def confusion_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
+    """Figure 12 by setting: test confusion matrices of the baseline and of the best strategy, summed over the seeds."""
+    pictures = []
+    for setting in family.settings:
+        cells = [setting.baseline, *(cell for cell in setting.cells if cell in best)]
+        cells = [cell for cell in cells if cell is not None and _confusion(cell) is not None]
+        if cells:
+            title = f"Figure 12. Confusion on the test set: {setting.title}"
+            alt = f"{title}. Percent of each true class by predicted class for {', '.join(c.label for c in cells)}."
+            draw = _bound(_draw_confusions, cells, family.classes)
+            pictures.append(Picture(f"figure12_confusion_{setting.slug}", title, alt, "classes", draw))
+    return pictures
+
+
+def _confusion(cell: Cell) -> np.ndarray | None:
+    matrices = [run.test.get("confusion_matrix") for run in cell.runs]
+    return None if any(matrix is None for matrix in matrices) else np.sum([np.array(m) for m in matrices], axis=0)
+
+
+def _draw_confusions(cells: Sequence[Cell], classes: Sequence[str], paths: Sequence[Path]) -> None:
+    columns = min(3, len(cells))
+    rows = -(-len(cells) // columns)
+    size = _matrix_size(len(classes)) * (0.85 if columns > 1 else 1)
+    with drawing(size * columns + 0.8, (size + 0.2) * rows, rows, columns) as (figure, axes):
+        for ax in axes.flat[len(cells) :]:
+            ax.set_axis_off()
+        for number, (ax, cell) in enumerate(zip(axes.flat, cells)):
+            title = f"{cell.label}: {cell.values(accuracy).mean():.1f} %"
+            _matrix(ax, _confusion(cell), classes, title, "predicted class", ylabel=number % columns == 0)
+        _save_all(figure, paths)
+
+
+# By epoch: figure 11
+
+
+EPOCH_METRICS = (
+    ("accuracy", "Accuracy", "accuracy (%)"),
+    ("loss", "Loss", "cross-entropy"),
+    ("precision", "Precision", "macro precision"),
+    ("recall", "Recall", "macro recall"),
+    ("f1-score", "F1", "macro F1"),
+)
+SPLIT_LOOKS = {
+    "train": Look("#0072B2", "o", "-", ""),
+    "val": Look("#E69F00", "s", "--", ""),
+    "test": Look("#3A3A3A", "^", "-.", ""),
+}
+
+
+def epoch_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
+    """Figure 11 for each of the cells given: metrics by epoch, mean over the seeds with one standard deviation."""
+    titles = {id(cell): setting.title for setting in family.settings for cell in setting.cells}
+    pictures = []
+    for cell in best:
+        title = f"Figure 11. Metrics by epoch: {titles.get(id(cell), cell.config.variant)}, {cell.label}"
+        alt = f"{title}. Accuracy, loss, precision, recall and F1 on training, validation and test images."
+        name = f"figure11_epochs_{cell.name}"
+        pictures.append(Picture(name, title, alt, "epochs", _bound(_draw_epochs, cell)))
+    return pictures
+
+
+def _draw_epochs(cell: Cell, paths: Sequence[Path]) -> None:
+    with drawing(12, 6.4, rows=2, columns=3) as (figure, axes):
+        axes[1, 2].set_axis_off()
+        for ax, (metric, name, unit) in zip(axes.flat, EPOCH_METRICS):
+            for split in SPLITS:
+                _draw_epoch_band(ax, cell, f"{split}/{metric}", SPLIT_LOOKS[split], split)
+            ax.set(title=name, ylabel=unit, xlabel="epoch")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        axes[1, 2].legend(handles, labels, loc="center", title="mean over seeds, band: one std", fontsize=11)
+        _save_all(figure, paths)
+
+
+def _draw_epoch_band(ax, cell: Cell, column: str, look: Look, label: str) -> None:
+    shortest = min(len(run.epochs[column]) for run in cell.runs)
+    values = np.array([run.epochs[column][:shortest] for run in cell.runs])
+    if shortest == 0 or np.isnan(values).all():
+        return
+    x, mean = np.arange(1, shortest + 1), values.mean(axis=0)
+    every = max(1, shortest // 8)
+    style = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "markevery": every, "markersize": 4}
+    ax.plot(x, mean, label=label, **style)
+    if len(values) > 1:
+        std = values.std(axis=0, ddof=1)
+        ax.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.15, linewidth=0)
+
+
+# Picks
+
+
+def pick_pictures(family: Family) -> list[Picture]:
+    """Class mix of the picks, and overlap between the strategies, by setting."""
+    made = []
+    for setting in family.settings:
+        cells = [cell for cell in setting.cells if all(len(run.rounds) > 1 for run in cell.runs)]
+        if not cells:
+            continue
+        title = f"Classes of the picks: {setting.title}"
+        alt = f"{title}. Share of each class among the images each strategy acquired; a line marks the initial pool's."
+        draw = _bound(_draw_mix, cells, family.classes)
+        made.append(Picture(f"class_mix_{setting.slug}", title, alt, "picks", draw))
+        if len(cells) > 1:
+            title = f"Overlap of the picks: {setting.title}"
+            alt = f"{title}. Jaccard overlap of what each pair of strategies acquired, in percent, mean over seeds."
+            made.append(Picture(f"overlap_{setting.slug}", title, alt, "picks", _bound(_draw_overlap, setting)))
+    return made
+
+
+def class_mix(cell: Cell, classes: int) -> np.ndarray:
+    """[C] percent of the acquired images in each class, after the initial pool, mean over the seeds."""
+    shares = []
+    for run in cell.runs:
+        true = np.concatenate([round_.true for round_ in run.rounds if round_.round > 0])
+        shares.append(100 * np.bincount(true, minlength=classes) / len(true))
+    return np.mean(shares, axis=0)
+
+
+def _draw_mix(cells: Sequence[Cell], classes: Sequence[str], paths: Sequence[Path]) -> None:
+    look = looks([cell.label for cell in cells])
+    width = 0.8 / len(cells)
+    with drawing(max(7.0, 1.5 + 0.17 * len(classes) * (len(cells) + 1)), 4.6) as (figure, axes):
+        ax = axes[0, 0]
+        for number, cell in enumerate(cells):
+            style = look[cell.label]
+            x = np.arange(len(classes)) + (number - (len(cells) - 1) / 2) * width
+            paint = {"color": style.colour, "hatch": style.hatch, "edgecolor": "white", "linewidth": 0.5}
+            ax.bar(x, class_mix(cell, len(classes)), width * 0.92, label=cell.label, **paint)
+        _mark_pool(ax, cells[0], len(classes))
+        rotation = 90 if sum(map(len, classes)) > 90 else 0
+        ax.set_xticks(range(len(classes)), [_short(name) for name in classes], rotation=rotation)
+        ax.grid(axis="x", visible=False)
+        ax.set(title="Classes of the acquired images", ylabel="share of the picks (%)")
+        _legend_below(figure, ax)
+        _save_all(figure, paths)
+
+
+def _mark_pool(ax, cell: Cell, classes: int) -> None:
+    """The initial pool is a stratified draw from what may be labelled: its mix stands for the pool's."""
+    start = np.concatenate([run.rounds[0].true for run in cell.runs])
+    mix = 100 * np.bincount(start, minlength=classes) / max(len(start), 1)
+    style = {"color": "black", "marker": "_", "markersize": 22, "markeredgewidth": 2, "linestyle": "none"}
+    ax.plot(range(classes), mix, label="initial pool", zorder=6, **style)
+
+
+def _draw_overlap(setting: Setting, paths: Sequence[Path]) -> None:
+    names, matrix = overlap(setting)
+    size = 2.8 + 0.55 * len(names)
+    with drawing(size + 0.6, size) as (figure, axes):
+        ax = axes[0, 0]
+        np.fill_diagonal(matrix, np.nan)
+        ax.imshow(100 * matrix, cmap="Blues", vmin=0, vmax=100)
+        _name_axes(ax, names, names)
+        _write_cells(ax, 100 * matrix, "{:.1f}", size=9)
+        ax.set_title("Images picked by both (%)")
+        _save_all(figure, paths)
+
+
+# Time
+
+
+def time_pictures(family: Family) -> list[Picture]:
+    """Stacked seconds by phase, one row a cell."""
+    rows = [(title.removeprefix(f"{cell.config.dataset} "), cell) for title, cell in titled([family])]
+    if not rows:
+        return []
+    title = f"Time by phase: {family.title}"
+    alt = f"{title}. Stacked bars of training, evaluation, scoring, clustering and the rest of selection."
+    return [Picture(f"time_by_phase_{family.slug}", title, alt, "time", _bound(_draw_phases, rows))]
+
+
+PHASE_LOOKS = (
+    ("train", "#0072B2", ""),
+    ("evaluate", "#56B4E9", "//"),
+    ("score", "#E69F00", ".."),
+    ("cluster", "#009E73", "xx"),
+    ("select", "#CC79A7", "\\\\"),
+)
+
+
+def _draw_phases(rows: Sequence[tuple[str, Cell]], paths: Sequence[Path]) -> None:
+    with drawing(9.5, 1.6 + 0.26 * len(rows)) as (figure, axes):
+        ax = axes[0, 0]
+        left = np.zeros(len(rows))
+        for phase, colour, hatch in PHASE_LOOKS:
+            values = np.array([_own_seconds(cell, phase) for _, cell in rows])
+            label = "select, rest" if phase == "select" else phase
+            style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.4}
+            ax.barh(range(len(rows)), values, 0.75, left, label=label, **style)
+            left += values
+        ax.set_yticks(
+            range(len(rows)), [f"{_compact(title)} · {_short(cell.label, 30)}" for title, cell in rows], fontsize=8
+        )
+        ax.invert_yaxis()
+        ax.set_ylim(len(rows) - 0.4, -0.6)
+        ax.grid(axis="y", visible=False)
+        ax.set(title="Seconds by phase, mean of a run", xlabel="seconds")
+        _legend_below(figure, ax)
+        _save_all(figure, paths)
+
+
+def _own_seconds(cell: Cell, phase: str) -> float:
+    """Seconds of a phase without the phase inside it."""
+    inside = phase_seconds(cell, "cluster") if phase == "select" else 0.0
+    return max(0.0, phase_seconds(cell, phase) - inside)
+
+
+def _compact(title: str) -> str:
+    return title.replace("until the baseline is beaten", "to baseline").replace("class weights", "weighted")
