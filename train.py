@@ -11,7 +11,7 @@ it stopped when the same command is given again; one that is complete is not run
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from al.metrics import Evaluation
     from al.progress import RunProgress
     from data_prep.datasets import DataSet
+    from data_prep.first_labels import FirstLabels
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
@@ -147,7 +148,7 @@ def acquire(run: Run) -> Row:
         learner.recall_best()
     pool_size = len(run.scope) - state.labelled.count
     run.progress.doing(f"round {state.round + 1}/{run.plan.acquisitions}: choosing from {pool_size:,} images")
-    arrays = learner.score(run.scope, method.needs)
+    arrays = learner.score(run.scope, method.needs, state.round + 1)
     pool = Pool(labelled=state.labelled.mask[run.scope], classes=len(run.classes), **arrays)
     options = {name: getattr(run.config, name) for name in method.options}
     with phase("select"):
@@ -215,16 +216,17 @@ def start(config: RunConfig, signals: StopSignals) -> None:
     """Checks everything that can be wrong, then runs; nothing is written before the checks have passed."""
     from al.progress import RunProgress
     from data_prep.datasets import load_dataset
+    from data_prep.first_labels import first_labels, variant_and_scope
 
     data = load_dataset(config.dataset, config.data_dir, config.image_size)
     folder = RunFolder.of(config)
     folder.check_identity(config.digest(), data.fingerprint)
     if folder.complete:
         return already_complete(config, folder)
-    variant, scope = variant_and_scope(config, data)
+    variant, scope = variant_and_scope(config, data.train)
     plan = plan_of(config, len(variant), len(scope), len(data.train.classes))
     baseline = baseline_result(config, data.fingerprint)
-    first = first_labels(config, data, scope, plan)
+    first = first_labels(config, data, scope, plan.initial, plan.budget)
     learner = new_learner(config, data)
     with folder.held():
         if folder.complete:
@@ -237,67 +239,6 @@ def start(config: RunConfig, signals: StopSignals) -> None:
             follow(run, first.source)
             carry_out(run)
     return None
-
-
-def variant_and_scope(config: RunConfig, data: "DataSet") -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the variant, and rows that may be labelled: the variant's, or all under pool_scope=full."""
-    from data_prep.variants import draw_variant
-
-    labels, classes = data.train.labels, data.train.classes
-    rng = seeds.rng(config.split_seed, 0, "variant")
-    variant = draw_variant(labels, classes, config.shares, config.minority_classes, rng)
-    whole = config.pool_scope == "full" and not config.method.baseline
-    return variant, np.arange(len(labels)) if whole else variant
-
-
-class FirstLabels(NamedTuple):
-    """The labels a run begins with, and where they come from."""
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    """[n] of `rows`, as given: right, or a machine's."""
-    free: NDArray[np.int64]
-    """Rows whose label is a machine's and was not checked."""
-    guesses: NDArray[np.int64] | None = None
-    """[n] the machine's label of each row, and its confidence."""
-    confidence: NDArray[np.float32] | None = None
-    source: dict[str, str] | None = None
-    """What made the guesses."""
-
-
-def first_labels(config: RunConfig, data: "DataSet", scope: NDArray[np.int64], plan: Plan) -> FirstLabels:
-    """The initial pool with its labels; for the baseline, the whole variant."""
-    from data_prep.splits import initial_pool
-
-    rng = seeds.rng(config.split_seed, 0, "initial")
-    if config.init == "clip" and not config.method.baseline:
-        return zero_shot_start(config, data, scope, plan, rng)
-    rows = scope
-    if plan.initial < len(scope):
-        rows = initial_pool(data.train.labels, scope, plan.initial, config.init, rng)
-    return FirstLabels(rows, data.train.labels[rows], free=rows[:0])
-
-
-def zero_shot_start(
-    config: RunConfig, data: "DataSet", scope: NDArray[np.int64], plan: Plan, rng: np.random.Generator
-) -> FirstLabels:
-    """The images that CLIP is surest of, with its labels; people check as many as `init_cleaning` pays for."""
-    from al.runtime import resolve_runtime
-    from data_prep.clip_labels import cache_dir, clip_initial_pool, zero_shot
-    from data_prep.init_cleaning import checking_order, out_of_sample_probs
-
-    runtime = resolve_runtime(config.device, config.precision)
-    found = zero_shot(data, config.clip_model, config.clip_prompt, runtime, cache_dir(config.results_dir))
-    rows, guesses = clip_initial_pool(found.probs, scope, plan.initial, rng)
-    labels, checked = guesses.copy(), round(config.init_cleaning * plan.budget)
-    doubtful = np.empty(0, np.int64)
-    if checked:
-        cleaning = seeds.rng(config.seed, 0, "cleaning")
-        probs = out_of_sample_probs(found.vectors(rows), guesses, len(data.train.classes), cleaning)
-        doubtful = checking_order(probs, guesses, checked)
-        labels[doubtful] = data.train.labels[rows[doubtful]]
-    source = {"key": found.key, "source": found.source}
-    return FirstLabels(rows, labels, np.delete(rows, doubtful), guesses, found.confidence[rows], source)
 
 
 def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
@@ -325,7 +266,7 @@ def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
     return {"cell": baseline.cell, "accuracy": test["accuracy"], "loss": test["loss"]}
 
 
-def begin(run: Run, first: FirstLabels) -> None:
+def begin(run: Run, first: "FirstLabels") -> None:
     """Labels the initial pool of a run that starts from nothing."""
     run.folder.epochs.keep(0)
     run.folder.rounds.keep(0)

@@ -23,7 +23,8 @@ WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
 DEFAULTS_VERSION = 1
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
 
-VARIANT = re.compile(r"(?:balanced_(?P<all>[\d.]+)|imbalanced_(?P<major>[\d.]+)_(?P<minor>[\d.]+))")
+NUMBER = r"\d+(?:\.\d+)?"
+VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})")
 
 
 class Shares(NamedTuple):
@@ -113,6 +114,7 @@ class RunConfig(BaseModel):
     init_cleaning: float = _option(
         0.0, "init=clip: share of the budget spent on having people check the free labels most likely wrong", ge=0, lt=1
     )
+    mc_passes: int = _option(10, "strategy=bald only: passes with dropout", ge=2, le=1000)
     stop: Literal["budget", "baseline"] = _option(
         "budget", "end when the budget is spent, or already when the stratified baseline is beaten on the test set"
     )
@@ -181,7 +183,7 @@ class RunConfig(BaseModel):
         """
         for name in parameters:
             if name not in cls.model_fields:
-                raise UserError(f"{name}={parameters[name]!r}: unknown parameter; {nearest(name, cls.model_fields)}")
+                raise UserError(f"{name}={parameters[name]}: unknown parameter; {nearest(name, cls.model_fields)}")
         try:
             return cls(**parameters)
         except ValidationError as error:
@@ -213,6 +215,8 @@ class RunConfig(BaseModel):
         if self.method.baseline:
             idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "init"}
             idle |= {"stop", "schedule", "warm_start"}
+        if "mc_probs" not in self.method.needs:
+            idle |= {"mc_passes"}
         if self.schedule == "epoch":
             idle |= {"warm_start"}
         if self.init != "clip" or self.method.baseline:
@@ -254,6 +258,9 @@ def _shell(value: Any) -> str:
 def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
     name = str(problem["loc"][0])
-    rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    said = f"{name}={problem['input']}: "
+    if problem["type"] == "value_error":  # one of our own, which knows the remedy
+        return said + problem["msg"].removeprefix("Value error, ")
+    rule = problem["msg"].replace("Input should be", "must be")
     field = fields[name]
-    return f"{name}={problem['input']!r}: {rule}; {name}: {field.description} (default {field.default!r})"
+    return f"{said}{rule} ({field.description}; default {field.default})"

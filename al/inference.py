@@ -77,6 +77,25 @@ class Scorer:
             losses = -log_probs[np.arange(len(rows)), labels]
         return Predictions(np.exp(log_probs), features_out, losses)
 
+    def dropout_probs(self, features: NDArray[np.float32], passes: int, rate: float, seed: int) -> NDArray[np.float32]:
+        """[passes, N, C] probabilities of the head on features [N, D] with dropout (Gal et al. 2017).
+
+        Dropout before the classifier is the only one switched on: batch normalisation and stochastic depth stay as
+        they are when scoring.
+        """
+        head, device = self.model.head, self.runtime.device
+        probs = np.empty((passes, len(features), head.out_features), np.float32)
+        generator = torch.Generator(device).manual_seed(seed)
+        step = self.runtime.scoring_batch
+        with torch.inference_mode():
+            for start in range(0, len(features), step):
+                batch = torch.from_numpy(features[start : start + step]).to(device)
+                for t in range(passes):
+                    kept = torch.rand(batch.shape, generator=generator, device=device) >= rate
+                    logits = head(batch * kept / (1 - rate))
+                    probs[t, start : start + step] = logits.softmax(1).cpu().numpy()
+        return probs
+
     def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The backbone in the scoring precision, the head in float32."""
         features = network.backbone(to_input(images, self.size, self.runtime.scoring_dtype)).float()

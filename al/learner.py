@@ -17,6 +17,9 @@ from al.state import Labelled, write_atomically
 from al.stopwatch import phase
 from al.training import Trainer
 
+DROP_VOTES, DROP_VOTES_RATE = 3, 0.75
+"""Passes and dropout of DropQuery (Gupte et al. 2024)."""
+
 
 class Learner:
     """A network on a device, with the training and test images beside it.
@@ -84,14 +87,26 @@ class Learner:
         ece = expected_calibration_error(predictions.probs, labels)
         return Evaluation(summarise(confusion, predictions.losses.mean(dtype=np.float64), ece), confusion)
 
-    def score(self, rows: NDArray[np.int64], needs: tuple[str, ...]) -> dict[str, NDArray]:
-        """The arrays of a `Pool` over `rows` that a strategy needs, in one pass; none needed, none made."""
+    def score(self, rows: NDArray[np.int64], needs: tuple[str, ...], number: int) -> dict[str, NDArray]:
+        """The arrays of a `Pool` over `rows` that a strategy needs, in one pass; none needed, none made.
+
+        `number`, of the round, addresses the randomness of dropout where that is asked for.
+        """
         if not needs:
             return {}
         with phase("score"):
             predictions = self.scorer.predict(self.images, rows, features=needs != ("probs",))
-        arrays = {"probs": predictions.probs, "features": predictions.features}
-        return {name: arrays[name] for name in {"probs", *needs}}
+            features = predictions.features
+            seed = seeds.integer(self.config.seed, number, "dropout passes")
+            make = {
+                "probs": lambda: predictions.probs,
+                "features": lambda: features,
+                "mc_probs": lambda: self.scorer.dropout_probs(
+                    features, self.config.mc_passes, self.config.dropout, seed
+                ),
+                "drop_votes": lambda: self.scorer.dropout_probs(features, DROP_VOTES, DROP_VOTES_RATE, seed).argmax(2),
+            }
+            return {name: make[name]() for name in dict.fromkeys(("probs", *needs))}
 
     def restart(self, *, warm: bool) -> None:
         """A fresh optimiser for the next fit, on the present weights or on those that the run began with."""

@@ -3,6 +3,7 @@
 Whatever the source, the result is a `Classifier`: one call gives logits and penultimate features.
 """
 
+import pickle
 import socket
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -10,12 +11,18 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
-from al.errors import UserError, nearest
+from al.errors import UserError, first_line, nearest
+from al.hub import model_folder
 
 IMAGENET_CLASSES = 1000
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
+HUB_REMEDY = "download it where there is a network and name its folder, model=FOLDER"
+BROKEN = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError, SafetensorError)
+"""What loading missing or damaged weights raises, library by library."""
 
 
 class Classifier(nn.Module):
@@ -91,14 +98,16 @@ def _torchvision(name: str, pretrained: bool) -> nn.Module:
     known = models.list_models(module=models)
     if name not in known:
         raise UserError(
-            f"model={name!r}: no torchvision classifier of this name; {nearest(name, ['small_cnn', *known][:80])}. "
-            "A Hugging Face model is OWNER/NAME or a folder"
+            f"model={name!r}: no torchvision classifier of this name and no folder, "
+            f"nor OWNER/NAME of the Hugging Face Hub; {nearest(name, ['small_cnn', *known])}"
         )
-    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") and not pretrained else {}
     if not pretrained:
+        extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         return _main_output(models.get_model(name, weights=None, **extra))
     weights = models.get_model_weights(name).DEFAULT
-    with _downloading(f"weights=imagenet for model={name}", _torchvision_remedy(weights.url)):
+    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
+    remedy = f"put {weights.url} at {target}, or use weights=none or weights=FILE"
+    with _one_line_for(f"weights=imagenet for model={name}", remedy), _impatient():
         return _main_output(models.get_model(name, weights=weights))
 
 
@@ -110,41 +119,41 @@ def _main_output(network: nn.Module) -> nn.Module:
     return network
 
 
-def _torchvision_remedy(url: str) -> str:
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    return f"put {url} at {target}, or use weights=none or weights=FILE"
-
-
 @contextmanager
-def _downloading(what: str, remedy: str):
-    """Turns a failed download into one line, and does not wait for ever on a silent network."""
+def _impatient():
+    """Sockets inside give up on a silent network instead of waiting for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         yield
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        raise UserError(f"{what}: could not be had ({reason}); {remedy}") from None
     finally:
         socket.setdefaulttimeout(before)
 
 
+@contextmanager
+def _one_line_for(what: str, remedy: str):
+    """Turns whatever a library says of weights that it cannot get or read into one line."""
+    try:
+        yield
+    except BROKEN as error:
+        raise UserError(f"{what}: cannot be had or read ({first_line(error)}); {remedy}") from None
+
+
 def _hugging_face(name: str, pretrained: bool) -> nn.Module:
+    folder = model_folder("model", name, HUB_REMEDY)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model={name!r}: a folder without config.json; name a folder in the Hugging Face format")
     from transformers import AutoConfig, AutoModelForImageClassification
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    local = Path(name).is_dir()
-    if local and not (Path(name) / "config.json").is_file():
-        raise UserError(f"model={name!r}: a folder without config.json; name a folder in the Hugging Face format")
-    remedy = "download it where there is a network and name the folder, model=FOLDER"
-    with _downloading(f"model={name!r} from the Hugging Face Hub", remedy):
+    with _one_line_for(f"model={name!r}", HUB_REMEDY):
         if not pretrained:
-            return _Logits(AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(name)))
+            return _Logits(AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(folder)))
         return _Logits(
             AutoModelForImageClassification.from_pretrained(
-                name, num_labels=IMAGENET_CLASSES, ignore_mismatched_sizes=True, local_files_only=local
+                folder, num_labels=IMAGENET_CLASSES, ignore_mismatched_sizes=True, local_files_only=True
             )
         )
 
@@ -169,9 +178,9 @@ def _feature_width(backbone: nn.Module, name: str, image_size: int) -> int:
         with torch.no_grad():
             features = backbone.eval()(torch.zeros(2, 3, image_size, image_size))
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"model={name!r}: does not take images of {image_size} pixels ({reason}); set image_size to what it takes"
+            f"model={name!r}: does not take images of {image_size} pixels ({first_line(error)}); "
+            "set image_size to what it takes"
         ) from None
     backbone.train(was_training)
     if features.ndim != 2:
@@ -205,11 +214,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise UserError(f"weights={str(path)!r}: no such file; use imagenet, none, or a .safetensors or .pth file")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"weights={str(path)!r}: cannot be read ({reason}); name a weights file") from None
-    return state.get("state_dict", state)
+    except BROKEN:
+        raise UserError(f"weights={str(path)!r}: not a whole file of tensors; name a weights file") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise UserError(f"weights={str(path)!r}: holds no weights by name; name a weights file")
+    return state

@@ -38,6 +38,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser(description: str) -> argparse.ArgumentParser:
     parser = _Parser(
         "train.py",
+        usage="train.py [--NAME=VALUE ...]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,

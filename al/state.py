@@ -25,7 +25,7 @@ from al.plateau import Plateau
 Row = dict[str, Any]
 
 UNREADABLE = (
-    *(RuntimeError, OSError, ValueError, EOFError, KeyError, TypeError),
+    *(RuntimeError, OSError, ValueError, EOFError, LookupError, TypeError),
     pickle.UnpicklingError,
     zipfile.BadZipFile,
 )

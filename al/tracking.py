@@ -13,7 +13,7 @@ from urllib.parse import urlparse
 
 import yaml
 
-from al.errors import UserError
+from al.errors import UserError, first_line
 from al.state import COMPLETE, Row, RunFolder
 
 EPOCH, ROUND, LABELS, HUMAN_LABELS = "epoch", "round", "labels", "human_labels"
@@ -232,7 +232,7 @@ class WandbTracker:
                 f"W&B does not accept the API key ({error}); run `wandb login` or set WANDB_MODE=offline"
             ) from None
         except wandb.errors.CommError as error:
-            self._say(f"W&B cannot be reached ({_first_line(error)}): logging offline, `make sync` uploads it later")
+            self._say(f"W&B cannot be reached ({first_line(error)}): logging offline, `make sync` uploads it later")
             return wandb.init(mode="offline", **arguments)
 
     def log_epoch(self, row: Row, sheet: Path | None = None) -> None:
@@ -273,11 +273,7 @@ class WandbTracker:
             action()
         except Exception as error:
             self._broken = True
-            self._say(f"W&B stopped listening ({_first_line(error)}): the run goes on, its rows are in epochs.jsonl")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:160]
+            self._say(f"W&B stopped listening ({first_line(error)}): the run goes on, its rows are in epochs.jsonl")
 
 
 def _pairs(confusion: list[list[int]]) -> tuple[list[int], list[int]]:

@@ -31,7 +31,19 @@ from al.strategies import REGISTRY, Pool
 CLASSES = 10
 PASSES = {"mc_probs": 10, "drop_votes": 3}
 COLUMNS = ("what", "rows", "dimensions", "dtype", "memory_map", "k", "labelled", "repeats", "seconds_median")
-COLUMNS += ("seconds_min", "seconds_max", "peak_mib", "inertia", "cpus", "machine", "numpy", "faiss", "scikit_learn")
+COLUMNS += (
+    "seconds_min",
+    "seconds_max",
+    "cpu_seconds",
+    "peak_mib",
+    "inertia",
+    "cpus",
+    "threads",
+    "machine",
+    "numpy",
+    "faiss",
+    "scikit_learn",
+)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -64,20 +76,29 @@ def write_pool(folder: Path, options: argparse.Namespace) -> None:
     np.save(folder / "mc_probs.npy", softmax(logits + rng.standard_normal((PASSES["mc_probs"], *logits.shape))))
 
 
+def peak_mib() -> float:
+    """Most memory that this process held; getrusage would count what its parent held before the exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 def measured(work, repeats: int) -> dict:
     """Seconds of `work()` after one warm-up, the process's peak memory, and what the last call returned."""
     work()
-    seconds = []
+    seconds, busy = [], time.process_time()
     for _ in range(repeats):
         start = time.perf_counter()
         result = work()
         seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
+        "cpu_seconds": round((time.process_time() - busy) / repeats, 3),
         "seconds_median": round(statistics.median(seconds), 3),
         "seconds_min": round(min(seconds), 3),
         "seconds_max": round(max(seconds), 3),
-        "peak_mib": round(peak),
+        "peak_mib": round(peak_mib()),
         "result": result,
     }
 
@@ -130,6 +151,7 @@ def environment(options: argparse.Namespace) -> dict:
         "labelled": options.labelled,
         "repeats": options.repeats,
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", ""),
         "machine": platform.processor() or platform.machine(),
         "numpy": version("numpy"),
         "faiss": version("faiss-cpu"),
@@ -171,10 +193,9 @@ def main() -> None:
             cost = in_own_process(what, Path(folder), options)
             table.writerow({"what": what, **environment(options), **cost})
             spread = f"{cost['seconds_min']:.2f} to {cost['seconds_max']:.2f}"
-            inertia = f"   inertia {cost['inertia']:,}" if "inertia" in cost else ""
-            print(
-                f"{what:<20}{cost['seconds_median']:8.2f} s  ({spread})  {cost['peak_mib']:6,} MiB{inertia}", flush=True
-            )
+            inertia = f", inertia {cost['inertia']:,}" if "inertia" in cost else ""
+            cpu, peak = f"{cost['cpu_seconds']:.2f} CPU s", f"{cost['peak_mib']:,} MiB"
+            print(f"{what:<18}{cost['seconds_median']:8.2f} s ({spread}), {cpu}, {peak}{inertia}", flush=True)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from al.errors import UserError
+from al.errors import UserError, first_line
+from al.hub import model_folder
 from al.runtime import Runtime
 
-HUB_TIMEOUT = 10  # seconds without an answer
 REMEDY = (
     "download the model where there is a network and name its folder, clip_model=FOLDER, or bring its outputs with "
     "`python -m data_prep clip --from-logits FILE.csv`"
 )
-WEIGHTS = ("*.safetensors", "*.bin")
 BATCH = 256
 """Images encoded at once; halved where the device has no memory for them."""
 
@@ -109,7 +108,7 @@ def load(model: str, runtime: Runtime) -> Encoder:
     Raises:
         UserError: it cannot be had, is not CLIP-like, or lacks weights, tokenizer or image processor.
     """
-    folder = Path(model) if Path(model).is_dir() else _from_hub(model)
+    folder = model_folder("clip_model", model, REMEDY)
     from transformers import AutoConfig, AutoModel, AutoProcessor
     from transformers.utils import logging
 
@@ -146,46 +145,6 @@ def _attempt(model: str, part: str, read: Any, folder: Path, **options: Any) -> 
     try:
         return read(folder, local_files_only=True, **options)
     except ImportError as error:
-        raise UserError(f"clip_model={model!r}: {part} cannot be read ({_reason(error)}); pip install it") from None
+        raise UserError(f"clip_model={model!r}: {part} cannot be read ({first_line(error)}); pip install it") from None
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"clip_model={model!r}: {part} cannot be read ({_reason(error)}); {REMEDY}") from None
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:160]
-
-
-def _from_hub(model: str) -> Path:
-    """The folder of a Hub model in the Hub's cache, downloaded if it is not there.
-
-    One request asks what there is: without a network it fails at once, where the loaders would retry each file.
-    """
-    from huggingface_hub import HfApi, snapshot_download
-
-    name, _, revision = model.partition("@")
-    if (cached := _cached_snapshot(name, revision or None)) is not None:
-        return cached
-    try:
-        info = HfApi().model_info(name, revision=revision or None, timeout=HUB_TIMEOUT)
-        files = [file.rfilename for file in info.siblings or []]
-        weights = next((kind for kind in WEIGHTS if any(Path(file).match(kind) for file in files)), WEIGHTS[0])
-        patterns = ["*.json", "*.txt", "*.model", weights]
-        return Path(snapshot_download(name, revision=revision or info.sha, allow_patterns=patterns))
-    except Exception as error:  # the Hub's client raises its own, its transport's and the system's errors
-        reason = _reason(error)
-    raise UserError(
-        f"clip_model={model!r}: no such folder, and not to be had from the Hugging Face Hub ({reason}); {REMEDY}"
-    )
-
-
-def _cached_snapshot(name: str, revision: str | None) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except (OSError, HFValidationError):
-        return None
-    whole = (folder / "config.json").is_file() and any(any(folder.glob(kind)) for kind in WEIGHTS)
-    return folder if whole else None
+        raise UserError(f"clip_model={model!r}: {part} cannot be read ({first_line(error)}); {REMEDY}") from None

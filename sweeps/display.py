@@ -76,12 +76,20 @@ def _progress(runner: "Runner") -> Any:
     from rich.table import Table
 
     jobs = Table.grid(padding=(0, 2))
+    jobs.add_column(no_wrap=True, overflow="ellipsis")
+    jobs.add_column(no_wrap=True, min_width=44)
+    jobs.add_column(no_wrap=True, min_width=6)
     for job in runner.running:
-        jobs.add_row(job.run.name, state_of(job), duration(time.monotonic() - job.started))
+        jobs.add_row(_short_name(job), state_of(job), duration(time.monotonic() - job.started))
     ended, total = runner.count("done", "found", "failed"), len(runner.jobs)
     bar = Table.grid(padding=(0, 2))
     bar.add_row(ProgressBar(total, ended, width=40), f"{ended} of {total} runs", remaining(runner))
     return Group(jobs, bar)
+
+
+def _short_name(job: "Job") -> str:
+    """The cell without its digits, and the split seed: unlike enough for what runs at one time."""
+    return f"{job.run.folder.parent.name.rpartition('-')[0]} {job.run.config.split_seed}"
 
 
 def remaining(runner: "Runner") -> str:

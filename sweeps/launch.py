@@ -32,12 +32,14 @@ from sweeps.command import environment, threads_each
 from sweeps.grid import SweepFile, load, load_content, parse_overrides
 from sweeps.local import PREEMPTED, Job, Runner
 from sweeps.runs import Estimate, read_json, runs_of
-from sweeps.server import base_url, need_server
+from sweeps.server import PROJECT, base_url, need_server
 
 POLL = 5.0
 """Seconds between two looks at the sweep's runs."""
 TICK = 0.1
 FAILURES_IN_A_ROW = 3
+PATIENCE = 20
+"""Looks in a row that the server may leave unanswered when there is no agent to wait for."""
 BROKEN = ("failed", "crashed", "killed")
 ACTIVE = ("running", "pending", "preempting", "preempted")
 STEPS = (0.0, 30.0, 60.0, 90.0)
@@ -63,6 +65,15 @@ class Sweep:
     @cached_property
     def url(self) -> str:
         return str(_api().sweep(self.path).url)
+
+    def exists(self) -> bool:
+        with server_errors():
+            try:
+                return bool(self.state())
+            except Exception as error:  # the library's class for this has changed with its versions
+                if "find sweep" not in str(error):
+                    raise
+                return False
 
     def state(self) -> str:
         return str(_api().sweep(self.path).state).upper()
@@ -120,8 +131,7 @@ def find_or_create(file: SweepFile, project: str, entity: str | None, memory: Pa
     known = read_json(memory)
     if not new and key in known:
         sweep = Sweep(known[key]["sweep"], file)
-        with contextlib.suppress(Exception):
-            sweep.state()
+        if sweep.exists():
             return sweep
         print(f"{file.name}: {sweep.path} is not on the server any more")
     sweep = Sweep(_create(file, project, entity), file)
@@ -160,6 +170,7 @@ class Crew:
     haste: float = 1.0
     barren: int = 0
     _step: int = 0
+    _silent: int = 0
     _finished: int = 0
     _hired: int = 0
     _said: str = ""
@@ -181,8 +192,12 @@ class Crew:
         self.agents = [agent for agent in self.agents if agent.poll() is None]
         if self.stop_signal is not None:
             return bool(self.agents)
-        with server_errors():
-            runs, state = self.sweep.runs(), self.sweep.state()
+        try:
+            with server_errors():
+                runs, state = self.sweep.runs(), self.sweep.state()
+        except UserError as error:
+            return self._unheard(error)
+        self._silent = 0
         self._report(runs)
         states = Counter(run.state for run in runs)
         self.barren = 0 if states["finished"] > self._finished else self.barren + len(ended)
@@ -193,6 +208,19 @@ class Crew:
         if not handed_out:
             self._hire()
         return bool(self.agents) or any(states[active] for active in ACTIVE)
+
+    def _unheard(self, error: UserError) -> bool:
+        """The server did not answer: agents that are at work go on, and are waited for.
+
+        Raises:
+            UserError: it has been silent for long, and no agent is left.
+        """
+        self._silent += 1
+        if not self.agents and self._silent >= PATIENCE:
+            raise error
+        if self._silent == 1:
+            print(f"{time.strftime('%H:%M:%S')} {error}; looking again", flush=True)
+        return True
 
     def _hire(self) -> None:
         variables = environment(threads_each(self.size))
@@ -303,7 +331,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--agents", type=int, default=1, help="agents on this machine; they share its cores (default 1)"
     )
-    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", "active-learning"))
+    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", PROJECT))
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"))
     parser.add_argument("--new", action="store_true", help="make new sweeps, even if the files have theirs already")
     parser.add_argument("--results-dir", help="folder that gets the results (default: the files', or results)")
@@ -318,6 +346,8 @@ def _files(options: argparse.Namespace) -> list[SweepFile]:
         raise UserError(f"--agents {options.agents}: runs nothing; use 1 or more")
     if bool(options.files) == bool(options.join):
         raise UserError("give sweep files, or --join ENTITY/PROJECT/SWEEP_ID")
+    if options.join and (options.set or options.results_dir):
+        raise UserError("--join: the sweep has its parameters already; leave out --set and --results-dir")
     overrides = parse_overrides(options.set)
     if options.results_dir:
         overrides["results_dir"] = options.results_dir
@@ -338,7 +368,7 @@ def _launch(options: argparse.Namespace) -> int:
     if options.join:
         sweeps: Iterator[Sweep] = iter([_joined(options.join)])
     else:
-        memory = Path(options.results_dir or "results") / "sweeps.json"
+        memory = Path(files[0].configs[0].results_dir) / "sweeps.json"
         sweeps = (find_or_create(file, options.project, options.entity, memory, new=options.new) for file in files)
     failed = 0
     for sweep in sweeps:
@@ -365,6 +395,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

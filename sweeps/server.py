@@ -7,6 +7,8 @@ import urllib.request
 from al.errors import UserError
 from al.tracking import mode
 
+PROJECT = "active-learning"
+"""W&B project of runs and sweeps where WANDB_PROJECT says nothing else."""
 TIMEOUT = 10.0
 WITHOUT_SERVER = "or run the same files without a server: python -m sweeps.local"
 

@@ -3,6 +3,9 @@
 Every attempt of a run leaves a fragment, a folder `offline-run-<time>-<id>`. `wandb sync` joins the fragments of one
 id in the order of their times. It stops at a fragment whose last record a kill cut in half, exits 0 and leaves out
 what comes after; those are sent here one by one, and all their whole records arrive.
+
+A run that was online when the server went away is not sent with `wandb sync`, which would double the rows that had
+arrived: train.py is started on it again, finds it complete, and sends what the server does not have.
 """
 
 import argparse
@@ -13,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from al.errors import UserError
-from sweeps.command import environment
+from al.state import COMPLETE, write_atomically
+from sweeps.command import environment, parameter_file
 from sweeps.runs import is_held, read_json
-from sweeps.server import need_server
+from sweeps.server import PROJECT, need_server
 
 CUT = "ends with an incomplete record"
 AT_ONCE = 50
@@ -49,9 +53,10 @@ def sync(results_dir: Path) -> int:
         run: parts for run, parts in runs.items() if run not in running and not all(is_synced(part) for part in parts)
     }
     before = len(runs) - len(waiting) - len(running)
-    if waiting:
+    online = online_runs(results_dir)
+    if waiting or online:
         need_server("or try again later")
-    errors = _upload(waiting, results_dir)
+    errors = _upload(waiting, results_dir) + _complete_online(online, results_dir)
     failed = [run for run, parts in waiting.items() if not all(is_synced(part) for part in parts)]
     text = f"{len(waiting) - len(failed)} runs uploaded, {before} were already"
     print(text + (f", {len(running)} are still running" if running else ""))
@@ -91,6 +96,56 @@ def _upload_singly(parts: Sequence[Path], results_dir: Path, lines: Sequence[str
         elif not is_synced(part):
             break  # a later fragment must not arrive before an earlier one
     return errors
+
+
+def online_runs(results_dir: Path) -> dict[str, Path]:
+    """Folders of the complete runs that were logged online, by W&B's id, but for those known to have arrived."""
+    found = {}
+    for folder in sorted(results_dir.glob("*/split_seed_*")):
+        run = read_json(folder / "config.json").get("wandb_run_id", "")
+        parts = list((results_dir / "wandb").glob(f"run-*-{run}")) if run else []
+        if (folder / COMPLETE).is_file() and not is_held(folder) and not all(is_synced(part) for part in parts):
+            found[run] = folder
+    return found
+
+
+def _complete_online(online: dict[str, Path], results_dir: Path) -> list[str]:
+    """Sends the rest of those that did not end on the server; the error lines."""
+    errors = []
+    finished = _finished_on_server(list(online)) if online else set()
+    for run, folder in online.items():
+        if run not in finished:
+            code = _start_again(run, folder, results_dir)
+            errors += [f"{folder}: train.py exits {code}"] if code else []
+        if run in finished or not code:
+            for part in (results_dir / "wandb").glob(f"run-*-{run}"):
+                _mark_synced(part)
+    return errors
+
+
+def _finished_on_server(names: list[str]) -> set[str]:
+    import wandb
+
+    project = os.environ.get("WANDB_PROJECT", PROJECT)
+    listed = wandb.Api(timeout=30).runs(project, filters={"name": {"$in": names}}, per_page=200)
+    try:
+        return {run.id for run in listed if str(run.state).lower() == "finished"}
+    except (wandb.errors.Error, ValueError) as error:
+        reason = (str(error).splitlines() or ["no reason given"])[0]
+        raise UserError(
+            f"W&B: cannot list the runs of {project} ({reason}); set WANDB_PROJECT and WANDB_ENTITY"
+        ) from None
+
+
+def _start_again(run: str, folder: Path, results_dir: Path) -> int:
+    """Starts train.py on a complete run, under its W&B id; the exit code."""
+    parameters = read_json(folder / "config.json")["config"] | {"results_dir": str(results_dir)}
+    path = results_dir / "logs" / f"{folder.parent.name}-{folder.name}.sync.yaml"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, parameter_file(parameters))
+    variables = environment(threads=1) | {"WANDB_SWEEP_PARAM_PATH": str(path.resolve()), "WANDB_RUN_ID": run}
+    command = [sys.executable, "train.py"]
+    return subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
 
 
 def _mark_synced(fragment: Path) -> None:

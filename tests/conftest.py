@@ -95,3 +95,14 @@ def cut_before_results(once, launcher) -> Path:
         assert outcome.code == -signal.SIGKILL, outcome.stderr
 
     return once("cut_before_results", make) / "results"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every look-up of a host name fails at once, as on a machine without a network."""
+    import socket
+
+    def fail(host, *args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)

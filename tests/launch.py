@@ -55,7 +55,7 @@ def environment(home: Path | None = None, **changed: str | None) -> dict[str, st
         changed: None removes a variable.
     """
     base = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "PYTEST_"))}
-    base |= {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "COLUMNS": "200"}
+    base |= {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     if home is not None:
         base |= {"HOME": str(home), "NETRC": str(home / "netrc")}
     base |= {name: value for name, value in changed.items() if value is not None}

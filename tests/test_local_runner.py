@@ -324,3 +324,28 @@ def test_parameter_file_is_that_of_the_agent(tmp_path):
         str(tmp_path / "theirs.yaml"), {name: {"value": value} for name, value in VALUES.items()}
     )
     assert parameter_file(VALUES) == (tmp_path / "theirs.yaml").read_text()
+
+
+def test_the_live_display_says_where_each_job_is_and_how_long_it_takes(project):
+    import io
+
+    from rich.console import Console
+
+    from sweeps import display
+
+    jobs = [local.Job(run) for run in runs_of(load(sweep(project, split_seed=[1, 2, 3])))]
+    estimates = Estimate()
+    estimates.add(jobs[0].run.config.model_dump(), 600.0)
+    runner = local.Runner(jobs, 1, display.PlainDisplay(), estimates)
+    jobs[0].state = "done"
+    jobs[1].state, jobs[1].started = "running", time.monotonic() - 120
+    runner.running.append(jobs[1])
+    jobs[1].run.folder.mkdir(parents=True)
+    row = {"epoch": 7, "round": 5, "labels": 140, "test": {"accuracy": 61.25}}
+    (jobs[1].run.folder / "epochs.jsonl").write_text(json.dumps(row) + "\n")
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(display._progress(runner))
+    shown = screen.getvalue()
+    assert "digits-balanced_10-margin 2" in shown
+    assert "epoch 7, round 5, 140 labels, 61.2 %" in shown
+    assert "1 of 3 runs  about 18 min left" in shown

@@ -16,6 +16,8 @@ from sweeps.report.load import load_results, select
 DIGITS = {"dataset": "digits", "model": "small_cnn", "weights": "none", "variant": "balanced_20", "initial_min": 20}
 SMALL = World(classes=[str(k) for k in range(10)], train=1437, test=360)
 
+COMPLETE = "performance_metrics.json"
+
 
 def left_out(results) -> dict[str, str]:
     return {item.source: item.reason for item in results.left_out}
@@ -55,7 +57,7 @@ def test_an_unfinished_run_is_named_with_its_command_and_counts_nowhere(tmp_path
     results = load_results(tmp_path)
     assert results.runs == []
     (item,) = results.left_out
-    assert item.reason == "unfinished: epoch 26, 287 labels so far"
+    assert item.reason == "unfinished: epoch 27, 286 labels so far"
     assert item.command == f"{config.command()} --results_dir={tmp_path}"
 
 
@@ -66,13 +68,13 @@ def test_an_unfinished_run_is_named_with_its_command_and_counts_nowhere(tmp_path
         (lambda f: (f / "config.json").unlink(), "config.json is missing"),
         (lambda f: edit(f / "config.json", lambda c: c["config"].update(lr=0.5)), "digest in config.json"),
         (lambda f: edit(f / "config.json", lambda c: c["config"].update(speed=9)), "speed=9: unknown parameter"),
-        (lambda f: edit(f / "performance_metrics.json", lambda m: m.update(digest="0" * 64)), "another digest"),
-        (lambda f: edit(f / "performance_metrics.json", lambda m: m["data"].update(fingerprint="x")), "names other data"),
-        (lambda f: edit(f / "performance_metrics.json", lambda m: m["test_metrics"].pop("accuracy")), "lacks test acc"),
-        (lambda f: edit(f / "performance_metrics.json", lambda m: m["test_metrics"].update(loss=None)), "lacks test acc"),
-        (lambda f: (f / "performance_metrics.json").write_text("[]"), "another digest"),
+        (lambda f: edit(f / COMPLETE, lambda m: m.update(digest="0" * 64)), "another digest"),
+        (lambda f: edit(f / COMPLETE, lambda m: m["data"].update(fingerprint="x")), "names other data"),
+        (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].pop("accuracy")), "lacks test accuracy"),
+        (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].update(loss=None)), "lacks test accuracy"),
+        (lambda f: (f / COMPLETE).write_text("[]"), "another digest"),
         (lambda f: (f / "epochs.jsonl").write_text('{"epoch": 1'), "a line that is not JSON"),
-        (lambda f: (f / "epochs.jsonl").write_text(""), "0 rows where 26 epochs were trained"),
+        (lambda f: (f / "epochs.jsonl").write_text(""), "0 rows where 27 epochs were trained"),
         (lambda f: (f / "epochs.jsonl").unlink(), "epochs.jsonl is missing"),
         (lambda f: (f / "rounds.jsonl").write_text('{"round": 0}'), "without its picks"),
     ],

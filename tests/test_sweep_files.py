@@ -176,7 +176,7 @@ BAD = {
     "line 3": "program: train.py\nmethod: grid\nparameters: lr: 3\n",
     "'lr' is given twice": GRID % "lr: {value: 0.1}, lr: {value: 0.2}",
     "did you mean 'batch_fraction'": GRID % "batch_fracton: {value: 0.1}",
-    "strategy='margn'": GRID % "strategy: {values: [margin, margn]}",
+    "did you mean 'margin'": GRID % "strategy: {values: [margin, margn]}",
     "the grid is empty": GRID % "lr: {values: []}",
     "parameters: missing or empty": "{program: train.py, method: grid, parameters: {}}",
     "program: missing": "{method: grid, parameters: {lr: {value: 0.1}}}",

@@ -110,7 +110,6 @@ def test_an_upload_that_failed_is_an_error_though_wandb_exits_0(server, tmp_path
     assert "0 runs uploaded" in captured.out
     assert "wandb sync: ERROR" in captured.err
     assert "1 runs not uploaded: refused" in captured.err
-    monkeypatch.undo()
 
 
 def test_bad_input_is_one_line(server, tmp_path, monkeypatch, capsys):

@@ -175,13 +175,13 @@ def test_a_preempted_run_is_handed_out_again_and_its_history_is_whole(server, tm
     assert before < 60
     assert agent(server, tmp_path, sweep, "--forward-signals").wait(timeout=120) == 0
     assert list(server.runs) == [served.name]
-    assert (served.state, served.starts) == ("finished", 2)
+    assert (served.state, served.handed_out) == ("finished", 2)
     assert [row["epoch"] for row in rows_on_disk(run)] == list(range(1, 61))
     assert epochs_on_server(served) == list(range(1, 61))
 
 
 @pytest.mark.slow
-def test_a_run_whose_server_goes_away_ends_well_and_is_made_whole_by_starting_again(server, tmp_path):
+def test_a_run_whose_server_goes_away_ends_well_and_is_made_whole_by_sync(server, tmp_path):
     (tmp_path / "results").mkdir()
     run = local_runs_of(tmp_path, strategy=["margin"], max_epochs=[40])
     variables = environment(server, tmp_path) | {"WANDB_FINISH_TIMEOUT": "3"}
@@ -192,10 +192,15 @@ def test_a_run_whose_server_goes_away_ends_well_and_is_made_whole_by_starting_ag
         assert process.wait(timeout=120) == 0
     assert run.is_complete()
     assert [row["epoch"] for row in rows_on_disk(run)] == list(range(1, 41))
-    assert subprocess.run(command, env=variables, timeout=120).returncode == 0
     (served,) = server.runs.values()
+    assert served.state != "finished"
+    synced = [sys.executable, "-m", "sweeps.sync", "--results-dir", str(tmp_path / "results")]
+    assert subprocess.run(synced, env=environment(server, tmp_path), timeout=120).returncode == 0
     assert served.state == "finished"
     assert epochs_on_server(served) == list(range(1, 41))
+    requests = [name for name, _ in server.requests].count("UpsertBucket")
+    assert subprocess.run(synced, env=environment(server, tmp_path), timeout=120).returncode == 0
+    assert [name for name, _ in server.requests].count("UpsertBucket") == requests
 
 
 def local_runs_of(folder: Path, **choices) -> Run:
@@ -214,7 +219,7 @@ def test_a_killed_agent_costs_nothing(server, tmp_path):
     assert [run.state for run in server.runs.values()] == ["finished", "finished"]
     for run in local_runs(tmp_path):
         assert run.is_complete()
-    assert all(run.starts == 1 for run in server.runs.values())
+    assert all(run.handed_out == 1 for run in server.runs.values())
     assert all(epochs_on_server(run) == list(range(1, 41)) for run in server.runs.values())
 
 
@@ -256,6 +261,40 @@ def test_launch_reports_failures_and_going_on_repairs_them(launched, tmp_path, c
     requests = len([name for name, _ in launched.requests if name == "UpsertBucket"])
     assert launch_it(tmp_path, "--agents", "2") == 0
     assert len([name for name, _ in launched.requests if name == "UpsertBucket"]) == requests
+
+
+@pytest.mark.slow
+def test_the_slurm_script_joins_a_sweep_and_passes_the_preemption_on(server, tmp_path):
+    sweep = create(server, tmp_path, strategy=["margin"], max_epochs=[5000], patience=[5000])
+    variables = environment(server, tmp_path) | {"SLURM_CPUS_PER_TASK": "1"}
+    del variables["WANDB_DIR"]
+    task = subprocess.Popen(["bash", "sweeps/slurm.sbatch", sweep], env=variables, process_group=0)
+    (run,) = local_runs(tmp_path)
+    wait_for_epochs(run, 5)
+    task.send_signal(signal.SIGUSR1)
+    assert task.wait(timeout=60) == 75
+    (served,) = server.runs.values()
+    assert (served.state, served.exit_code) == ("preempted", 75)
+    assert epochs_on_server(served) == [row["epoch"] for row in rows_on_disk(run)]
+    assert not run.is_held()
+
+
+@pytest.mark.slow
+def test_strategies_start_after_their_baselines_and_not_if_those_failed(launched, tmp_path, capsys):
+    folder = tmp_path / "baselines"
+    folder.mkdir()
+    baselines = sweep_file(folder, strategy=["stratified"], variant=["imbalanced_20_5"])
+    strategies = sweep_file(tmp_path, strategy=["margin"], stop=["baseline"], variant=["imbalanced_20_5"])
+    both = [str(baselines), str(strategies), "--results-dir", str(tmp_path / "results")]
+    (run,) = runs_of(load(baselines, {"results_dir": str(tmp_path / "results")}))
+    run.folder.parent.mkdir(parents=True)
+    run.folder.write_text("a file where the run's folder should be")
+    assert launch.main(both) == 1
+    assert "its baselines may be among the failed runs" in capsys.readouterr().err
+    assert len(launched.runs) == 1
+    run.folder.unlink()
+    assert launch.main(both) == 0
+    assert [served.state for served in launched.runs.values()] == ["finished", "finished"]
 
 
 def test_launch_without_a_key_or_a_server_is_one_line_at_once(launched, tmp_path, monkeypatch, capsys):

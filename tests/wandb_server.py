@@ -42,7 +42,8 @@ class ServedRun:
     exit_code: int | None = None
     preempting: bool = False
     stop_wanted: bool = False
-    starts: int = 0
+    begun: bool = False
+    handed_out: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -233,6 +234,7 @@ class WandbServer:
             known = self.runs.setdefault(run, ServedRun(run, sweep.project))
             known.config, known.sweep, known.state = known.config | arguments, sweep.name, "running"
             known.exit_code, known.preempting, known.stop_wanted = None, False, False
+            known.handed_out += 1
             program = yaml.safe_load(sweep.config)["program"]
             return [{"type": kind, "run_id": run, "program": program, "args": arguments}]
         if any(run.state in ("running", "preempting") for run in self.runs_of(sweep.name)):
@@ -244,7 +246,7 @@ class WandbServer:
 
     def _on_RunResumeStatus(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         run = self.runs.get(variables["name"])
-        bucket = self._bucket(run) if run and run.starts else None
+        bucket = self._bucket(run) if run and run.begun else None
         return {"model": _project(variables.get("project") or "uncategorized") | {"bucket": bucket}}
 
     def _bucket(self, run: ServedRun) -> dict[str, Any]:
@@ -259,7 +261,7 @@ class WandbServer:
         name = variables.get("name") or variables["id"]
         project = variables.get("project") or "uncategorized"
         run = self.runs.setdefault(name, ServedRun(name, project))
-        run.starts += run.state not in ("running", "preempting") or not run.starts
+        run.begun = True
         run.config |= json.loads(variables.get("config") or "{}")
         run.display = variables.get("displayName") or run.display
         run.group, run.job_type = variables.get("groupName") or run.group, variables.get("jobType") or run.job_type
@@ -354,14 +356,14 @@ def _project(name: str) -> dict[str, Any]:
 
 
 def _matches(run: ServedRun, filters: Mapping[str, Any]) -> bool:
-    """Mongo-like filters as far as W&B's client and the suite write them: $and, $or, sweep, state, config.*."""
+    """Mongo-like filters as far as W&B's client and the suite write them: $and, $or, $in, equality."""
     for key, wanted in filters.items():
         if key == "$and":
             fits = all(_matches(run, part) for part in wanted)
         elif key == "$or":
             fits = any(_matches(run, part) for part in wanted)
         else:
-            fits = _value(run, key) == wanted
+            fits = _value(run, key) in wanted["$in"] if isinstance(wanted, dict) else _value(run, key) == wanted
         if not fits:
             return False
     return True

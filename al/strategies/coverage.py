@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import kmeans, nearest, nearest_stranger, read, resident, squared_distances
+from al.neighbours import gather, kmeans, nearest, nearest_stranger, read, resident, squared_distances
 from al.strategies.base import Picks, Pool
 
 GRAPH_SAMPLES = 60_000
@@ -22,7 +22,7 @@ def coreset(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     rows = pool.unlabelled
     features, among = resident(pool.features, rows)
     if pool.labelled.any():
-        gap = nearest(features, read(pool.features, np.flatnonzero(pool.labelled)), rows=among)[0]
+        gap = nearest(features, gather(pool.features, np.flatnonzero(pool.labelled)), rows=among)[0]
     else:
         gap = np.full(len(rows), np.nan, dtype=np.float32)
     picks, scores = [], []
@@ -62,9 +62,9 @@ def probcover(
         rows = np.sort(rng.choice(rows, GRAPH_SAMPLES, replace=False))
     covered = np.zeros(len(rows), dtype=bool)
     if pool.labelled.any():
-        covered = nearest(pool.features, read(pool.features, np.flatnonzero(pool.labelled)), rows=rows)[0] < delta
+        covered = nearest(pool.features, gather(pool.features, np.flatnonzero(pool.labelled)), rows=rows)[0] < delta
     rows = np.concatenate([rows[~covered], rows[covered]])
-    best, gains = _greedy_cover(Balls(read(pool.features, rows), int((~covered).sum()), delta), rows, k)
+    best, gains = _greedy_cover(Balls(gather(pool.features, rows), int((~covered).sum()), delta), rows, k)
     rest = rng.permutation(np.setdiff1d(pool.unlabelled, rows[best]))[: k - len(best)]
     return Picks(np.concatenate([rows[best], rest]), np.concatenate([gains, np.zeros(len(rest))]).astype(np.float32))
 

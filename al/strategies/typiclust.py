@@ -5,7 +5,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import Clustering, kmeans, neighbour_distances, read
+from al.neighbours import Clustering, gather, kmeans, neighbour_distances
 from al.strategies.base import Picks, Pool
 from al.strategies.diverse import round_robin
 from al.strategies.scores import predictive_entropy, top_k
@@ -62,7 +62,7 @@ def _typical(pool: Pool, clustering: Clustering, turns: NDArray[np.int64], k: in
     typical = np.zeros(len(free), dtype=np.float32)
     for cluster in turns:
         members = np.flatnonzero(clustering.assignment == cluster)
-        typical[members] = typicality(read(pool.features, members, unit=True))
+        typical[members] = typicality(gather(pool.features, members, unit=True))
     rows = np.flatnonzero(free & np.isin(clustering.assignment, turns))
     known = np.sort(turns)
     groups = np.searchsorted(known, clustering.assignment[rows])

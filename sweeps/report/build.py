@@ -18,9 +18,9 @@ from sweeps.report.published import ZeroShot, own_zero_shot
 from sweeps.report.tables import Table
 
 SECTIONS = {
-    "claims": "The study's claims",
     "curves": "Learning curves",
     "needs": "Labels needed and saved",
+    "claims": "The study's claims",
     "study": "The study's figures and tables",
     "metrics": "Test metrics and comparisons",
     "classes": "Classes",
@@ -63,7 +63,7 @@ class Findings:
 
     families: list[Family]
     analyses: list[list[Analysis]]
-    zero_shot: ZeroShot | None
+    zero_shot: list[ZeroShot]
 
     @property
     def every_analysis(self) -> list[Analysis]:
@@ -75,11 +75,12 @@ def build(results: Results, results_dir: str | Path, out: str | Path, target: fl
     out = Path(out)
     families = organise(results)
     analyses = [[analyse(setting, family, target) for setting in family.settings] for family in families]
-    findings = Findings(families, analyses, own_zero_shot(Path(results_dir)))
+    findings = Findings(families, analyses, own_zero_shot(results_dir))
     decisions = tuple(decide(analysis) for analysis in findings.every_analysis) or (_nothing(results),)
     lead = _lead(results, results_dir)
     with _Writer(out) as writer:
         sections = {key: Section(key, title) for key, title in SECTIONS.items()}
+        _write_table(tables.decision_table(decisions), writer)
         _add_tables(sections, findings, writer)
         _add_figures(sections, findings, writer)
         sections["picks"].parts += _sheets(families, Path(results_dir))
@@ -116,10 +117,16 @@ def _lead(results: Results, results_dir: str | Path) -> tuple[str, ...]:
 def _add_tables(sections: dict[str, Section], findings: Findings, writer: "_Writer") -> None:
     for section, table, folded in _tables(findings):
         if table.rows:
-            table = table._replace(name=writer.unique(table.name))
-            writer.text(f"tables/{table.name}.csv", table.csv())
-            writer.text(f"tables/{table.name}.md", table.markdown())
+            table = _write_table(table, writer)
             sections[section].parts.append(page.table_html(table, folded, files=True))
+
+
+def _write_table(table: Table, writer: "_Writer") -> Table:
+    """Writes both files; returns the table under the name that they have."""
+    table = table._replace(name=writer.unique(table.name))
+    writer.text(f"tables/{table.name}.csv", table.csv())
+    writer.text(f"tables/{table.name}.md", table.markdown())
+    return table
 
 
 def _tables(findings: Findings) -> Iterator[tuple[str, Table, bool]]:

@@ -9,7 +9,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,21 +20,10 @@ from al.config import RunConfig
 from al.strategies import REGISTRY
 from sweeps.report.load import LeftOut, Results, Run
 
-ACQUISITION = (
-    "pool_scope",
-    "budget",
-    "initial_fraction",
-    "initial_min",
-    "batch_fraction",
-    "init",
-    "stop",
-    "schedule",
-    "warm_start",
-    "clip_model",
-    "clip_prompt",
+WITHIN_FAMILY = (
+    *("variant", "minority_classes", "class_weights", "stop", "budget"),
+    *("init", "clip_model", "clip_prompt", "init_cleaning"),
 )
-"""Fields that shape the acquisition and mean nothing to a baseline."""
-WITHIN_FAMILY = ("variant", "minority_classes", "class_weights", "init", "stop", "budget", "clip_model", "clip_prompt")
 """Fields in which the settings of one family may differ."""
 
 STUDY_STRATEGIES = ("uncertainty", "margin", "typiclust")
@@ -79,7 +68,6 @@ class Setting:
     cells: tuple[Cell, ...]
     """Strategies that acquire, in the registry's order."""
     baseline: Cell | None
-    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def cell(self, strategy: str) -> Cell | None:
         """The first cell of a strategy, or the baseline."""
@@ -133,6 +121,11 @@ class Family:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.everyone[0].runs[0].data.classes
+
+    @property
+    def images(self) -> int:
+        """In the training set."""
+        return self.everyone[0].runs[0].data.train
 
 
 def paired(a: Cell, b: Cell, value: Callable[[Run], float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -209,8 +202,9 @@ def _family_key(run: Run) -> tuple:
 
 
 def _training_key(run: Run) -> tuple:
-    hidden = {"strategy", "split_seed", *WITHIN_FAMILY, *ACQUISITION} | _strategy_options()
-    fields = {name: value for name, value in run.config.science().items() if name not in hidden}
+    """What a run shares with its baseline: the acquisition has no effect there."""
+    hidden = {"strategy", "split_seed", *WITHIN_FAMILY} | _strategy_options()
+    fields = {name: value for name, value in run.config.baseline_of().science().items() if name not in hidden}
     return (run.data.fingerprint, *_freeze(fields))
 
 
@@ -234,8 +228,8 @@ def _cells(runs: list[Run]) -> list[Cell]:
 
 
 def _options(run: Run) -> str:
-    science = run.config.science()
-    return ", ".join(f"{name}={science[name]}" for name in run.config.method.options if name in science)
+    fields = _fields(run.config)
+    return ", ".join(f"{name}={fields[name]}" for name in run.config.method.options)
 
 
 def _same_start(runs: list[Run], results: Results) -> list[Run]:
@@ -278,7 +272,7 @@ def _note_mixed_data(results: Results) -> None:
 def _named(made: list) -> list[Family]:
     # A strategy's run speaks for its family: a baseline's acquisition fields are all at their defaults.
     speakers = [(_strategy_cells(parts) or baselines)[0].runs[0] for parts, baselines in made]
-    differing = _differing(run.config.science() for run in speakers) - {"strategy", "dataset", *WITHIN_FAMILY}
+    differing = _differing(run.config for run in speakers) - {"strategy", "dataset", *WITHIN_FAMILY}
     prints = _fingerprints(speakers)
     families, slugs, setting_slugs = [], Counter(), Counter()
     for run, (parts, baselines) in zip(speakers, made):
@@ -299,13 +293,13 @@ def _by_size(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _named_settings(parts: list, family: list[str], slugs: Counter) -> tuple[Setting, ...]:
-    differing = _differing(cells[0].config.science() for cells, _ in parts) - {"strategy", "split_seed"}
+    differing = _differing(cells[0].config for cells, _ in parts) - {"strategy", "split_seed"}
     settings = []
     for cells, baseline in sorted(parts, key=lambda part: _order(part[0][0].config)):
         config = cells[0].config
         extra = _described(config, differing - {"variant"} | ({"class_weights"} if config.class_weights else set()))
         title = ", ".join([f"{config.dataset} {config.variant}", *extra, *family])
-        settings.append(Setting(title, _slug(title, slugs), cells, baseline, config.science()))
+        settings.append(Setting(title, _slug(title, slugs), cells, baseline))
     return tuple(settings)
 
 
@@ -314,12 +308,17 @@ def _order(config: RunConfig) -> tuple:
     return not shares.balanced, config.init != "stratified", -shares.majority, config.class_weights, config.stop
 
 
-def _differing(sciences: Iterable[Mapping[str, Any]]) -> set[str]:
+def _differing(configs: Iterable[RunConfig]) -> set[str]:
     seen: dict[str, set[str]] = defaultdict(set)
-    for science in sciences:
-        for name, value in science.items():
+    for config in configs:
+        for name, value in _fields(config).items():
             seen[name].add(repr(value))
     return {name for name, values in seen.items() if len(values) > 1} - _strategy_options() - {"split_seed"}
+
+
+def _fields(config: RunConfig) -> dict[str, Any]:
+    """Every field that has an effect, those without one at their default."""
+    return {name: field.default for name, field in RunConfig.model_fields.items()} | config.science()
 
 
 WORDS = {
@@ -334,8 +333,8 @@ SILENT = {("init", "stratified"), ("stop", "budget"), ("class_weights", False), 
 
 
 def _described(config: RunConfig, fields: Iterable[str]) -> list[str]:
-    science = config.science()
-    shown = [(name, science.get(name)) for name in sorted(fields)]
+    known = _fields(config)
+    shown = [(name, known[name]) for name in sorted(fields)]
     return [
         WORDS.get(pair) or f"{pair[0]}={pair[1]}"
         for pair in ((name, tuple(value) if isinstance(value, list) else value) for name, value in shown)

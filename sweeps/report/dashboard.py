@@ -111,7 +111,7 @@ def local_results(results_dir: str | Path) -> Local:
     analyses = [analyse(setting, family) for family in families for setting in family.settings]
     if not analyses:
         return NOTHING
-    zero_shot = own_zero_shot(Path(results_dir))
+    zero_shot = own_zero_shot(results_dir)
     found = [tables.needs_table(analyses)]
     found += [tables.claims_table(claims(family, zero_shot)) for family in families]
     found += [tables.results_table(family) for family in families]

@@ -5,6 +5,9 @@ from typing import NamedTuple
 from sweeps.report.analysis import Analysis, Need, Saving, time_ratio
 from sweeps.report.statistics import FEW_SEEDS, Interval
 
+COLUMNS = ("setting", "fewest labels", "labels", "saved against stratified (%)", "saved against random (%)")
+COLUMNS += ("time / baseline", "how sure")
+
 
 class Decision(NamedTuple):
     """One setting's answer."""
@@ -12,6 +15,8 @@ class Decision(NamedTuple):
     setting: str
     headline: str
     details: tuple[str, ...]
+    row: tuple[str, ...] = ()
+    """The answer as a row of `COLUMNS`; empty where there is none."""
 
     @property
     def text(self) -> str:
@@ -29,7 +34,37 @@ def decide(analysis: Analysis) -> Decision:
     headline = _headline(analysis, best)
     details = [_against_stratified(analysis, best), _against_random(analysis, best), _compute(analysis, best)]
     details += [_never(need) for need in needs if not need.always] + [_sureness(analysis, best)]
-    return Decision(title, headline, tuple(line for line in details if line))
+    return Decision(title, headline, tuple(line for line in details if line), _row(analysis, best))
+
+
+def _row(analysis: Analysis, best: Need) -> tuple[str, ...]:
+    stratified, random = analysis.saved_against_stratified(best), analysis.saved_against_random(best)
+    ratio = time_ratio(best.cell, analysis.setting.baseline)
+    return (
+        analysis.setting.title,
+        best.cell.label,
+        span(best.interval, 0),
+        saved(stratified),
+        saved(random),
+        span(ratio, 2),
+        _sure_in_a_word(analysis, best),
+    )
+
+
+def saved(saving: Saving | None) -> str:
+    return "" if saving is None else ("at least " if saving.at_least else "") + span(saving.interval)
+
+
+def _sure_in_a_word(analysis: Analysis, best: Need) -> str:
+    n = len(best.labels)
+    seeds = f"{n} seed{'s' * (n > 1)}"
+    if n < FEW_SEEDS:
+        return f"{seeds}: a hint at most"
+    tests = analysis.against(best)
+    clear = sum(p < 0.05 for _, _, p in tests)
+    if not tests:
+        return f"{seeds}, nothing to compare with"
+    return f"{seeds}, ahead of {'all' if clear == len(tests) else clear or 'none'} of {len(tests)} beyond chance"
 
 
 def _headline(analysis: Analysis, best: Need) -> str:
@@ -40,7 +75,7 @@ def _headline(analysis: Analysis, best: Need) -> str:
     if len(best.labels) < FEW_SEEDS:
         return f"{name} is ahead so far: {labels} {goal}."
     if any(not p < 0.05 for _, _, p in analysis.against(best)):
-        return f"no clear winner; {name} has the lowest mean, {labels} {goal}."
+        return f"no clear winner; {name} has the lowest mean, {labels}, {goal}."
     return f"{name} needs the fewest labels: {labels} {goal}."
 
 
@@ -56,7 +91,7 @@ def _target(analysis: Analysis) -> str:
     values = list(analysis.targets.values())
     if not values or analysis.target.endswith("%"):
         return analysis.target
-    return f"{analysis.target} ({sum(values) / len(values):.1f} % on average)"
+    return f"{analysis.target} ({sum(values) / len(values):.1f} %{' on average' if len(values) > 1 else ''})"
 
 
 def _nobody(analysis: Analysis) -> str:
@@ -124,6 +159,15 @@ def _sureness(analysis: Analysis, best: Need) -> str:
     if alike:
         parts.append(f"not told apart from {join(alike)}")
     return f"how sure: {n} split seeds, paired t-tests with Holm's correction at 5 %: {'; '.join(parts)}"
+
+
+def span(interval: Interval | None, digits: int = 1) -> str:
+    """`mean [low, high]`; without brackets from one seed."""
+    if interval is None or interval.n == 0:
+        return ""
+    if interval.n == 1:
+        return f"{interval.mean:,.{digits}f}"
+    return f"{interval.mean:,.{digits}f} [{interval.low:,.{digits}f}, {interval.high:,.{digits}f}]"
 
 
 def between(interval: Interval | None, digits: int, unit: str = "") -> str:

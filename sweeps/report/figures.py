@@ -1,5 +1,6 @@
 """Figures of the study and of what goes beyond it, drawn from runs."""
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -287,18 +288,20 @@ def _log_scale(ax, lowest: float) -> None:
 # Zero-shot labels: figures 6 and 7
 
 
-def zero_shot_pictures(own: ZeroShot | None) -> list[Picture]:
-    """Figures 6 and 7 from one's own zero-shot labels, the published ones beside them."""
-    if own is None:
-        return []
+def zero_shot_pictures(own: Sequence[ZeroShot]) -> list[Picture]:
+    """Figures 6 and 7 for each set of zero-shot labels, the published ones beside them."""
     pictures = []
-    if own.histogram:
-        title = "Figure 6. Confidence of the zero-shot labels"
-        alt = f"{title}: histogram of {own.total:,} images."
-        pictures.append(Picture("figure6_confidences", title, alt, "study", _bound(_draw_histogram, title, own)))
-    title = "Figure 7. Zero-shot labels against true labels"
-    alt = f"{title}: share of each true class that gets each label; {100 * own.right / own.total:.1f} % are right."
-    return [*pictures, Picture("figure7_transitions", title, alt, "study", _bound(_draw_transitions, own))]
+    for number, labels in enumerate(own, 1):
+        which = f", set {number}" if len(own) > 1 else ""
+        right = f"{100 * labels.right / labels.total:.1f} % of {labels.total:,} labels are right"
+        if labels.histogram:
+            title = f"Figure 6. Confidence of the zero-shot labels{which}"
+            draw = _bound(_draw_histogram, title, labels)
+            pictures.append(Picture("figure6_confidences", title, f"{title}: histogram. {right}.", "study", draw))
+        title = f"Figure 7. Zero-shot labels against true labels{which}"
+        alt = f"{title}: share of each true class that gets each label. {right}."
+        pictures.append(Picture("figure7_transitions", title, alt, "study", _bound(_draw_transitions, labels)))
+    return pictures
 
 
 def _draw_histogram(title: str, own: ZeroShot, paths: Sequence[Path]) -> None:
@@ -306,13 +309,13 @@ def _draw_histogram(title: str, own: ZeroShot, paths: Sequence[Path]) -> None:
         low, high, count = np.array(own.histogram).T
         axes[0, 0].bar(low, count, high - low, align="edge", color="#0072B2", edgecolor="white", linewidth=0.5)
         axes[0, 0].set(title=title, xlabel="confidence of the label", ylabel="images")
+        axes[0, 0].yaxis.set_major_formatter("{x:,g}")
         _save_all(figure, paths)
 
 
 def _draw_transitions(own: ZeroShot, paths: Sequence[Path]) -> None:
-    shown = [("own", own)] + (
-        [("published", published_zero_shot())] if own.classes == published_zero_shot().classes else []
-    )
+    paper = published_zero_shot()
+    shown = [("own", own), *([("published", paper)] if own.classes == paper.classes else [])]
     size = _matrix_size(len(own.classes))
     with drawing(size * len(shown) + 0.6, size, columns=len(shown)) as (figure, axes):
         for ax, (name, labels) in zip(axes[0], shown):
@@ -359,7 +362,9 @@ def _write_cells(ax, values: np.ndarray, form: str, size: float = 7) -> None:
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value) and (value >= 0.5 or form != "{:.0f}"):
             colour = "white" if value > 55 else "#222222"
-            ax.text(j, i, form.format(value), ha="center", va="center", fontsize=size, color=colour)
+            # Numbers lie inside their cells: measuring each of them for the layout would take most of the time.
+            style = {"ha": "center", "va": "center", "fontsize": size, "color": colour, "in_layout": False}
+            ax.text(j, i, form.format(value), **style)
 
 
 def confusion_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
@@ -453,20 +458,20 @@ def _draw_epoch_band(ax, cell: Cell, column: str, look: Look, label: str) -> Non
 
 
 def pick_pictures(family: Family) -> list[Picture]:
-    """Class mix of the picks, and overlap between the strategies, by setting."""
-    made = []
+    """Class mix of the picks by setting, and one picture of how much the strategies' picks overlap."""
+    made, compared = [], []
     for setting in family.settings:
         cells = [cell for cell in setting.cells if all(len(run.rounds) > 1 for run in cell.runs)]
-        if not cells:
-            continue
-        title = f"Classes of the picks: {setting.title}"
-        alt = f"{title}. Share of each class among the images each strategy acquired; a line marks the initial pool's."
-        draw = _bound(_draw_mix, cells, family.classes)
-        made.append(Picture(f"class_mix_{setting.slug}", title, alt, "picks", draw))
-        if len(cells) > 1:
-            title = f"Overlap of the picks: {setting.title}"
-            alt = f"{title}. Jaccard overlap of what each pair of strategies acquired, in percent, mean over seeds."
-            made.append(Picture(f"overlap_{setting.slug}", title, alt, "picks", _bound(_draw_overlap, setting)))
+        if cells:
+            title = f"Classes of the picks: {setting.title}"
+            alt = f"{title}. Share of each class among the acquired images; a line marks the initial pool's share."
+            draw = _bound(_draw_mix, cells, family.classes)
+            made.append(Picture(f"class_mix_{setting.slug}", title, alt, "picks", draw))
+        compared += [setting] if len(cells) > 1 else []
+    if compared:
+        title = f"Overlap of the picks: {family.title}"
+        alt = f"{title}. Images that both strategies of a pair acquired, in percent of either's; mean over seeds."
+        made.append(Picture(f"overlap_{family.slug}", title, alt, "picks", _bound(_draw_overlaps, compared)))
     return made
 
 
@@ -506,17 +511,27 @@ def _mark_pool(ax, cell: Cell, classes: int) -> None:
     ax.plot(range(classes), mix, label="initial pool", zorder=6, **style)
 
 
-def _draw_overlap(setting: Setting, paths: Sequence[Path]) -> None:
-    names, matrix = overlap(setting)
-    size = 2.8 + 0.55 * len(names)
-    with drawing(size + 0.6, size) as (figure, axes):
-        ax = axes[0, 0]
-        np.fill_diagonal(matrix, np.nan)
-        ax.imshow(100 * matrix, cmap="Blues", vmin=0, vmax=100)
-        _name_axes(ax, names, names)
-        _write_cells(ax, 100 * matrix, "{:.1f}", size=9)
-        ax.set_title("Images picked by both (%)")
+def _draw_overlaps(settings: Sequence[Setting], paths: Sequence[Path]) -> None:
+    found = [overlap(setting) for setting in settings]
+    columns = min(4, len(found))
+    rows = -(-len(found) // columns)
+    size = 1.9 + 0.42 * max(len(names) for names, _ in found)
+    with drawing(max(4.5, size * columns), (size + 0.3) * rows, rows, columns) as (figure, axes):
+        for ax in axes.flat[len(found) :]:
+            ax.set_axis_off()
+        for ax, setting, (names, matrix) in zip(axes.flat, settings, found):
+            np.fill_diagonal(matrix, np.nan)
+            ax.imshow(100 * matrix, cmap="Blues", vmin=0, vmax=100)
+            _name_axes(ax, names, names)
+            _write_cells(ax, 100 * matrix, "{:.1f}", size=9)
+            ax.set_title(_wrapped(setting, 26), fontsize=8.5)
+        figure.suptitle("Images picked by both (% of those picked by either)", fontsize=11)
         _save_all(figure, paths)
+
+
+def _wrapped(setting: Setting, width: int) -> str:
+    title = _compact(setting.title.removeprefix(f"{setting.config.dataset} "))
+    return "\n".join(textwrap.wrap(title, width))
 
 
 # Time

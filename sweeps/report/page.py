@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweeps.report.decision import Decision
 from sweeps.report.load import Missing, Results
-from sweeps.report.tables import Table, empty, shown
+from sweeps.report.tables import Table, decision_table, empty, shown
 
 STYLE = """
 :root { color-scheme: light; }
@@ -32,7 +32,7 @@ img { max-width: 100%; height: auto; }
 code, pre { font: .82rem/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
 pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; }
 .note { color: #555; font-size: .88rem; } .sheets { display: flex; flex-wrap: wrap; gap: 1rem; }
-.sheets figure { flex: 0 1 330px; margin: 0; }
+.sheets figure { flex: 0 1 540px; margin: 0; }
 summary { cursor: pointer; }
 @media (max-width: 640px) { body { padding: 0 10px 32px; } figure.wide img { max-width: none; width: 640px; }
   h1 { font-size: 1.35rem; } td.long { min-width: 10rem; } }
@@ -74,10 +74,18 @@ def page(title: str, lead: Sequence[str], decisions: Sequence[Decision], section
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,"><title>{escape(title)}</title><style>{STYLE}</style></head>
 <body><header><h1>{escape(title)}</h1>{"".join(f"<p>{escape(line)}</p>" for line in lead)}</header>
-<main><section id="decision"><h2>In short</h2>{"".join(map(decision_html, decisions))}</section>
+<main><section id="decision"><h2>In short</h2>{decisions_html(decisions)}</section>
 <nav aria-label="Contents"><h2>Contents</h2><ul>{links}</ul></nav>
 {body}</main></body></html>
 """
+
+
+def decisions_html(decisions: Sequence[Decision]) -> str:
+    """The answers one by one; from four on as a table, with the words folded below it."""
+    words = "".join(map(decision_html, decisions))
+    if len(decisions) < 4:
+        return words
+    return f"{table_html(decision_table(decisions))}<details><summary>The same in words</summary>{words}</details>"
 
 
 def decision_html(decision: Decision) -> str:

@@ -1,6 +1,7 @@
 """The study's published numbers, and which of one's own settings they are about."""
 
 import csv
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ def table2() -> dict[Key, dict[str, float]]:
     names = {(percent, distribution): name for name, (percent, _, distribution) in VARIANTS.items()}
     words = ("dataset_percent", "distribution", "strategy", "clip_init", "class_weights")
     rows = {}
-    for row in _rows("paper_table2.csv"):
+    for row in _rows(REFERENCE / "paper_table2.csv"):
         variant = names[float(row["dataset_percent"]), row["distribution"]]
         key = Key(variant, row["strategy"], row["clip_init"] == "1", row["class_weights"] == "1")
         rows[key] = {name: float(value) for name, value in row.items() if name not in words}
@@ -62,8 +63,8 @@ def published(config: RunConfig) -> dict[str, float] | None:
     return table2().get(key_of(config))
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
-    with (REFERENCE / name).open(newline="") as file:
+def _rows(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -90,27 +91,27 @@ class ZeroShot(NamedTuple):
 @cache
 def published_zero_shot() -> ZeroShot:
     """Figures 6 and 7 of the study."""
-    return read_zero_shot(REFERENCE / "clip_paper_confusion.csv", REFERENCE / "clip_paper_statistics.csv")
+    return _zero_shot(REFERENCE / "clip_paper_confusion.csv", REFERENCE / "clip_paper_statistics.csv")
 
 
-def read_zero_shot(confusion: Path, statistics: Path, histogram: Path | None = None) -> ZeroShot:
-    """Zero-shot labels from CSV files laid out as the published ones; `histogram` has columns low, high, images."""
-    with confusion.open(newline="") as file:
-        header, *rows = list(csv.reader(file))
-    confidence: tuple[float, ...] = ()
-    if statistics.exists():
-        with statistics.open(newline="") as file:
-            confidence = tuple(float(row["mean_confidence"]) for row in csv.DictReader(file))
-    bins: tuple = ()
-    if histogram is not None and histogram.exists():
-        with histogram.open(newline="") as file:
-            bins = tuple((float(r["low"]), float(r["high"]), int(r["images"])) for r in csv.DictReader(file))
-    return ZeroShot(tuple(header[1:]), tuple(tuple(int(n) for n in row[1:]) for row in rows), confidence, bins)
+def own_zero_shot(results_dir: str | Path) -> list[ZeroShot]:
+    """Every set of zero-shot labels that `python -m data_prep clip` reported on in `<results_dir>/clip/<key>/`."""
+    found = []
+    for transitions in sorted((Path(results_dir) / "clip").glob("*/clip_transitions.csv")):
+        folder = transitions.parent
+        with suppress(OSError, KeyError, ValueError):  # unreadable or of another version: as if it were not there
+            found.append(_zero_shot(transitions, folder / "clip_statistics.csv", folder / "clip_confidences.csv"))
+    return found
 
 
-def own_zero_shot(results_dir: Path) -> ZeroShot | None:
-    """The statistics that `python -m data_prep clip` leaves in `<results_dir>/clip`, if they are there."""
-    folder = Path(results_dir) / "clip"
-    if not (folder / "confusion.csv").exists():
-        return None
-    return read_zero_shot(folder / "confusion.csv", folder / "statistics.csv", folder / "histogram.csv")
+def _zero_shot(transitions: Path, statistics: Path, histogram: Path | None = None) -> ZeroShot:
+    rows = _rows(transitions)
+    classes = tuple(name for name in rows[0] if name != "true\\clip")
+    confidence = {row["class"]: float(row["mean_confidence"]) for row in _rows(statistics)}
+    bins = _rows(histogram) if histogram else []
+    return ZeroShot(
+        classes,
+        tuple(tuple(int(row[name]) for name in classes) for row in rows),
+        tuple(confidence[name] for name in classes),
+        tuple((float(row["from"]), float(row["to"]), int(row["images"])) for row in bins),
+    )

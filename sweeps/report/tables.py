@@ -23,6 +23,7 @@ from sweeps.report.analysis import (
 from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise, paired
 from sweeps.report.claims import Claim
 from sweeps.report.curves import accuracy_at
+from sweeps.report.decision import COLUMNS, Decision, saved, span
 from sweeps.report.load import PHASES, load_results
 from sweeps.report.published import VARIANTS, Key, ZeroShot, key_of, published, published_zero_shot, table2
 from sweeps.report.statistics import NAN, Interval, holm, mean_interval, paired_test, penalties
@@ -115,15 +116,6 @@ def shown(value: Any) -> str:
     return str(value)
 
 
-def span(interval: Interval | None, digits: int = 1) -> str:
-    """`mean [low, high]`; without brackets from one seed."""
-    if interval is None or interval.n == 0:
-        return ""
-    if interval.n == 1:
-        return f"{interval.mean:,.{digits}f}"
-    return f"{interval.mean:,.{digits}f} [{interval.low:,.{digits}f}, {interval.high:,.{digits}f}]"
-
-
 def p_value(p: float) -> str:
     return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -208,10 +200,10 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     return Table("claims", "Claims C1-C8 on this data", columns, rows)
 
 
-def zero_shot_table(own: ZeroShot | None) -> Table:
-    """The table of figure 6, own and published."""
+def zero_shot_table(own: Sequence[ZeroShot]) -> Table:
+    """The table of figure 6: one's own labels, set by set, and the published ones."""
     columns = ("labels", "class", "original", "predicted", "changed", "changed (%)", "mean confidence")
-    rows = _zero_shot_rows("own", own) if own else []
+    rows = [row for number, labels in enumerate(own, 1) for row in _zero_shot_rows(f"own, set {number}", labels)]
     rows += _zero_shot_rows("published", published_zero_shot())
     return Table("figure6_zero_shot", "Zero-shot labels by class", columns, rows)
 
@@ -227,6 +219,14 @@ def _zero_shot_rows(name: str, labels: ZeroShot) -> list[tuple]:
 
 
 # What goes beyond the study
+
+
+def decision_table(decisions: Sequence[Decision]) -> Table:
+    """The short answers, a setting a row."""
+    rows = [
+        decision.row or (decision.setting, decision.headline) + (None,) * (len(COLUMNS) - 2) for decision in decisions
+    ]
+    return Table("in_short", "Which strategy needs the fewest labels", COLUMNS, rows, "Means with 95 % intervals.")
 
 
 def needs_table(analyses: Sequence[Analysis]) -> Table:
@@ -248,8 +248,8 @@ def needs_table(analyses: Sequence[Analysis]) -> Table:
         for need in analysis.needs:
             cell = need.cell
             ratios = [span(time_ratio(cell, setting.cell(name)), 2) for name in (BASELINE, "random")]
-            saved = [_saved(analysis.saved_against_stratified(need)), _saved(analysis.saved_against_random(need))]
-            values = (target, len(need.labels), need.reached, span(need.interval, 0), *saved)
+            shares = [saved(analysis.saved_against_stratified(need)), saved(analysis.saved_against_random(need))]
+            values = (target, len(need.labels), need.reached, span(need.interval, 0), *shares)
             seconds = mean_interval(cell.values(lambda run: run.seconds))
             rows.append((setting.title, cell.label, *values, span(areas.get(cell.label)), span(seconds), *ratios))
     note = (
@@ -259,10 +259,6 @@ def needs_table(analyses: Sequence[Analysis]) -> Table:
         "learning curve first reaches the target; empty where a seed never does. Area: mean accuracy along the curve."
     )
     return Table("labels_needed", "Labels needed, share saved, cost", columns, rows, note)
-
-
-def _saved(saving) -> str:
-    return "" if saving is None else ("at least " if saving.at_least else "") + span(saving.interval)
 
 
 def quality_table(families: Sequence[Family]) -> Table:

@@ -1,0 +1,76 @@
+"""What a run may label, and the labels it begins with: drawn, all of a baseline's, or a zero-shot model's."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al import seeds
+from data_prep.images import DataSet, ImageSet
+from data_prep.splits import initial_pool
+from data_prep.variants import draw_variant
+
+if TYPE_CHECKING:
+    from al.config import RunConfig
+
+
+class FirstLabels(NamedTuple):
+    """The labels a run begins with, and where they come from."""
+
+    rows: NDArray[np.int64]
+    """[n] training-set rows."""
+    labels: NDArray[np.int64]
+    """[n] their labels as given: right, or a machine's."""
+    free: NDArray[np.int64]
+    """[f] those rows whose label is a machine's and was not checked by a person."""
+    guesses: NDArray[np.int64] | None = None
+    """[n] the machine's labels."""
+    confidence: NDArray[np.float32] | None = None
+    """[n] how sure it was of each."""
+    source: dict[str, str] | None = None
+    """What made the guesses."""
+
+
+def variant_and_scope(config: "RunConfig", train: ImageSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the variant [V], and rows that may be labelled [S]: the variant's, or all under pool_scope=full."""
+    rng = seeds.rng(config.split_seed, 0, "variant")
+    variant = draw_variant(train.labels, train.classes, config.shares, config.minority_classes, rng)
+    whole = config.pool_scope == "full" and not config.method.baseline
+    return variant, np.arange(len(train)) if whole else variant
+
+
+def first_labels(
+    config: "RunConfig", data: DataSet, scope: NDArray[np.int64], initial: int, budget: int
+) -> FirstLabels:
+    """`initial` labels out of `scope` as `init` says; for the baseline all of it."""
+    rng = seeds.rng(config.split_seed, 0, "initial")
+    if initial == len(scope):
+        return _true(scope, data.train)
+    if config.init == "clip":
+        return _zero_shot(config, data, scope, initial, round(config.init_cleaning * budget), rng)
+    return _true(initial_pool(data.train.labels, scope, initial, config.init, rng), data.train)
+
+
+def _true(rows: NDArray[np.int64], train: ImageSet) -> FirstLabels:
+    return FirstLabels(rows, train.labels[rows], free=rows[:0])
+
+
+def _zero_shot(
+    config: "RunConfig", data: DataSet, scope: NDArray[np.int64], size: int, checks: int, rng: np.random.Generator
+) -> FirstLabels:
+    """The images that CLIP is surest of, with its labels; people correct the `checks` most likely wrong."""
+    from al.runtime import resolve_runtime
+    from data_prep.clip_labels import cache_dir, clip_initial_pool, zero_shot
+    from data_prep.init_cleaning import checking_order, out_of_sample_probs
+
+    runtime = resolve_runtime(config.device, config.precision)
+    found = zero_shot(data, config.clip_model, config.clip_prompt, runtime, cache_dir(config.results_dir))
+    rows, guesses = clip_initial_pool(found.probs, scope, size, rng)
+    labels, checked = guesses.copy(), np.empty(0, np.int64)
+    if checks:
+        cleaning = seeds.rng(config.seed, 0, "cleaning")
+        probs = out_of_sample_probs(found.vectors(rows), guesses, len(data.train.classes), cleaning)
+        checked = checking_order(probs, guesses, checks)
+        labels[checked] = data.train.labels[rows[checked]]
+    source = {"key": found.key, "source": found.source}
+    return FirstLabels(rows, labels, np.delete(rows, checked), guesses, found.confidence[rows], source)

@@ -1,0 +1,281 @@
+"""The parameters of a run: what is accepted, what is refused and how, and what identifies a run."""
+
+import re
+import shlex
+import string
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from al.config import WHERE_IT_RUNS, RunConfig, parse_variant
+from al.errors import UserError
+from al.options import read_parameters
+
+DOCUMENTED = {
+    "dataset": "cifar10",
+    "data_dir": "data",
+    "image_size": None,
+    "variant": "balanced_10",
+    "minority_classes": None,
+    "pool_scope": "full",
+    "strategy": "uncertainty",
+    "budget": None,
+    "initial_fraction": 0.10,
+    "initial_min": 150,
+    "batch_fraction": 0.05,
+    "init": "stratified",
+    "stop": "budget",
+    "schedule": "epoch",
+    "warm_start": True,
+    "val_fraction": 0.15,
+    "class_weights": False,
+    "model": "efficientnet_b0",
+    "weights": "imagenet",
+    "dropout": 0.3,
+    "lr": 0.001,
+    "weight_decay": 0.001,
+    "batch_size": 32,
+    "max_epochs": 50,
+    "patience": 10,
+    "min_delta": 0.005,
+    "lr_factor": 0.5,
+    "lr_patience": 2,
+    "augment": True,
+    "seed": 42,
+    "split_seed": 12,
+    "clip_model": "openai/clip-vit-base-patch32",
+    "clip_prompt": "{}",
+    "device": "auto",
+    "precision": "auto",
+    "results_dir": "results",
+}
+"""The study's settings, which users rely on without naming them."""
+
+OTHER = {
+    "dataset": "digits",
+    "image_size": 64,
+    "variant": "imbalanced_10_1",
+    "pool_scope": "variant",
+    "strategy": "margin",
+    "budget": 700,
+    "initial_fraction": 0.2,
+    "initial_min": 100,
+    "batch_fraction": 0.1,
+    "init": "random",
+    "stop": "baseline",
+    "schedule": "converge",
+    "val_fraction": 0.2,
+    "class_weights": True,
+    "model": "resnet18",
+    "weights": "none",
+    "dropout": 0.1,
+    "lr": 0.01,
+    "weight_decay": 0,
+    "batch_size": 64,
+    "max_epochs": 60,
+    "patience": 5,
+    "min_delta": 0.0,
+    "lr_factor": 0.1,
+    "lr_patience": 1,
+    "augment": False,
+    "seed": 1,
+    "split_seed": 34,
+}
+"""A value other than the default for every field that always has an effect."""
+
+
+def refused(**parameters) -> str:
+    with pytest.raises(UserError) as caught:
+        RunConfig.from_mapping(parameters)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace("'", "")  # quotes or not is a matter of taste
+
+
+class TestValues:
+    def test_defaults_are_the_studys(self):
+        found = RunConfig().model_dump()
+        assert {name: found[name] for name in DOCUMENTED} == DOCUMENTED
+
+    def test_every_field_is_documented(self):
+        assert all(field.description for field in RunConfig.model_fields.values())
+
+    @pytest.mark.parametrize(
+        ("name", "given", "value"),
+        [
+            ("lr", "1e-3", 0.001),  # what PyYAML makes of 1e-3
+            ("batch_size", 64.0, 64),  # what W&B may make of 64
+            ("budget", "500", 500),
+            ("budget", "null", None),
+            ("budget", "None", None),
+            ("image_size", "", None),
+            ("warm_start", "false", False),
+            ("augment", "True", True),
+            ("class_weights", 1, True),
+            ("minority_classes", "cat, dog", ("cat", "dog")),
+            ("minority_classes", ["cat", "dog"], ("cat", "dog")),
+            ("minority_classes", [3, 5], ("3", "5")),
+            ("minority_classes", "null", None),
+        ],
+    )
+    def test_are_coerced(self, name, given, value):
+        found = getattr(RunConfig.from_mapping({name: given}), name)
+        assert found == value
+        assert type(found) is type(value)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("budget", 0),
+            ("budget", -5),
+            ("budget", 2.5),
+            ("budget", "many"),
+            ("image_size", 0),
+            ("batch_fraction", 0),
+            ("batch_fraction", 1.5),
+            ("initial_fraction", 0),
+            ("initial_min", 0),
+            ("val_fraction", 0),
+            ("val_fraction", 0.9),
+            ("dropout", 1),
+            ("dropout", -0.1),
+            ("lr", 0),
+            ("lr", "nan"),
+            ("lr", "inf"),
+            ("weight_decay", -1),
+            ("batch_size", 1),
+            ("max_epochs", 0),
+            ("patience", 0),
+            ("min_delta", -0.1),
+            ("lr_factor", 1),
+            ("lr_patience", -1),
+            ("seed", -1),
+            ("seed", 2**32),
+            ("split_seed", 1.5),
+            ("augment", "maybe"),
+            ("dataset", "mnist"),
+            ("pool_scope", "half"),
+            ("init", "best"),
+            ("stop", "never"),
+            ("schedule", "weekly"),
+            ("precision", "float8"),
+            ("strategy", "best"),
+            ("variant", "balanced"),
+            ("variant", "balanced_0"),
+            ("variant", "balanced_101"),
+            ("variant", "imbalanced_10"),
+            ("variant", "imbalanced_10_1_1"),
+            ("variant", "balanced_1.2.3"),
+            ("variant", "balanced_."),
+            ("variant", ""),
+        ],
+    )
+    def test_against_a_rule_are_refused_with_value_and_rule(self, name, value):
+        message = refused(**{name: value})
+        assert message.startswith(f"{name}={value}: "), message
+        rule = message.removeprefix(f"{name}={value}: ")
+        assert len(rule) > 20
+        assert name != "variant" or "percentages" in rule
+
+    def test_all_that_is_wrong_is_said_at_once(self):
+        message = refused(lr=-1, dropout=7)
+        assert "lr=-1" in message
+        assert "dropout=7" in message
+
+    @pytest.mark.parametrize(
+        ("wrong", "right"), [("bach_size", "batch_size"), ("splitseed", "split_seed"), ("epochs", "max_epochs")]
+    )
+    def test_unknown_parameter_gets_the_nearest(self, wrong, right):
+        message = refused(**{wrong: 1})
+        assert message.startswith(f"{wrong}=1: unknown parameter")
+        assert f"did you mean {right}?" in message
+
+    def test_unknown_strategy_gets_the_nearest(self):
+        assert "did you mean uncertainty?" in refused(strategy="uncertanty")
+
+    def test_configuration_is_frozen(self):
+        with pytest.raises(ValidationError):
+            RunConfig().lr = 1
+
+    @pytest.mark.parametrize(
+        ("variant", "shares"), [("balanced_10", (10, 10)), ("imbalanced_50_1", (50, 1)), ("balanced_0.5", (0.5, 0.5))]
+    )
+    def test_variant_is_percentages(self, variant, shares):
+        assert parse_variant(variant) == shares
+
+
+class TestIdentity:
+    def test_digest_is_stable_and_hexadecimal(self):
+        assert re.fullmatch("[0-9a-f]{64}", RunConfig().digest())
+        assert RunConfig().digest() == RunConfig(**DOCUMENTED).digest()
+
+    @pytest.mark.parametrize("name", OTHER)
+    def test_what_can_change_the_outcome_changes_the_digest(self, name):
+        assert RunConfig(**{name: OTHER[name]}).digest() != RunConfig().digest()
+
+    @pytest.mark.parametrize("name", WHERE_IT_RUNS)
+    def test_where_it_runs_does_not(self, name):
+        assert RunConfig(**{name: "cpu"}).digest() == RunConfig().digest()
+
+    @pytest.mark.parametrize(
+        ("idle", "around"),
+        [
+            ({"warm_start": False}, {}),
+            ({"minority_classes": "a,b"}, {}),
+            ({"clip_prompt": "a photo of {}"}, {}),
+            ({"batch_fraction": 0.5, "budget": 9, "initial_min": 9, "init": "random"}, {"strategy": "stratified"}),
+            ({"schedule": "converge", "stop": "baseline", "pool_scope": "variant"}, {"strategy": "stratified"}),
+        ],
+    )
+    def test_what_has_no_effect_does_not(self, idle, around):
+        assert RunConfig(**around, **idle).digest() == RunConfig(**around).digest()
+
+    @pytest.mark.parametrize(
+        ("effective", "around"),
+        [
+            ({"warm_start": False}, {"schedule": "converge"}),
+            ({"minority_classes": ("cat", "dog")}, {"variant": "imbalanced_10_1"}),
+            ({"clip_prompt": "a photo of {}"}, {"init": "clip"}),
+            ({"class_weights": True}, {"strategy": "stratified"}),
+        ],
+    )
+    def test_what_has_an_effect_there_does(self, effective, around):
+        assert RunConfig(**around, **effective).digest() != RunConfig(**around).digest()
+
+    def test_cell_is_shared_by_split_seeds_and_nothing_else(self):
+        assert RunConfig(split_seed=1).cell == RunConfig(split_seed=2).cell
+        assert RunConfig(seed=1).cell != RunConfig(seed=2).cell
+        assert len({RunConfig(**{name: value}).cell for name, value in OTHER.items()}) == len(OTHER)  # split_seed: as is
+
+    def test_cell_is_a_readable_and_safe_folder_name(self):
+        cell = RunConfig(variant="imbalanced_50_1", strategy="margin", init="clip", stop="baseline", class_weights=True).cell
+        for word in ("cifar10", "imbalanced_50_1", "margin", "clip", "baseline", "weighted"):
+            assert word in cell
+        assert set(cell) <= set(string.ascii_letters + string.digits + "_-.")
+        assert re.search(r"-[0-9a-f]{8}$", cell)
+
+    def test_baseline_is_the_stratified_run_of_the_same_training(self):
+        run = RunConfig(strategy="margin", stop="baseline", variant="imbalanced_10_1", lr=0.01, split_seed=34)
+        baseline = run.baseline_of()
+        assert baseline.digest() == RunConfig(strategy="stratified", variant="imbalanced_10_1", lr=0.01, split_seed=34).digest()
+        assert RunConfig(**run.model_dump() | {"batch_fraction": 0.1, "init": "clip"}).baseline_of().digest() == baseline.digest()
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            {},
+            OTHER,
+            {"minority_classes": ("a b", "c'd"), "clip_prompt": "a photo of {}, $HOME", "warm_start": False},
+            {"budget": 500, "lr": 1e-05},
+        ],
+    )
+    def test_command_starts_the_same_run(self, parameters):
+        config = RunConfig(**parameters)
+        program, script, *arguments = shlex.split(config.command())
+        assert (program, script) == ("python", "train.py")
+        assert read_parameters(arguments, "") == config
+
+    def test_survives_a_sweep_file(self):
+        config = RunConfig(**OTHER)
+        written = yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))
+        assert RunConfig.from_mapping(written) == config

@@ -1,0 +1,158 @@
+"""Imports point one way, heavy ones come late, and what knows a library or a device is one module."""
+
+import ast
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import launch
+import pytest
+
+ROOT = launch.ROOT
+SOURCES = [ROOT / "train.py", *(path for part in ("al", "data_prep", "sweeps") for path in (ROOT / part).rglob("*.py"))]
+
+
+HEAVY = {"torch", "wandb", "faiss", "sklearn", "matplotlib", "transformers", "scipy", "pandas"}
+
+
+def imported(path: Path, *, at_start: bool = False) -> Iterator[str]:
+    """Dotted names of the modules that a file imports; `at_start`: when it is imported itself."""
+    tree = ast.parse(path.read_text())
+    nodes = _run_at_import(tree) if at_start else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _run_at_import(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        typing_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not typing_only and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield child
+            yield from _run_at_import(child)
+
+
+def where(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def importers(package: str, sources=SOURCES) -> set[str]:
+    return {
+        where(path) for path in sources if any(name.split(".")[0] == package for name in imported(path))
+    }
+
+
+def below(folder: str) -> list[Path]:
+    return [path for path in SOURCES if where(path).startswith(f"{folder}/")]
+
+
+class TestDirection:
+    @pytest.mark.parametrize(
+        ("folder", "forbidden"),
+        [
+            ("al", {"data_prep", "sweeps", "train", "tests", "benchmarks"}),
+            ("data_prep", {"sweeps", "train", "tests", "benchmarks"}),
+            ("sweeps", {"train", "data_prep", "tests", "benchmarks"}),
+        ],
+    )
+    def test_is_one_way(self, folder, forbidden):
+        assert below(folder)
+        for path in below(folder):
+            used = {name.split(".")[0] for name in imported(path)}
+            assert not used & forbidden, where(path)
+
+    def test_strategies_are_pure_numpy(self):
+        allowed = {"numpy", "scipy", "al", *sys.stdlib_module_names}
+        for path in below("al/strategies"):
+            names = set(imported(path))
+            assert {name.split(".")[0] for name in names} <= allowed, where(path)
+            own = {name for name in names if name.startswith("al.")}
+            fine = ("al.strategies", "al.neighbours", "al.stopwatch", "al.errors", "al.seeds")
+            assert all(name.startswith(fine) for name in own), where(path)
+
+    def test_data_preparation_knows_no_run(self):
+        run = ("al.tracking", "al.training", "al.learner", "al.strategies", "al.plan", "al.results", "al.records")
+        for path in below("data_prep"):
+            if path.name != "__main__.py":  # its commands may report to W&B
+                assert not [name for name in imported(path) if name.startswith(run)], where(path)
+
+
+class TestOnePlace:
+    def test_wandb_in_a_run(self):
+        assert importers("wandb", [ROOT / "train.py", *below("al"), *below("data_prep")]) == {"al/tracking.py"}
+
+    def test_faiss(self):
+        assert importers("faiss") == {"al/neighbours.py"}
+
+    @pytest.mark.parametrize("device", ["cuda", "mps"])
+    def test_devices(self, device):
+        """As a string, `"cuda:0"`, or a name, `torch.cuda`; prose may say it."""
+        for path in SOURCES:
+            if where(path) == "al/runtime.py":
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                said = isinstance(node, ast.Constant) and str(node.value).split(":")[0] == device
+                named = isinstance(node, ast.Attribute) and node.attr == device
+                assert not said and not named, f"{where(path)}:{node.lineno}"
+
+
+class TestHelp:
+    def test_names_every_parameter_with_its_default(self):
+        from al.config import RunConfig
+
+        outcome = launch.command("--help")
+        assert outcome.code == 0
+        for name, field in RunConfig.model_fields.items():
+            assert f"--{name}" in outcome.stdout
+            assert " ".join(field.description.split()[:3]) in " ".join(outcome.stdout.split())
+        assert "[0.15]" in outcome.stdout
+
+    def test_answers_in_under_a_second(self):
+        """Of processor time, which is what a quiet machine takes; others may be busy on this one."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        launch.command("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1
+
+    @pytest.mark.parametrize("argument", ["--help", "--lr=-1", "--no_such=1"])
+    def test_and_mistakes_need_no_heavy_import(self, argument):
+        code = (
+            f"import sys, train; heavy = {HEAVY!r}\n"
+            "try: train.main([sys.argv[1]])\n"
+            "except SystemExit: pass\n"
+            "print('loaded:', sorted(heavy & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, argument], cwd=ROOT, env=launch.environment(), capture_output=True, text=True
+        )
+        assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+
+    def test_nothing_happens_when_a_module_is_imported(self, tmp_path):
+        """No module prints, writes a file, or touches the seeds, warnings and signals of who imports it."""
+        modules = [
+            where(path).removesuffix(".py").replace("/", ".") for path in SOURCES if path.name not in ("__init__.py", "__main__.py")
+        ]
+        code = (
+            "import sys, signal, os; import numpy, torch\n"
+            f"sys.path.insert(0, {str(ROOT)!r})\n"
+            "state = lambda: (numpy.random.get_state()[1].tobytes(), torch.get_rng_state().tolist(),"
+            " signal.getsignal(signal.SIGTERM), torch.get_num_threads(), dict(os.environ))\n"
+            "before = state()\n"
+            f"for name in {modules!r}: __import__(name)\n"
+            "assert state() == before\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env=launch.environment(tmp_path, MPLCONFIGDIR=str(tmp_path), PYTHONDONTWRITEBYTECODE="1"),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == ""
+        assert not [path for path in tmp_path.iterdir() if "matplotlib" not in path.name and "font" not in path.name]

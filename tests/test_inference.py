@@ -1,0 +1,204 @@
+"""Scoring: the folded network in large batches says what the plain one says of each image."""
+
+import copy
+
+import numpy as np
+import pytest
+import tiny_networks
+import torch
+from torch.nn import functional as F
+
+from al.inference import Scorer, to_input
+from al.models import build_model
+from al.runtime import Runtime
+
+CPU = torch.device("cpu")
+NETWORKS = ("small_cnn", "efficientnet_b0", "resnet18", "mobilenet_v3_small", "hf:resnet", "hf:vit", "hf:efficientnet")
+rng = np.random.default_rng(0)
+
+
+class SmallBatches(Runtime):
+    """A runtime that scores so few images at once that a test has several batches and a part of one."""
+
+    scoring_batch = 4
+
+
+def runtime(dtype=torch.float32):
+    return SmallBatches(CPU, dtype)
+
+
+def images_of(count, side=32):
+    return torch.from_numpy(rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8))
+
+
+def trained(model, side=32):
+    """Gives batch normalisation the statistics and scales that training would, so that folding has work to do."""
+    generator = torch.Generator().manual_seed(0)
+    model.train()
+    with torch.no_grad():
+        for _ in range(8):
+            model(torch.rand(16, 3, side, side, generator=generator) * 2 - 1)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.mul_(torch.rand(module.weight.shape, generator=generator) + 0.5)
+                module.bias.add_(torch.randn(module.bias.shape, generator=generator) * 0.1)
+        model.head.weight.copy_(torch.randn(model.head.weight.shape, generator=generator) / model.head.in_features**0.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def model(request, tmp_path_factory):
+    name = request.param
+    if name.startswith("hf:"):
+        name = str(tiny_networks.save(name[3:], tmp_path_factory.mktemp("hub") / "net"))
+    weights = "imagenet" if request.param.startswith("hf:") else "none"
+    return trained(build_model(name, 6, weights=weights, dropout=0.3, image_size=32, seed=1))
+
+
+@pytest.fixture(scope="module")
+def small():
+    return trained(build_model("small_cnn", 6, weights="none", dropout=0.3, image_size=32, seed=1))
+
+
+def plain(model, images):
+    """Logits and features one image at a time by the model as it is, in float32."""
+    model = copy.deepcopy(model).eval()
+    inputs = (images.permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        parts = [model(image[None]) for image in inputs]
+    return torch.cat([logits for logits, _ in parts]), torch.cat([features for _, features in parts])
+
+
+class TestSameAsThePlainModel:
+    def test_probabilities_features_and_losses(self, model):
+        images, labels = images_of(11), rng.integers(0, 6, 11)
+        found = Scorer(model, runtime(), 32).predict(images, labels=labels, features=True)
+        logits, features = plain(model, images)
+        scale = float(features.abs().max())
+        assert found.probs == pytest.approx(F.softmax(logits, 1).numpy(), abs=1e-4)
+        assert found.features == pytest.approx(features.numpy(), abs=1e-4 * scale, rel=1e-3)
+        assert found.losses == pytest.approx(
+            F.cross_entropy(logits, torch.from_numpy(labels), reduction="none").numpy(), abs=1e-3, rel=1e-3
+        )
+        assert found.probs.dtype == found.features.dtype == found.losses.dtype == np.float32
+
+    def test_model_itself_is_left_as_it_was(self, model):
+        before = copy.deepcopy(model.state_dict())
+        kinds = [type(module) for module in model.modules()]
+        Scorer(model, runtime(torch.bfloat16), 32).predict(images_of(3))
+        assert [type(module) for module in model.modules()] == kinds
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, before[name]), name
+            assert tensor.dtype == before[name].dtype
+
+    def test_bfloat16_agrees_within_its_rounding(self, model):
+        images = images_of(11)
+        exact = Scorer(model, runtime(), 32).predict(images, features=True)
+        coarse = Scorer(model, runtime(torch.bfloat16), 32).predict(images, features=True)
+        assert coarse.features.dtype == np.float32
+        scale = np.linalg.norm(exact.features, axis=1)
+        error = np.linalg.norm(coarse.features - exact.features, axis=1)
+        assert (error < 0.06 * scale).all(), (error / scale).max()
+        assert np.abs(coarse.probs - exact.probs).max() < 0.1
+        assert coarse.probs.sum(1) == pytest.approx(1, abs=1e-5)
+
+    def test_folds_what_can_be_folded(self, model):
+        scorer = Scorer(model, runtime(), 32)
+        scorer.predict(images_of(2))
+        left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in scorer._network().modules())
+        there = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
+        assert left == 0 or there == 0, f"{left} of {there} are left"
+
+
+class TestRows:
+    @pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 9])
+    def test_last_batch_may_be_a_part(self, small, count):
+        images = images_of(count)
+        found = Scorer(small, runtime(), 32).predict(images, features=True)
+        logits, features = plain(small, images)
+        assert found.probs == pytest.approx(F.softmax(logits, 1).numpy(), abs=1e-5)
+        assert found.features == pytest.approx(features.numpy(), abs=1e-4)
+
+    @pytest.mark.parametrize("rows", [[7, 2, 9], [0], [3, 4, 5, 6, 7, 8], [5, 4, 3], [2, 3, 4, 5, 7, 6], []])
+    def test_come_back_in_their_order(self, small, rows):
+        images, labels = images_of(10), np.arange(10) % 6
+        scorer, rows = Scorer(small, runtime(), 32), np.array(rows, dtype=np.int64)
+        everything = scorer.predict(images, labels=labels, features=True)
+        found = scorer.predict(images, rows, labels[rows], features=True)
+        assert found.probs == pytest.approx(everything.probs[rows], abs=1e-5)
+        assert found.features == pytest.approx(everything.features[rows], abs=1e-5)
+        assert found.losses == pytest.approx(everything.losses[rows], abs=1e-4)
+
+    def test_features_are_made_only_where_asked_for(self, small):
+        found = Scorer(small, runtime(), 32).predict(images_of(5))
+        assert found.features.shape == (5, 0)
+        assert np.isnan(found.losses).all()
+
+    def test_images_in_a_read_only_file_are_read(self, small, tmp_path):
+        images = images_of(6).numpy()
+        np.save(tmp_path / "images.npy", images)
+        mapped = runtime().place(np.load(tmp_path / "images.npy", mmap_mode="r"))
+        scorer = Scorer(small, runtime(), 32)
+        assert np.array_equal(scorer.predict(mapped).probs, scorer.predict(torch.from_numpy(images)).probs)
+
+
+class TestWeights:
+    def test_refresh_takes_up_new_weights(self, small):
+        model, images = copy.deepcopy(small), images_of(5)
+        scorer = Scorer(model, runtime(), 32)
+        before = scorer.predict(images).probs
+        with torch.no_grad():
+            model.backbone[0].weight.mul_(2)
+            model.head.bias.add_(torch.arange(6))
+        scorer.refresh()
+        after = scorer.predict(images).probs
+        assert np.abs(after - before).max() > 0.01
+        assert after == pytest.approx(F.softmax(plain(model, images)[0], 1).numpy(), abs=1e-5)
+
+    def test_head_is_float32(self, small):
+        """Two classes whose logits differ by less than bfloat16 can tell are still told apart."""
+        model = copy.deepcopy(small)
+        with torch.no_grad():
+            model.head.weight.zero_()
+            model.head.bias.copy_(torch.tensor([10.0, 10.001, 0, 0, 0, 0]))
+        probs = Scorer(model, runtime(torch.bfloat16), 32).predict(images_of(3)).probs
+        assert (probs[:, 1] > probs[:, 0]).all()
+        assert np.log(probs[:, 1] / probs[:, 0]) == pytest.approx(0.001, rel=0.05)
+
+    def test_loss_is_finite_where_the_probability_is_not(self, small):
+        model = copy.deepcopy(small)
+        with torch.no_grad():
+            model.head.weight.zero_()
+            model.head.bias.copy_(torch.tensor([300.0, 0, 0, 0, 0, 0]))
+        found = Scorer(model, runtime(), 32).predict(images_of(2), labels=np.array([0, 1]))
+        assert found.probs[1, 1] == 0
+        assert found.losses == pytest.approx([0, 300])
+
+
+class TestInput:
+    def test_mean_and_deviation_of_a_half(self):
+        found = to_input(torch.tensor([0, 51, 255], dtype=torch.uint8).expand(1, 32, 32, 3), 32)
+        assert found.shape == (1, 3, 32, 32)
+        assert found[0, :, 3, 4] == pytest.approx([-1, -0.6, 1])
+        assert found.is_contiguous(memory_format=torch.channels_last)
+
+    @pytest.mark.parametrize("size", [16, 48, 64])
+    def test_image_size_resizes_as_torchvision(self, size):
+        from torchvision.transforms import functional as tv
+
+        images = images_of(2)
+        expected = tv.resize(images.permute(0, 3, 1, 2).float(), [size, size], antialias=True) / 127.5 - 1
+        torch.testing.assert_close(to_input(images, size), expected, atol=1e-4, rtol=0)
+
+    def test_image_size_is_what_the_network_sees(self, small):
+        images = images_of(5, side=48)
+        found = Scorer(small, runtime(), 32).predict(images)
+        with torch.no_grad():
+            logits, _ = small(F.interpolate(images.permute(0, 3, 1, 2) / 127.5 - 1, (32, 32), mode="bilinear", antialias=True))
+        assert found.probs == pytest.approx(F.softmax(logits, 1).numpy(), abs=1e-5)
+
+    def test_images_stay_as_they_are(self, small):
+        images = images_of(5)
+        before = images.clone()
+        Scorer(small, runtime(), 32).predict(images)
+        assert torch.equal(images, before)
