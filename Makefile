@@ -10,8 +10,19 @@ JOBS ?= 1
 AGENTS ?= 1
 ARGS ?=
 
+ifdef OFFLINE
+SWEEP = WANDB_MODE=$${WANDB_MODE:-offline} $(BIN)/python -m sweeps.local --jobs $(JOBS) --results-dir $(RESULTS)
+else
+SWEEP = $(BIN)/python -m sweeps.launch --agents $(AGENTS) --results-dir $(RESULTS)
+endif
+
+EXP1 := sweeps/exp1_baselines.yaml sweeps/exp1_strategies.yaml
+EXP2 := sweeps/exp2_baselines.yaml sweeps/exp2_baselines_50_1.yaml \
+        sweeps/exp2_strategies.yaml sweeps/exp2_strategies_50_1.yaml
+EXP3 := sweeps/exp3.yaml
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format clean
+.PHONY: help setup demo exp1 exp2 exp3 study clip sync report dashboard bench test test-slow test-gpu lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +42,31 @@ setup: $(VENV)/.installed ## install what the suite needs into .venv
 
 demo: $(VENV)/.installed ## compare five strategies on digits, offline, in minutes
 	WANDB_MODE=offline $(BIN)/python -m sweeps.local sweeps/demo.yaml --jobs 2 --results-dir $(RESULTS)/demo $(ARGS)
+	$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo
+
+exp1: $(VENV)/.installed ## experiment 1, balanced data: 90 runs
+	$(SWEEP) $(EXP1) $(ARGS)
+
+exp2: $(VENV)/.installed ## experiment 2, class imbalance, its baselines first: 100 runs
+	$(SWEEP) $(EXP2) $(ARGS)
+
+exp3: $(VENV)/.installed ## experiment 3, CLIP labels as a free start: 30 runs
+	$(SWEEP) $(EXP3) $(ARGS)
+
+study: $(VENV)/.installed ## all three experiments: 44 configurations x 5 seeds
+	$(SWEEP) $(EXP1) $(EXP2) $(EXP3) $(ARGS)
+
+clip: $(VENV)/.installed ## zero-shot labels with their statistics, for experiment 3
+	$(BIN)/python -m data_prep clip --results-dir $(RESULTS) $(ARGS)
+
+sync: $(VENV)/.installed ## upload runs that were logged offline
+	$(BIN)/python -m sweeps.sync --results-dir $(RESULTS) $(ARGS)
+
+report: $(VENV)/.installed ## tables, figures and one page from the results
+	$(BIN)/python -m sweeps.report --results-dir $(RESULTS) $(ARGS)
+
+dashboard: $(VENV)/.installed ## create or update the W&B report
+	$(BIN)/python -m sweeps.report.dashboard --results-dir $(RESULTS) $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(ARGS)

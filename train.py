@@ -218,6 +218,7 @@ def start(config: RunConfig, signals: StopSignals) -> None:
     from data_prep.datasets import load_dataset
     from data_prep.first_labels import first_labels, variant_and_scope
 
+    mode()
     data = load_dataset(config.dataset, config.data_dir, config.image_size)
     folder = RunFolder.of(config)
     folder.check_identity(config.digest(), data.fingerprint)
@@ -384,6 +385,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except FloatingPointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     except HeldElsewhere as error:
         print(f"error: {error}; it is left to that process", file=sys.stderr)
         return EXIT_HELD

@@ -43,6 +43,11 @@ def plan_of(config: Any, variant: int, scope: int, classes: int) -> Plan:
             f"initial_min={config.initial_min}: an initial pool of {plan.initial} images is too small for {classes} "
             f"classes, which need one image each to train on and one to validate; use {2 * classes} or more"
         )
+    if round(config.val_fraction * plan.initial) < 1:
+        raise UserError(
+            f"val_fraction={config.val_fraction:g}: holds none of the first {plan.initial} labels back for validation; "
+            "raise val_fraction or initial_min"
+        )
     return plan
 
 

@@ -126,6 +126,8 @@ def server_errors() -> Iterator[None]:
 def find_or_create(file: SweepFile, project: str, entity: str | None, memory: Path, *, new: bool) -> Sweep:
     """The sweep that this file, with these overrides, has in this project; remembered in `memory`."""
     project, entity = file.content.get("project") or project, file.content.get("entity") or entity
+    with server_errors():
+        entity = entity or _api().default_entity
     identity = json.dumps([file.content, base_url(), entity, project], sort_keys=True)
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     known = read_json(memory)
@@ -141,13 +143,12 @@ def find_or_create(file: SweepFile, project: str, entity: str | None, memory: Pa
     return sweep
 
 
-def _create(file: SweepFile, project: str, entity: str | None) -> str:
+def _create(file: SweepFile, project: str, entity: str) -> str:
     import wandb
 
     said = io.StringIO()
     with server_errors(), contextlib.redirect_stdout(said):
         name = wandb.sweep(file.content, entity=entity, project=project)
-        entity = entity or _api().default_entity
     return f"{entity}/{project}/{name}"
 
 
@@ -171,6 +172,7 @@ class Crew:
     barren: int = 0
     _step: int = 0
     _silent: int = 0
+    _lingering: bool = False
     _finished: int = 0
     _hired: int = 0
     _said: str = ""
@@ -207,7 +209,14 @@ class Crew:
             return bool(self.agents)
         if not handed_out:
             self._hire()
-        return bool(self.agents) or any(states[active] for active in ACTIVE)
+        active = sum(states[name] for name in ACTIVE)
+        if active and not self.agents and not self._lingering:
+            self._lingering = True
+            print(
+                f"waiting for {active} runs of other machines, or that W&B has not missed yet; Ctrl-C leaves them",
+                flush=True,
+            )
+        return bool(self.agents or active)
 
     def _unheard(self, error: UserError) -> bool:
         """The server did not answer: agents that are at work go on, and are waited for.

@@ -12,8 +12,8 @@ import pytest
 
 pytest.register_assert_rewrite("launch", "runs")
 
-import launch
-import runs
+import launch  # noqa: E402
+import runs  # noqa: E402
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 

@@ -177,7 +177,7 @@ class Launcher:
         """Starts a run.
 
         Args:
-            draw: make real pictures, which takes longer than all the rest, instead of empty files.
+            draw: make real pictures, which takes longer than all the rest, instead of single pixels.
             strike: (operation, nth, signal): the run gets the signal right before the nth of such disk
                 operations, for example ("replace checkpoint.pt", 2, SIGKILL) before its second checkpoint.
         """
@@ -259,8 +259,9 @@ def _become(request: dict[str, Any]) -> None:
 
 def _draw_nothing() -> None:
     from matplotlib.figure import Figure
+    from PIL import Image
 
-    Figure.savefig = lambda self, path, **options: Path(path).write_bytes(b"")
+    Figure.savefig = lambda self, path, **options: Image.new("L", (1, 1)).save(path)
 
 
 def _strike(before: str, nth: int, signum: int) -> None:
@@ -269,7 +270,7 @@ def _strike(before: str, nth: int, signum: int) -> None:
 
     def watched(name, operation):
         def wrapper(target, *args, **kwargs):
-            path = os.readlink(f"/proc/self/fd/{target}") if name == "fsync" else (*args, target)[0]
+            path = Path(f"/proc/self/fd/{target}").readlink() if name == "fsync" else (*args, target)[0]
             if f"{name} {_plain_name(path)}" == before and next(times) == nth:
                 os.kill(os.getpid(), signum)
             return operation(target, *args, **kwargs)

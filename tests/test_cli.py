@@ -124,7 +124,9 @@ class TestModels:
 
     def test_imagenet_weights_without_network(self, launcher, tmp_path):
         """torch says beforehand what it downloads; the last line is the error."""
-        env = launch.environment(TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+        env = launch.environment(
+            TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9"
+        )
         outcome = launcher.run(launch.small(tmp_path / "results", model="resnet18", weights="imagenet"), env)
         assert outcome.code == 2
         assert outcome.seconds < 20

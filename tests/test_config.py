@@ -245,10 +245,14 @@ class TestIdentity:
     def test_cell_is_shared_by_split_seeds_and_nothing_else(self):
         assert RunConfig(split_seed=1).cell == RunConfig(split_seed=2).cell
         assert RunConfig(seed=1).cell != RunConfig(seed=2).cell
-        assert len({RunConfig(**{name: value}).cell for name, value in OTHER.items()}) == len(OTHER)  # split_seed: as is
+        assert len({RunConfig(**{name: value}).cell for name, value in OTHER.items()}) == len(
+            OTHER
+        )  # split_seed: as is
 
     def test_cell_is_a_readable_and_safe_folder_name(self):
-        cell = RunConfig(variant="imbalanced_50_1", strategy="margin", init="clip", stop="baseline", class_weights=True).cell
+        cell = RunConfig(
+            variant="imbalanced_50_1", strategy="margin", init="clip", stop="baseline", class_weights=True
+        ).cell
         for word in ("cifar10", "imbalanced_50_1", "margin", "clip", "baseline", "weighted"):
             assert word in cell
         assert set(cell) <= set(string.ascii_letters + string.digits + "_-.")
@@ -257,8 +261,14 @@ class TestIdentity:
     def test_baseline_is_the_stratified_run_of_the_same_training(self):
         run = RunConfig(strategy="margin", stop="baseline", variant="imbalanced_10_1", lr=0.01, split_seed=34)
         baseline = run.baseline_of()
-        assert baseline.digest() == RunConfig(strategy="stratified", variant="imbalanced_10_1", lr=0.01, split_seed=34).digest()
-        assert RunConfig(**run.model_dump() | {"batch_fraction": 0.1, "init": "clip"}).baseline_of().digest() == baseline.digest()
+        assert (
+            baseline.digest()
+            == RunConfig(strategy="stratified", variant="imbalanced_10_1", lr=0.01, split_seed=34).digest()
+        )
+        assert (
+            RunConfig(**run.model_dump() | {"batch_fraction": 0.1, "init": "clip"}).baseline_of().digest()
+            == baseline.digest()
+        )
 
     @pytest.mark.parametrize(
         "parameters",

@@ -194,7 +194,9 @@ class TestInput:
         images = images_of(5, side=48)
         found = Scorer(small, runtime(), 32).predict(images)
         with torch.no_grad():
-            logits, _ = small(F.interpolate(images.permute(0, 3, 1, 2) / 127.5 - 1, (32, 32), mode="bilinear", antialias=True))
+            logits, _ = small(
+                F.interpolate(images.permute(0, 3, 1, 2) / 127.5 - 1, (32, 32), mode="bilinear", antialias=True)
+            )
         assert found.probs == pytest.approx(F.softmax(logits, 1).numpy(), abs=1e-5)
 
     def test_images_stay_as_they_are(self, small):

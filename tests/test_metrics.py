@@ -26,7 +26,9 @@ def case(request):
 
 def test_confusion_is_true_by_predicted(case):
     true, predicted = case
-    assert np.array_equal(confusion_matrix(true, predicted, 5), oracle.confusion_matrix(true, predicted, labels=range(5)))
+    assert np.array_equal(
+        confusion_matrix(true, predicted, 5), oracle.confusion_matrix(true, predicted, labels=range(5))
+    )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -39,7 +39,13 @@ def empty_caches(monkeypatch, tmp_path):
 class TestNames:
     @pytest.mark.parametrize(
         ("name", "width"),
-        [("small_cnn", 64), ("resnet18", 512), ("efficientnet_b0", 1280), ("mobilenet_v3_small", 1024), ("googlenet", 1024)],
+        [
+            ("small_cnn", 64),
+            ("resnet18", 512),
+            ("efficientnet_b0", 1280),
+            ("mobilenet_v3_small", 1024),
+            ("googlenet", 1024),
+        ],
     )
     def test_one_call_gives_logits_and_features(self, name, width):
         model = build(name, classes=7).eval()
@@ -49,7 +55,8 @@ class TestNames:
         torch.testing.assert_close(logits, features @ model.head.weight.T + model.head.bias, atol=1e-5, rtol=1e-4)
 
     @pytest.mark.parametrize(
-        ("wrong", "right"), [("efficientnet_b9", "efficientnet_b"), ("resnet_18", "resnet18"), ("smallcnn", "small_cnn")]
+        ("wrong", "right"),
+        [("efficientnet_b9", "efficientnet_b"), ("resnet_18", "resnet18"), ("smallcnn", "small_cnn")],
     )
     def test_unknown_name_gets_the_nearest(self, wrong, right):
         message, seconds = refused(wrong)

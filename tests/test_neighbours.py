@@ -158,8 +158,8 @@ def test_clustering_counts_as_its_phase(features):
 
 def test_nearest_is_exact_far_from_the_origin():
     rng = np.random.default_rng(0)
-    x = (1000 + rng.standard_normal((300, 50))).astype(np.float32)
-    centres = np.concatenate([x[:20], (1000 + rng.standard_normal((20, 50))).astype(np.float32)])
+    x = (1000 + rng.standard_normal((300, 1280))).astype(np.float32)
+    centres = np.concatenate([x[:20], (1000 + rng.standard_normal((20, 1280))).astype(np.float32)])
     distance, index = nearest(x, centres)
     np.testing.assert_array_equal(index[:20], np.arange(20))
     np.testing.assert_array_equal(distance[:20], 0)

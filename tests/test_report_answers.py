@@ -243,6 +243,12 @@ def test_one_seed_tells_nothing(tmp_path):
     assert {verdict for group in found.values() for verdict in group} == {UNKNOWN}
 
 
+def test_an_unlike_comparison_is_called_one(family):
+    for setting in family.settings:
+        text = decide(analyse(setting, family)).text
+        assert ("not like for like" in text) == (not setting.config.shares.balanced)
+
+
 def test_published_values_stand_beside_ones_own(family):
     table = tables.results_table(family)
     column = {name: k for k, name in enumerate(table.columns)}
@@ -266,6 +272,14 @@ def test_other_data_has_no_published_values(tmp_path):
     assert all(np.isnan(row[k]) for row in table.rows for k in published)
     (c1,) = [claim for claim in claims(family) if claim.id == "C1"]
     assert c1.verdict == UNKNOWN
+
+
+def test_cifar_10_as_image_files_has_the_published_values_too(tmp_path):
+    write_cells(tmp_path, World(), ("margin",), (12, 34), variant="balanced_10", dataset="imagefolder")
+    (family,) = families(tmp_path)
+    row = next(row for row in tables.results_table(family).rows if row[:2] == ("balanced_10", "margin"))
+    assert row[4] == 2
+    assert 73.41 in row
 
 
 def test_labels_used_under_imbalance_have_the_published_number_beside_them(family):

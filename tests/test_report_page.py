@@ -2,12 +2,14 @@
 
 import json
 import re
+import resource
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
-from report_results import World, write_cells, write_run
+from report_results import World, write_cells, write_run, write_study
 
 from al.config import RunConfig
 from sweeps.report import figures
@@ -206,3 +208,14 @@ def test_chromium_opens_it_without_a_word(page, results, tmp_path):
     )
     assert "In short" in done.stdout
     assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.slow
+def test_220_runs_take_under_30_seconds_and_a_gibibyte(tmp_path):
+    write_study(tmp_path, World())
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "sweeps.report", "--results-dir", str(tmp_path)], check=True, timeout=300)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Seconds of the processor: what it takes where nothing else runs.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 30
+    assert after.ru_maxrss < 2**20  # KiB

@@ -5,11 +5,11 @@ import os
 import shutil
 import signal
 import time
+from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
 
 import launch
 import pytest
 import runs
-from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
 
 from al.signals import EXIT_PREEMPTED
 

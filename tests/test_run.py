@@ -138,7 +138,9 @@ class TestEpochs:
                     assert 0 <= row[split][name] <= 1
                 assert 0 <= row[split]["accuracy"] <= 100
                 assert row[split]["accuracy"] == 0 or row[split]["accuracy"] > 1  # percent
-            assert (row["test"]["accuracy"] / 100 * DIGITS_TEST) == pytest.approx(round(row["test"]["accuracy"] / 100 * DIGITS_TEST))
+            assert (row["test"]["accuracy"] / 100 * DIGITS_TEST) == pytest.approx(
+                round(row["test"]["accuracy"] / 100 * DIGITS_TEST)
+            )
 
     def test_seconds_of_the_phases_fit_into_the_round(self, files):
         for row in files.epochs:
@@ -199,7 +201,14 @@ class TestRounds:
 
 class TestTracking:
     def test_has_the_studys_keys(self, files):
-        expected = {"strategy", "budget", "initial_labeled_size", "acquisition_batch_size", "selected_indices", "rounds"}
+        expected = {
+            "strategy",
+            "budget",
+            "initial_labeled_size",
+            "acquisition_batch_size",
+            "selected_indices",
+            "rounds",
+        }
         assert set(files.tracking) == expected
         assert files.tracking["strategy"] == "uncertainty"
         assert files.tracking["budget"] == 60
@@ -266,7 +275,9 @@ class TestMetrics:
         model = build_model("small_cnn", 10, weights=str(path), dropout=0.0, image_size=32, seed=0)
         assert set(load_file(path)) == set(model.state_dict())
         test = load_dataset("digits", "data").test
-        found = Scorer(model, resolve_runtime("cpu", "float32"), 32).predict(torch.tensor(test.images), labels=test.labels)
+        found = Scorer(model, resolve_runtime("cpu", "float32"), 32).predict(
+            torch.tensor(test.images), labels=test.labels
+        )
         expected = files.metrics["test_metrics"]
         assert 100 * np.mean(found.probs.argmax(1) == test.labels) == pytest.approx(expected["accuracy"], abs=0.2)
         assert found.losses.mean() == pytest.approx(expected["loss"], rel=1e-3)
@@ -375,7 +386,7 @@ class TestRandomness:
 
 @pytest.fixture(scope="session")
 def compared(once, launcher):
-    """Baseline and run of a budget larger than the baseline's: made by the command that a missing baseline's error names."""
+    """A baseline, made by the command that its absence is answered with, and a run of a larger budget."""
 
     def make(folder):
         until = {"stop": "baseline", "strategy": "margin", "variant": "balanced_3", "budget": 400, "max_epochs": 40}

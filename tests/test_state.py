@@ -2,8 +2,11 @@
 
 import json
 import os
+import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +28,10 @@ from al.state import (
 )
 
 IDENTITY = {"digest": "d" * 64, "fingerprint": "f" * 64}
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
 
 
 class Learner:
@@ -54,7 +61,7 @@ class TestWriting:
         path.write_text("something long that was there before")
         write_atomically(path, "new")
         assert path.read_text() == "new"
-        assert os.listdir(tmp_path) == ["file"]
+        assert names(tmp_path) == ["file"]
 
     def test_failure_leaves_the_old_file_and_nothing_else(self, tmp_path, monkeypatch):
         path = tmp_path / "file"
@@ -67,7 +74,7 @@ class TestWriting:
         with pytest.raises(OSError, match="No space left"):
             write_atomically(path, "new")
         assert path.read_text() == "old"
-        assert os.listdir(tmp_path) == ["file"]
+        assert names(tmp_path) == ["file"]
 
     def test_is_on_disk_before_it_takes_the_name(self, tmp_path, monkeypatch):
         done = []
@@ -81,7 +88,7 @@ class TestWriting:
     def test_json_is_json(self, tmp_path, value):
         with pytest.raises(ValueError):
             write_json(tmp_path / "file", {"loss": value})
-        assert os.listdir(tmp_path) == []
+        assert names(tmp_path) == []
 
 
 class TestJsonLines:
@@ -141,7 +148,7 @@ class TestCheckpoint:
             assert np.array_equal(getattr(found.labelled, name), getattr(state.labelled, name))
         for name in ("epoch", "round", "fit_epoch", "plateau", "best", "finished", "seconds"):
             assert getattr(found, name) == getattr(state, name), name
-        assert os.listdir(tmp_path) == ["checkpoint.pt"]
+        assert names(tmp_path) == ["checkpoint.pt"]
 
     def test_state_that_came_back_can_be_changed(self, tmp_path):
         folder = RunFolder(tmp_path)
@@ -157,7 +164,7 @@ class TestCheckpoint:
     def test_of_another_run_is_refused_and_kept(self, tmp_path, name):
         folder, learner = RunFolder(tmp_path), Learner(1.0)
         folder.save_checkpoint(a_state(), Learner(), IDENTITY)
-        with pytest.raises(UserError, match=re_escape(tmp_path)):
+        with pytest.raises(UserError, match=re.escape(str(tmp_path))):
             folder.load_checkpoint(learner, IDENTITY | {name: "0" * 64})
         assert folder.checkpoint_path.exists()
         assert learner.weights.sum() == 3
@@ -185,8 +192,6 @@ class TestCheckpoint:
             folder.load_checkpoint(Learner(), IDENTITY)
 
     def test_nothing_in_it_is_executed(self, tmp_path):
-        import pickle
-
         class Harmful:
             def __reduce__(self):
                 return os.mkdir, (str(tmp_path / "executed"),)
@@ -196,12 +201,6 @@ class TestCheckpoint:
         with pytest.raises(CorruptCheckpoint):
             folder.load_checkpoint(Learner(), IDENTITY)
         assert not (tmp_path / "executed").exists()
-
-
-def re_escape(path):
-    import re
-
-    return re.escape(str(path))
 
 
 HOLD = """
@@ -217,8 +216,7 @@ with RunFolder(Path({path!r})).held():
 
 @pytest.fixture
 def holder(tmp_path):
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    code = HOLD.format(root=root, path=str(tmp_path / "run"))
+    code = HOLD.format(root=str(Path(__file__).parents[1]), path=str(tmp_path / "run"))
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -253,8 +251,6 @@ class TestHeld:
     def test_folder_that_cannot_be_made(self, tmp_path, where):
         (tmp_path / "file").touch()
         path = tmp_path / "file" / "run" if where == "below a file" else "/proc/1/results/run"
-        from pathlib import Path
-
         with pytest.raises(UserError, match="results_dir"), RunFolder(Path(path)).held():
             pass
 

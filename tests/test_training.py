@@ -104,9 +104,10 @@ class TestAugmentation:
         assert np.allclose(np.unique(pixels.round(3)), np.arange(-4, 5))
 
 
-class TestPlateau:
-    SETTINGS = {"min_delta": 0.005, "lr_factor": 0.5, "lr_patience": 2}
+SETTINGS = {"min_delta": 0.005, "lr_factor": 0.5, "lr_patience": 2}
 
+
+class TestPlateau:
     @pytest.mark.parametrize("case", range(5))
     def test_learning_rate_is_torchs(self, case):
         generator = np.random.default_rng(case)
@@ -117,7 +118,7 @@ class TestPlateau:
         )
         plateau = Plateau(lr=0.01)
         for loss in losses:
-            plateau.step(float(loss), **self.SETTINGS)
+            plateau.step(float(loss), **SETTINGS)
             scheduler.step(float(loss))
             assert plateau.lr == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-12)
         assert plateau.lr < 0.01
@@ -131,7 +132,7 @@ class TestPlateau:
             better = loss < best - 0.005
             if better:
                 best, last_best = loss, epoch
-            assert plateau.step(loss, **self.SETTINGS) is better
+            assert plateau.step(loss, **SETTINGS) is better
             assert plateau.stale == epoch - last_best
             assert plateau.best_loss == best
 
@@ -250,7 +251,6 @@ class TestEpoch:
         assert all(torch.isfinite(tensor).all() for tensor in trainer.model.state_dict().values())
 
     def test_the_one_left_out_is_another_in_each_epoch(self):
-        _, labels = batch_of(33)
         left_out = {int(seeds.rng(3, number, "order").permutation(33)[-1]) for number in range(1, 9)}
         assert len(left_out) > 4
 

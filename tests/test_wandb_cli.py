@@ -252,7 +252,7 @@ def test_launch_reports_failures_and_going_on_repairs_them(launched, tmp_path, c
     captured = capsys.readouterr()
     assert captured.err.count("failed: run") == 1
     assert f"{launched.url}/{ENTITY}/tests/runs/run" in captured.err
-    assert sorted(run.state for run in launched.runs.values()) == ["failed", "finished"]
+    assert sorted(run.state for run in launched.runs.values()) == ["crashed", "finished"]
     blocked.unlink()
     assert launch_it(tmp_path) == 0
     assert len(launched.sweeps) == 1

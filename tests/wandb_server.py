@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from typing import Any
 import yaml
 
 ENTITY = "tester"
+SILENCE = 5.0
+"""Seconds without a heartbeat after which an agent is taken for dead; W&B's own server waits minutes."""
 API_KEY = "0123456789abcdef" * 2 + "01234567"
 OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
@@ -44,6 +47,7 @@ class ServedRun:
     stop_wanted: bool = False
     begun: bool = False
     handed_out: int = 0
+    agent: str | None = None
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -73,13 +77,22 @@ class ServedSweep:
     state: str = "PENDING"
 
 
+@dataclass(eq=False)
+class ServedAgent:
+    """An agent: its sweep, the runs it said it is running, and when it was last heard."""
+
+    sweep: str
+    running: set[str] = field(default_factory=set)
+    heard: float = 0.0
+
+
 class WandbServer:
     """`with WandbServer() as server:` serves until the end; `server.environment(folder)` points a client at it."""
 
     def __init__(self) -> None:
         self.runs: dict[str, ServedRun] = {}
         self.sweeps: dict[str, ServedSweep] = {}
-        self.agents: dict[str, tuple[str, set[str]]] = {}
+        self.agents: dict[str, ServedAgent] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.reachable = True
         self.changed = threading.Condition(threading.RLock())
@@ -209,19 +222,32 @@ class WandbServer:
         )
 
     def runs_of(self, sweep: str) -> list[ServedRun]:
+        self._give_up_lost_runs()
         return [run for run in self.runs.values() if run.sweep == sweep]
 
     def _on_CreateAgent(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         agent = f"agent{next(self._numbers)}"
-        self.agents[agent] = (variables["sweep"], set())
+        self.agents[agent] = ServedAgent(variables["sweep"])
         return {"createAgent": {"agent": {"id": agent}}}
 
     def _on_Heartbeat(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        name, _ = self.agents[variables["id"]]
-        running = set(json.loads(variables["runState"]))
-        self.agents[variables["id"]] = (name, running)
-        commands = self._commands(self.sweeps[name], running)
+        agent = self.agents[variables["id"]]
+        agent.running, agent.heard = set(json.loads(variables["runState"])), time.monotonic()
+        self._give_up_lost_runs()
+        commands = self._commands(self.sweeps[agent.sweep], agent.running)
+        for command in commands:
+            if "program" in command:
+                self.runs[command["run_id"]].agent = variables["id"]
+                agent.running.add(command["run_id"])
         return {"agentHeartbeat": {"agent": {"id": variables["id"]}, "commands": json.dumps(commands)}}
+
+    def _give_up_lost_runs(self) -> None:
+        """A run that ended before it reported has crashed, once its agent says so or is not heard any more."""
+        for run in self.runs.values():
+            agent = self.agents.get(run.agent or "")
+            if agent and run.state == "running" and not run.begun:
+                silent = time.monotonic() - agent.heard > SILENCE
+                run.state = "crashed" if silent or run.name not in agent.running else "running"
 
     def _commands(self, sweep: ServedSweep, running: set[str]) -> list[dict[str, Any]]:
         if running:
@@ -274,6 +300,7 @@ class WandbServer:
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
     def _on_Runs(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        self._give_up_lost_runs()
         runs = [run for run in self.runs.values() if _matches(run, json.loads(variables.get("filters") or "{}"))]
         edges = [{"node": self._run(run) | {"projectId": "1"}, "cursor": run.name} for run in runs]
         page = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}

@@ -29,7 +29,6 @@ def badge(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
         newest = picks[-1]
         apart = squared_distances(features, features[newest if among is None else among[newest]], among)
         weight = np.minimum(weight, gradient_distances(errors, lengths, apart, newest))
-        weight[picks] = 0
         picks.append(_draw(weight, picks, rng))
     return Picks(rows[picks], np.full(len(picks), np.nan, dtype=np.float32))
 
@@ -49,7 +48,7 @@ def gradient_distances(
 
 
 def _draw(weight: NDArray[np.float64], picks: list[int], rng: np.random.Generator) -> int:
-    """An index with probability proportional to `weight` [U], which is 0 at `picks`; any other if all are 0."""
+    """An index with probability proportional to `weight` [U], which is 0 at `picks`; if all are 0, any but these."""
     total = np.cumsum(weight)
     if total[-1] > 0:
         return int(np.searchsorted(total, rng.random() * total[-1], side="right"))

@@ -1,10 +1,12 @@
 """From the files of runs to answers: tables, figures, statistics, one page, a W&B report.
 
-`python -m sweeps.report` writes everything; the modules are
+`python -m sweeps.report` writes everything. Modules, each using only those before it:
 
-- `load`: results folders (or W&B) -> `Run`s, with what was left out and what is missing;
+- `load`, `from_wandb`: results folders or a W&B project -> `Run`s, what was left out, what is missing;
+- `published`: the study's numbers;
 - `cells`: runs -> cells (one configuration), settings (what may be compared), families (what shares a figure);
-- `statistics`: arrays -> intervals, tests, areas, label counts;
-- `claims`, `decision`, `tables`, `figures`: settings -> statements, rows, pictures;
-- `page`: all of it as one HTML file; `dashboard`: the same questions as a W&B report.
+- `statistics`, `curves`: numbers -> intervals, tests, areas, label counts; runs -> learning curves;
+- `analysis`, `claims`, `decision`: settings -> labels needed and saved, verdicts, the short answer in words;
+- `tables`, `style`, `figures`, `page`: rows, looks, pictures, HTML;
+- `build`: all of it into one folder; `dashboard`: the same questions as a W&B report.
 """

@@ -43,6 +43,7 @@ METHOD = (
     "Labels needed are read off the never-falling (isotonic) fit of a run's curve, between two label counts on a "
     "straight line; for runs that stop at the baseline they are what the run used. Human labels count, zero-shot "
     "labels do not.",
+    "Bands and error bars are 95 % intervals from three seeds on, cut off at the axis; of two seeds each is a line.",
     "Compute is the whole run: training, evaluation, scoring, selection. It is compared only between runs on the same "
     "device with as many threads.",
     "The best of several strategies is partly the luckiest; its mean is a little optimistic for that.",
@@ -93,7 +94,9 @@ def build(results: Results, results_dir: str | Path, out: str | Path, target: fl
 def _nothing(results: Results) -> Decision:
     if results.runs:
         return Decision("Nothing to compare yet", "only baselines are complete.", ())
-    return Decision("Nothing to report yet", "no complete run was found.", ("see below for what is missing",))
+    return Decision(
+        "Nothing to report yet", "no complete run was found.", (*results.notes, "see below for what is missing")
+    )
 
 
 def _lead(results: Results, results_dir: str | Path) -> tuple[str, ...]:

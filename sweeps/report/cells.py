@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from al.config import RunConfig
 from al.strategies import REGISTRY
 from sweeps.report.load import LeftOut, Results, Run
+from sweeps.report.published import is_study_data
 
 WITHIN_FAMILY = (
     *("variant", "minority_classes", "class_weights", "stop", "budget"),
@@ -112,7 +113,7 @@ class Family:
     @property
     def study_data(self) -> bool:
         """Whether the published numbers are about this data set."""
-        return self.everyone[0].config.dataset == "cifar10"
+        return is_study_data(self.everyone[0].runs[0].data)
 
     @property
     def everyone(self) -> tuple[Cell, ...]:

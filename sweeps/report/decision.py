@@ -33,7 +33,7 @@ def decide(analysis: Analysis) -> Decision:
         return Decision(title, _nobody(analysis), tuple(_never(need) for need in needs))
     headline = _headline(analysis, best)
     details = [_against_stratified(analysis, best), _against_random(analysis, best), _compute(analysis, best)]
-    details += [_never(need) for need in needs if not need.always] + [_sureness(analysis, best)]
+    details += [_never(need) for need in needs if not need.always] + [_unlike(analysis), _sureness(analysis, best)]
     return Decision(title, headline, tuple(line for line in details if line), _row(analysis, best))
 
 
@@ -140,6 +140,17 @@ def _compute(analysis: Analysis, best: Need) -> str:
         return "" if analysis.setting.same_machine else "compute: not compared, the runs come from different machines"
     seconds = duration(float(best.cell.values(lambda run: run.seconds).mean()))
     return f"compute: a whole run takes {seconds}, {' and '.join(parts)}" if parts else ""
+
+
+def _unlike(analysis: Analysis) -> str:
+    """What a reader could take for a fair comparison and is not one."""
+    config = analysis.setting.config
+    if config.shares.balanced or config.pool_scope != "full" or not analysis.stratified:
+        return ""
+    return (
+        "not like for like: the strategies picked from the whole training set, the baseline had the imbalanced variant "
+        "only; pool_scope=variant compares on the same images"
+    )
 
 
 def _sureness(analysis: Analysis, best: Need) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 from al.errors import UserError
 from sweeps.report.analysis import accuracy
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
-from sweeps.report.curves import band
+from sweeps.report.curves import band, learning_curve
 from sweeps.report.load import SPLITS, Run
 from sweeps.report.published import ZeroShot, published, published_zero_shot
-from sweeps.report.statistics import Interval, mean_interval
+from sweeps.report.statistics import FEW_SEEDS, Interval, mean_interval
 from sweeps.report.style import Look, drawing, looks, save
 from sweeps.report.tables import cells_of, overlap, phase_seconds, titled
 
@@ -51,7 +51,8 @@ def curve_pictures(family: Family) -> list[Picture]:
     for setting in family.settings:
         title = f"Learning curves: {setting.title}"
         names = ", ".join(cell.label for cell in setting.everyone)
-        alt = f"{title}. Test accuracy in percent by labels and by seconds for {names}; mean with 95 % band."
+        alt = f"{title}. Test accuracy in percent by labels and by seconds for {names}; "
+        alt += "mean with 95 % band, below three seeds every seed."
         points = _baseline_points(setting, family)
         draw = _bound(_curves, setting.everyone, points)
         pictures.append(Picture(f"curves_{setting.slug}", title, alt, "curves", draw))
@@ -90,8 +91,18 @@ def _curves(cells: Sequence[Cell], others: Sequence[Cell], paths: Sequence[Path]
             ax.set_xlabel("labels" if against == "labels" else "seconds of the run (training, evaluation, selection)")
             ax.set_xlim(left=0)
         axes[0, 0].set_ylabel("test accuracy (%)")
+        axes[0, 0].set_ylim(*_limits([*cells, *others]))
         _legend_below(figure, axes[0, 0])
         _save_all(figure, paths)
+
+
+def _limits(cells: Sequence[Cell]) -> tuple[float, float]:
+    """Of the accuracies that were seen: an interval from three seeds can be far wider, and is cut off."""
+    curves = [learning_curve(run).accuracy for cell in cells for run in cell.runs if not cell.config.method.baseline]
+    seen = np.concatenate([*curves, *(cell.values(accuracy) for cell in cells)])
+    low, high = float(np.nanmin(seen)), float(np.nanmax(seen))
+    room = max(0.06 * (high - low), 0.5)
+    return low - room, high + room
 
 
 def _save_all(figure, paths: Sequence[Path]) -> None:
@@ -106,15 +117,19 @@ def _draw_band(ax, cell: Cell, against: str, look: Look) -> None:
     style = {"color": look.colour, "marker": look.marker, "linestyle": look.line}
     style["markevery"] = max(1, len(curve.x) // 10)
     ax.plot(curve.x, curve.mean, label=_with_seeds(cell), linewidth=1.6, markersize=5, **style)
-    if not np.isnan(curve.low).any():
+    if len(cell.runs) >= FEW_SEEDS:
         ax.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
+    elif len(cell.runs) > 1:
+        for run in cell.runs:
+            single = learning_curve(run)
+            ax.plot(getattr(single, against), single.accuracy, color=look.colour, linewidth=0.6, alpha=0.6)
 
 
 def _draw_point(ax, cell: Cell, against: str, look: Look, size: float = 12, label: str | None = "") -> None:
     reached = mean_interval(cell.values(accuracy))
     x = float(cell.values(lambda run: getattr(run, against)).mean())
     style = {"color": look.colour, "marker": look.marker, "linestyle": "none", "markersize": size, "capsize": 4}
-    error = None if reached.n < 2 else reached.half
+    error = None if reached.n < FEW_SEEDS else reached.half
     ax.errorbar([x], [reached.mean], yerr=error, label=_with_seeds(cell) if label == "" else None, zorder=5, **style)
     if label == "":
         ax.axhline(reached.mean, color=look.colour, linestyle=look.line, linewidth=0.8)
@@ -192,7 +207,7 @@ LABELS = Measure("labels used", "labels_used", lambda run: float(run.human_label
 
 
 def _bar(cell: Cell, group: str, series: str, measure: Measure) -> Bar:
-    paper = published(cell.config)
+    paper = published(cell.runs[0])
     theirs = paper[measure.column] if paper else None
     return Bar(group, series, mean_interval(cell.values(measure.value)), theirs)
 
@@ -257,9 +272,11 @@ def _draw_bars(title: str, measure: Measure, bars: list[Bar], xlabel: str, paths
         ax.set_xticks(range(len(groups)), groups)
         ax.grid(axis="x", visible=False)
         ax.set(title=title, ylabel=measure.unit + (", log scale" if measure.log else ""), xlabel=xlabel)
+        seen = [bar.interval.mean for bar in bars] + [bar.published for bar in bars if bar.published is not None]
         if measure.log:
-            _log_scale(ax, min(bar.interval.mean for bar in bars))
+            _log_scale(ax, min(seen), max(seen))
         else:
+            ax.set_ylim(0, 1.12 * max(seen))
             ax.yaxis.set_major_formatter("{x:,g}")
         _legend_below(figure, ax)
         _save_all(figure, paths)
@@ -267,7 +284,7 @@ def _draw_bars(title: str, measure: Measure, bars: list[Bar], xlabel: str, paths
 
 def _draw_bar(ax, bar: Bar, x: float, width: float, look: Look) -> None:
     interval = bar.interval
-    error = interval.half if interval.n > 1 else None
+    error = interval.half if interval.n >= FEW_SEEDS else None
     style = {"color": look.colour, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0.5}
     ax.bar(x, interval.mean, width * 0.92, label=bar.series, yerr=error, capsize=2, ecolor="#222222", **style)
     if bar.published is not None:
@@ -275,11 +292,11 @@ def _draw_bar(ax, bar: Bar, x: float, width: float, look: Look) -> None:
         ax.plot([x], [bar.published], label="published", zorder=6, **style)
 
 
-def _log_scale(ax, lowest: float) -> None:
+def _log_scale(ax, lowest: float, highest: float) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     ax.set_yscale("log")
-    ax.set_ylim(bottom=max(lowest, 1e-3) / 2)
+    ax.set_ylim(max(lowest, 1e-3) / 2, highest * 1.6)
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())

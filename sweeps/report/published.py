@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from al.config import RunConfig
+from sweeps.report.load import Data, Run
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 
@@ -54,9 +55,15 @@ def key_of(config: RunConfig) -> Key:
     return Key(config.variant, config.strategy, clip, config.class_weights)
 
 
-def published(config: RunConfig) -> dict[str, float] | None:
+def is_study_data(data: Data) -> bool:
+    """Whether the published numbers are about these images: CIFAR-10's, downloaded or as files in folders."""
+    return data.train == 50_000 and set(data.classes) == set(published_zero_shot().classes)
+
+
+def published(run: Run) -> dict[str, float] | None:
     """The published numbers about a configuration: same data, variant, strategy, start, weights and stopping rule."""
-    if config.dataset != "cifar10" or config.init == "random" or config.budget is not None:
+    config = run.config
+    if not is_study_data(run.data) or config.init == "random" or config.budget is not None:
         return None
     if not config.method.baseline and (config.stop == "baseline") == config.shares.balanced:
         return None

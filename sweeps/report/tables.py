@@ -26,7 +26,7 @@ from sweeps.report.curves import accuracy_at
 from sweeps.report.decision import COLUMNS, Decision, saved, span
 from sweeps.report.load import PHASES, load_results
 from sweeps.report.published import VARIANTS, Key, ZeroShot, key_of, published, published_zero_shot, table2
-from sweeps.report.statistics import NAN, Interval, holm, mean_interval, paired_test, penalties
+from sweeps.report.statistics import NAN, holm, mean_interval, paired_test, penalties
 
 
 class SummaryRow(NamedTuple):
@@ -162,7 +162,7 @@ MEASURES = (
 
 def results_table(family: Family) -> Table:
     """Table 2: every configuration, own mean, published mean, difference; test accuracy with both deviations."""
-    cells = {key_of(cell.config): cell for cell in family.everyone if published(cell.config)}
+    cells = {key_of(cell.config): cell for cell in family.everyone if published(cell.runs[0])}
     keys: list[tuple[Key, Cell | None]] = [(key, cells.get(key)) for key in table2()] if family.study_data else []
     keys += [(key_of(cell.config), cell) for cell in family.everyone if cell not in cells.values()]
     columns = ["variant", "strategy", "CLIP start", "class weights", "seeds"]
@@ -177,7 +177,7 @@ def results_table(family: Family) -> Table:
 
 
 def _result_row(key: Key, cell: Cell | None) -> tuple:
-    paper = table2().get(key, {}) if cell is None or published(cell.config) else {}
+    paper = table2().get(key, {}) if cell is None or published(cell.runs[0]) else {}
     strategy = key.strategy if cell is None else cell.label
     row: list[Any] = [key.variant, strategy, key.clip, key.weights, len(cell.runs) if cell else 0]
     for _, column, value in MEASURES:
