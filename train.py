@@ -28,7 +28,7 @@ from al.signals import StopRequested, StopSignals
 from al.state import COMPLETE, CorruptCheckpoint, HeldElsewhere, Labelled, Row, RunFolder, RunState, write_json
 from al.stopwatch import measuring, phase
 from al.strategies import Pool
-from al.tracking import PHASES, NoTracker, Tracker, mirror, mode, open_tracker
+from al.tracking import PHASES, NoTracker, Tracker, finished_elsewhere, mirror, mode, open_tracker
 
 if TYPE_CHECKING:
     from al.learner import Learner
@@ -251,7 +251,7 @@ def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
 
 
 def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
-    """The stratified run of the same split seed that stop=baseline is to beat.
+    """The stratified run of the same split seed that stop=baseline is to beat: run here, or known to W&B.
 
     Raises:
         UserError: it has not been run; names the command that does.
@@ -261,9 +261,9 @@ def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
     baseline = config.baseline_of()
     folder = RunFolder.of(baseline)
     folder.check_identity(baseline.digest(), fingerprint)
-    if not folder.complete:
+    test = folder.read_json(COMPLETE)["test_metrics"] if folder.complete else finished_elsewhere(baseline, fingerprint)
+    if test is None:
         raise UserError(f"stop=baseline: no result in {folder.path}; make it with: {baseline.command()}")
-    test = folder.read_json(COMPLETE)["test_metrics"]
     return {"cell": baseline.cell, "accuracy": test["accuracy"], "loss": test["loss"]}
 
 
@@ -299,7 +299,8 @@ def follow(run: Run, zero_shot: dict[str, str] | None) -> None:
     """Opens W&B, where asked, and writes down what identifies this run."""
     known = run.folder.read_json("config.json") if run.state.epoch else None
     rows = run.folder.epochs.rows()
-    run.tracker = open_tracker(run.config, known and known["wandb_run_id"], rows, run.progress.say)
+    run_id = known and known["wandb_run_id"]
+    run.tracker = open_tracker(run.config, run.data.fingerprint, run_id, rows, run.progress.say)
     write_json(
         run.folder.path / "config.json",
         {

@@ -84,7 +84,8 @@ def epoch_metrics(row: Row) -> dict[str, Any]:
 def summary_of(result: Row) -> dict[str, Any]:
     """W&B's summary of a complete run: its best epoch's test metrics, and its costs."""
     metrics = {f"test/{name}": result["test_metrics"][key] for name, key in SCALARS.items()}
-    return metrics | {name: result[name] for name in SUMMARY if result[name] is not None}
+    known = {name: result[name] for name in SUMMARY if result[name] is not None}
+    return metrics | known | {"data": result["data"]}
 
 
 class Tracker(Protocol):
@@ -142,27 +143,57 @@ def _has_key() -> bool:
     return False
 
 
-def open_tracker(config: Any, run_id: str | None, rows: Iterable[Row], say: Callable[[str], None]) -> Tracker:
+def open_tracker(
+    config: Any, fingerprint: str, run_id: str | None, rows: Iterable[Row], say: Callable[[str], None]
+) -> Tracker:
     """Follows the run on W&B as `WANDB_MODE` says, and catches up on `rows`, the epochs done before.
 
     Args:
         config: a `RunConfig`; its cell becomes the group, its strategy the job type.
+        fingerprint: of the images.
         run_id: W&B's id of the run when it was started first, None for a new one.
         say: prints one line.
     """
     chosen = mode()
     if chosen == "disabled":
         return NoTracker()
-    return WandbTracker(config, os.environ.get("WANDB_RUN_ID") or run_id, list(rows), chosen, say)
+    known = config.model_dump(mode="json")
+    known |= {"digest": config.digest(), "cell": config.cell, "fingerprint": fingerprint}
+    return WandbTracker(config, known, os.environ.get("WANDB_RUN_ID") or run_id, list(rows), chosen, say)
 
 
 def mirror(config: Any, folder: RunFolder) -> None:
     """Shows a run that is complete on W&B, as far as the server does not have it."""
     known = folder.read_json("config.json")
-    tracker = open_tracker(config, known["wandb_run_id"], folder.epochs.rows(), print)
+    fingerprint = known["data"]["fingerprint"]
+    tracker = open_tracker(config, fingerprint, known["wandb_run_id"], folder.epochs.rows(), print)
     plots = sorted((folder.path / "plots").glob("*.png"))
     tracker.log_end(folder.read_json(COMPLETE), known["data"]["classes"], plots)
     tracker.finish(0)
+
+
+def finished_elsewhere(config: Any, fingerprint: str) -> Row | None:
+    """Test accuracy (percent) and loss of this very run as another machine finished it and W&B has it, or None.
+
+    Args:
+        config: a `RunConfig`.
+        fingerprint: of the images it must have seen.
+    """
+    if mode() != "online":
+        return None
+    import wandb
+
+    try:
+        api = wandb.Api()
+        entity = os.environ.get("WANDB_ENTITY") or api.default_entity
+        filters = {"config.digest": config.digest(), "state": "finished"}
+        for run in api.runs(f"{entity}/{project()}", filters=filters):
+            same = run.config.get("digest") == config.digest() and run.config.get("fingerprint") == fingerprint
+            if same and run.state == "finished" and TEST_LOSS in run.summary:
+                return {"accuracy": run.summary[TEST_ACCURACY], "loss": run.summary[TEST_LOSS]}
+    except (wandb.errors.Error, ValueError, OSError):
+        return None  # no such project yet, or no answer: the caller says what is missing
+    return None
 
 
 def log_report(
@@ -193,15 +224,20 @@ def _keep_files_in(results_dir: str | Path) -> None:
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
     os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
     os.environ.setdefault("WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # a kill loses a second of rows, not 15
+    os.environ.setdefault(
+        "WANDB_FINISH_TIMEOUT", "120"
+    )  # seconds that the end of a run waits for a server that is gone
 
 
 class WandbTracker:
     """A W&B run. What goes wrong on W&B's side is said once and never ends the training."""
 
-    def __init__(self, config: Any, run_id: str | None, rows: list[Row], chosen: str, say: Callable[[str], None]):
+    def __init__(
+        self, config: Any, known: Row, run_id: str | None, rows: list[Row], chosen: str, say: Callable[[str], None]
+    ):
         self._say, self._broken = say, False
         _keep_files_in(config.results_dir)
-        self._run = self._init(config, run_id or secrets.token_hex(4), chosen)
+        self._run = self._init(config, known, run_id or secrets.token_hex(4), chosen)
         self.run_id, self.url = self._run.id, self._run.url if chosen == "online" else None
         for metric in ("test/*", "val/*", "class/*", "labels_by_class/*"):
             self._run.define_metric(metric, step_metric=LABELS)
@@ -211,7 +247,7 @@ class WandbTracker:
                 if row["epoch"] >= self._run.starting_step:
                     self.log_epoch(row)
 
-    def _init(self, config: Any, run_id: str, chosen: str):
+    def _init(self, config: Any, known: Row, run_id: str, chosen: str):
         import wandb
 
         arguments = {
@@ -222,7 +258,7 @@ class WandbTracker:
             "job_type": config.strategy,
             "name": f"{config.cell}-{config.split_seed}",
             "tags": [config.dataset, config.variant],
-            "config": config.model_dump(mode="json") | {"digest": config.digest(), "cell": config.cell},
+            "config": known,
             "settings": wandb.Settings(silent=True, console="off", disable_code=True),
         }
         try:
@@ -242,7 +278,8 @@ class WandbTracker:
                 import wandb
 
                 metrics[PICK_SHEET] = wandb.Image(str(sheet), caption=f"round {row['round'] + 1}")
-            self._run.log(metrics, step=row["epoch"])
+            # without commit the row waits for the next one, and a kill in between loses it
+            self._run.log(metrics, step=row["epoch"], commit=True)
 
         self._safely(log)
 
