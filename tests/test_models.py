@@ -161,7 +161,7 @@ class TestWeightsFile:
             def __reduce__(self):
                 return Path.touch, (tmp_path / "executed",)
 
-        (tmp_path / "w.pth").write_bytes(pickle.dumps(Harmful()))
+        (tmp_path / "w.pth").write_bytes(pickle.dumps(Harmful(), protocol=2))
         refused("small_cnn", str(tmp_path / "w.pth"))
         assert not (tmp_path / "executed").exists()
 

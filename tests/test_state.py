@@ -197,7 +197,7 @@ class TestCheckpoint:
                 return os.mkdir, (str(tmp_path / "executed"),)
 
         folder = RunFolder(tmp_path)
-        folder.checkpoint_path.write_bytes(pickle.dumps(Harmful()))
+        folder.checkpoint_path.write_bytes(pickle.dumps(Harmful(), protocol=2))
         with pytest.raises(CorruptCheckpoint):
             folder.load_checkpoint(Learner(), IDENTITY)
         assert not (tmp_path / "executed").exists()
