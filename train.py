@@ -115,7 +115,8 @@ def train_and_evaluate(run: Run) -> Row:
     best = improved or beats(evaluations["test"].metrics, run.baseline)
     if best and (to_convergence(run) or run.baseline):
         keep_as_best(run, evaluations)
-    return epoch_row(state, evaluations, run.classes, pool_size=pool_size, lr=lr, best=best)
+    truth = run.data.train.labels
+    return epoch_row(state, evaluations, truth, run.classes, pool_size=pool_size, lr=lr, best=best)
 
 
 def keep_as_best(run: Run, evaluations: "Mapping[str, Evaluation]") -> None:
@@ -362,6 +363,7 @@ def facts(run: Run) -> Row:
     return {
         "labels_used": labelled.count,
         "human_labels_used": labelled.count - len(labelled.free),
+        "wrong_labels_used": int((labelled.given[labelled.mask] != run.data.train.labels[labelled.mask]).sum()),
         "reached_baseline": None if baseline is None else beats(run.state.best["test_metrics"], baseline),
         "baseline": baseline,
         "data": described(run.data),

@@ -20,6 +20,9 @@ from al.strategies import REGISTRY, Strategy, get_strategy
 WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
 """Fields that say where a run happens and cannot change what it finds."""
 
+PASSES = {"mc_probs": "mc_passes", "drop_votes": "drop_passes"}
+"""Arrays of a pool that take several passes, and the field that says how many."""
+
 DEFAULTS_VERSION = 1
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
 
@@ -72,6 +75,7 @@ def _names(value: Any) -> Any:
 
 
 OptionalCount = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none)]
+OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
 OptionalNames = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
 
 
@@ -114,7 +118,6 @@ class RunConfig(BaseModel):
     init_cleaning: float = _option(
         0.0, "init=clip: share of the budget spent on having people check the free labels most likely wrong", ge=0, lt=1
     )
-    mc_passes: int = _option(10, "strategy=bald only: passes with dropout", ge=2, le=1000)
     stop: Literal["budget", "baseline"] = _option(
         "budget", "end when the budget is spent, or already when the stratified baseline is beaten on the test set"
     )
@@ -123,6 +126,14 @@ class RunConfig(BaseModel):
     )
     warm_start: bool = _option(True, "schedule=converge only: start a round from the last round's weights")
     val_fraction: float = _option(0.15, "share of the labelled images held out for validation", gt=0, le=0.5)
+
+    # what single strategies take
+    typiclust_max_clusters: int = _option(500, "typiclust_typical: clusters at most", ge=1)
+    probcover_delta: OptionalSize = _option(None, "probcover: radius of a ball; unset: found by purity")
+    probcover_purity: float = _option(0.95, "probcover: share of balls that must hold one pseudo-class", gt=0, le=1)
+    cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)
+    mc_passes: int = _option(10, "bald: passes with dropout", ge=2, le=1000)
+    drop_passes: int = _option(3, "dropquery: passes with dropped features", ge=1, le=1000)
 
     # model and training
     class_weights: bool = _option(False, "weight the loss by inverse class frequency of the training labels")
@@ -215,8 +226,8 @@ class RunConfig(BaseModel):
         if self.method.baseline:
             idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "init"}
             idle |= {"stop", "schedule", "warm_start"}
-        if "mc_probs" not in self.method.needs:
-            idle |= {"mc_passes"}
+        idle |= {option for method in REGISTRY.values() for option in method.options} - set(self.method.options)
+        idle |= {option for array, option in PASSES.items() if array not in self.method.needs}
         if self.schedule == "epoch":
             idle |= {"warm_start"}
         if self.init != "clip" or self.method.baseline:

@@ -17,8 +17,8 @@ from al.state import Labelled, write_atomically
 from al.stopwatch import phase
 from al.training import Trainer
 
-DROP_VOTES, DROP_VOTES_RATE = 3, 0.75
-"""Passes and dropout of DropQuery (Gupte et al. 2024)."""
+DROP_VOTES_RATE = 0.75
+"""Dropout of features in DropQuery (Gupte et al. 2024)."""
 
 
 class Learner:
@@ -104,7 +104,9 @@ class Learner:
                 "mc_probs": lambda: self.scorer.dropout_probs(
                     features, self.config.mc_passes, self.config.dropout, seed
                 ),
-                "drop_votes": lambda: self.scorer.dropout_probs(features, DROP_VOTES, DROP_VOTES_RATE, seed).argmax(2),
+                "drop_votes": lambda: self.scorer.dropout_probs(
+                    features, self.config.drop_passes, DROP_VOTES_RATE, seed
+                ).argmax(2),
             }
             return {name: make[name]() for name in dict.fromkeys(("probs", *needs))}
 

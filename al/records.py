@@ -18,12 +18,18 @@ BEST_EPOCH_GROUPS = {
 """Split -> its group in `performance_metrics.json`."""
 
 
-def label_counts(labelled: Labelled, classes: tuple[str, ...]) -> Row:
-    """How many labels there are: in all, by people, by class (as given)."""
+def label_counts(labelled: Labelled, truth: NDArray[np.int64], classes: tuple[str, ...]) -> Row:
+    """How many labels there are: in all, by people, free ones, wrong ones, by class (as given).
+
+    Args:
+        truth: [N] true labels of the training set, for the report only.
+    """
     counts = labelled.counts_by_class(len(classes))
     return {
         "labels": labelled.count,
         "human_labels": labelled.count - len(labelled.free),
+        "free_labels": len(labelled.free),
+        "wrong_labels": int((labelled.given[labelled.mask] != truth[labelled.mask]).sum()),
         "labels_by_class": dict(zip(classes, counts.tolist())),
     }
 
@@ -31,6 +37,7 @@ def label_counts(labelled: Labelled, classes: tuple[str, ...]) -> Row:
 def epoch_row(
     state: RunState,
     evaluations: Mapping[str, Evaluation],
+    truth: NDArray[np.int64],
     classes: tuple[str, ...],
     *,
     pool_size: int,
@@ -41,7 +48,7 @@ def epoch_row(
     return {
         "epoch": state.epoch,
         "round": state.round,
-        **label_counts(state.labelled, classes),
+        **label_counts(state.labelled, truth, classes),
         "train_size": len(state.labelled.train),
         "val_size": len(state.labelled.val),
         "pool_size": pool_size,
@@ -79,7 +86,7 @@ def round_row(
 
     Args:
         rows: [k] what was labelled, in order of preference.
-        truth: [N] true labels of the training set, for the report only.
+        truth: [N] true labels of the training set.
         scores: [k] NaN where the strategy has none.
         predicted: [k] class that the model, or the zero-shot labeller, gave each.
     """
@@ -88,9 +95,7 @@ def round_row(
     return {
         "round": state.round,
         "epoch": state.epoch,
-        **label_counts(labelled, classes),
-        "free_labels": len(labelled.free),
-        "wrong_labels": int(wrong.sum()),
+        **label_counts(labelled, truth, classes),
         "wrong_labels_by_class": {name: int(wrong[truth == i].sum()) for i, name in enumerate(classes)},
         "rows": rows.tolist(),
         "scores": [None] * len(rows) if scores is None else [None if np.isnan(s) else float(s) for s in scores],

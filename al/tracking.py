@@ -17,6 +17,7 @@ from al.errors import UserError, first_line
 from al.state import COMPLETE, Row, RunFolder
 
 EPOCH, ROUND, LABELS, HUMAN_LABELS = "epoch", "round", "labels", "human_labels"
+WRONG_LABELS, LR = "wrong_labels", "lr"
 SPLITS = ("train", "val", "test")
 SCALARS = {
     "loss": "loss",
@@ -34,6 +35,7 @@ PHASES = ("train", "score", "select", "cluster", "evaluate", "round")
 SUMMARY = (
     "labels_used",
     "human_labels_used",
+    "wrong_labels_used",
     "training_time_seconds",
     "total_epochs",
     "best_epoch",
@@ -70,7 +72,7 @@ def sweep_parameters() -> dict[str, Any]:
 
 def epoch_metrics(row: Row) -> dict[str, Any]:
     """One line of `epochs.jsonl` as the flat names that W&B shows."""
-    metrics = {name: row[name] for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, "lr")}
+    metrics = {name: row[name] for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, WRONG_LABELS, LR)}
     for split in SPLITS:
         metrics |= {f"{split}/{name}": row[split][key] for name, key in SCALARS.items() if key in row[split]}
     for name, values in row["per_class"].items():

@@ -27,10 +27,16 @@ REGISTRY: dict[str, Strategy] = {
         typiclust, ("probs", "features"), summary="uncertain and far from its cluster's centre; Petersen 2024"
     ),
     "typiclust_typical": Strategy(
-        typiclust_typical, ("features",), summary="most typical image of each unlabelled cluster; Hacohen et al. 2022"
+        typiclust_typical,
+        ("features",),
+        ("typiclust_max_clusters",),
+        summary="most typical image of each unlabelled cluster; Hacohen et al. 2022",
     ),
     "probcover": Strategy(
-        probcover, ("features",), summary="most uncovered neighbours within a radius; Yehuda et al. 2022"
+        probcover,
+        ("features",),
+        ("probcover_delta", "probcover_purity"),
+        summary="most uncovered neighbours within a radius; Yehuda et al. 2022",
     ),
     "coreset": Strategy(coreset, ("features",), summary="farthest from all that is labelled; Sener & Savarese 2018"),
     "badge": Strategy(badge, ("probs", "features"), summary="large and diverse gradients; Ash et al. 2020"),
@@ -38,7 +44,10 @@ REGISTRY: dict[str, Strategy] = {
         ranking(mutual_information, "mc_probs"), ("mc_probs",), summary="dropout passes disagree most; Gal et al. 2017"
     ),
     "cluster_margin": Strategy(
-        cluster_margin, ("probs", "features"), summary="small margins from many clusters; Citovsky et al. 2021"
+        cluster_margin,
+        ("probs", "features"),
+        ("cluster_margin_candidates",),
+        summary="small margins from many clusters; Citovsky et al. 2021",
     ),
     "dropquery": Strategy(
         dropquery,
