@@ -10,7 +10,7 @@ JOBS ?= 1
 AGENTS ?= 1
 ARGS ?=
 
-ifdef OFFLINE
+ifeq ($(OFFLINE),1)
 SWEEP = WANDB_MODE=$${WANDB_MODE:-offline} $(BIN)/python -m sweeps.local --jobs $(JOBS) --results-dir $(RESULTS)
 else
 SWEEP = $(BIN)/python -m sweeps.launch --agents $(AGENTS) --results-dir $(RESULTS)
@@ -67,6 +67,9 @@ report: $(VENV)/.installed ## tables, figures and one page from the results
 
 dashboard: $(VENV)/.installed ## create or update the W&B report
 	$(BIN)/python -m sweeps.report.dashboard --results-dir $(RESULTS) $(ARGS)
+
+bench: $(VENV)/.installed ## measure every strategy on 50,000 x 1,280 features
+	$(BIN)/python benchmarks/selection.py $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(ARGS)

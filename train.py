@@ -22,10 +22,21 @@ from al.errors import UserError
 from al.options import read_parameters
 from al.plan import Plan, plan_of, seconds_left
 from al.plateau import Plateau
-from al.records import epoch_row, in_full, pick_statistics, round_row
+from al.records import epoch_row, in_full, label_counts, pick_statistics, round_row
 from al.results import al_tracking, environment, performance_metrics, refresh_aggregate, write_aggregate
 from al.signals import StopRequested, StopSignals
-from al.state import COMPLETE, CorruptCheckpoint, HeldElsewhere, Labelled, Row, RunFolder, RunState, write_json
+from al.sources import local_sources
+from al.state import (
+    COMPLETE,
+    CorruptCheckpoint,
+    HeldElsewhere,
+    Identity,
+    Labelled,
+    Row,
+    RunFolder,
+    RunState,
+    write_json,
+)
 from al.stopwatch import measuring, phase
 from al.strategies import Pool
 from al.tracking import PHASES, NoTracker, Tracker, finished_elsewhere, mirror, mode, open_tracker
@@ -67,8 +78,8 @@ class Run:
         return self.plan.budget - self.state.labelled.count
 
     @property
-    def identity(self) -> dict[str, str]:
-        return {"digest": self.config.digest(), "fingerprint": self.data.fingerprint}
+    def identity(self) -> Identity:
+        return identity(self.config, self.data)
 
 
 def acquisition_loop(run: Run) -> None:
@@ -104,7 +115,7 @@ def train_and_evaluate(run: Run) -> Row:
         "test": learner.evaluate_test(),
     }
     loss = evaluations["val"].metrics["loss"]
-    if not np.isfinite(loss + evaluations["train"].metrics["loss"]):
+    if not np.isfinite(sum(evaluation.metrics["loss"] for evaluation in evaluations.values())):
         raise FloatingPointError(f"lr={lr:g}: the loss is not finite in epoch {state.epoch + 1}; lower lr")
     state.epoch += 1
     state.fit_epoch += 1
@@ -113,6 +124,8 @@ def train_and_evaluate(run: Run) -> Row:
     )
     pool_size = len(run.scope) - state.labelled.count
     best = improved or beats(evaluations["test"].metrics, run.baseline)
+    if best:
+        state.stands = {name: evaluations["test"].metrics[name] for name in ("accuracy", "loss", "f1-score")}
     if best and (to_convergence(run) or run.baseline):
         keep_as_best(run, evaluations)
     truth = run.data.train.labels
@@ -153,7 +166,7 @@ def acquire(run: Run) -> Row:
     pool = Pool(labelled=state.labelled.mask[run.scope], classes=len(run.classes), **arrays)
     options = {name: getattr(run.config, name) for name in method.options}
     with phase("select"):
-        rng = seeds.rng(run.config.seed, state.round + 1, "select")
+        rng = seeds.rng(run.config.seed, state.round + 1, f"select/{run.config.split_seed}")
         picks = method.select(pool, min(run.plan.batch, run.budget_left), rng, **options)
     rows = run.scope[picks.rows]
     predicted = None if pool.probs is None else pool.probs[picks.rows].argmax(1)
@@ -195,6 +208,7 @@ def record(run: Run, row: Row, acquired: Row | None, seconds: dict[str, float]) 
     from al.plots import pick_sheet
 
     row["seconds"] = {name: seconds.get(name, 0.0) for name in PHASES}
+    row["curve"] = run.state.stands if acquired is not None or run.state.finished else None
     sheet = None
     if acquired is not None:
         acquired["seconds"] = {name: row["seconds"][name] for name in ("score", "select", "cluster")}
@@ -205,8 +219,8 @@ def record(run: Run, row: Row, acquired: Row | None, seconds: dict[str, float]) 
         sheet = pick_sheet(images, acquired, run.classes, run.folder.path / name)
     run.folder.epochs.append(row)
     run.state.seconds += row["seconds"]["round"]
+    run.tracker.log_epoch(row, sheet)  # before the checkpoint: logged twice does no harm, lost rows would
     run.folder.save_checkpoint(run.state, run.learner, run.identity)
-    run.tracker.log_epoch(row, sheet)
     run.progress.epoch(row, run.state.seconds, seconds_left(run.plan, run.config, run.state, row))
 
 
@@ -222,13 +236,14 @@ def start(config: RunConfig, signals: StopSignals) -> None:
     mode()
     data = load_dataset(config.dataset, config.data_dir, config.image_size)
     folder = RunFolder.of(config)
-    folder.check_identity(config.digest(), data.fingerprint)
+    folder.check_identity(identity(config, data))
+    folder.check_writable()
     if folder.complete:
         return already_complete(config, folder)
     variant, scope = variant_and_scope(config, data.train)
     plan = plan_of(config, len(variant), len(scope), len(data.train.classes))
-    baseline = baseline_result(config, data.fingerprint)
-    first = first_labels(config, data, scope, plan.initial, plan.budget)
+    baseline = baseline_result(config, data)
+    first = first_labels(config, data, scope, plan.initial, plan.checks)
     learner = new_learner(config, data)
     with folder.held():
         if folder.complete:
@@ -236,11 +251,17 @@ def start(config: RunConfig, signals: StopSignals) -> None:
         with RunProgress(f"{config.cell}, split seed {config.split_seed}", plan.acquisitions) as progress:
             state = RunState(Labelled.none(len(data.train.labels)))
             run = Run(config, data, scope, plan, baseline, learner, state, folder, NoTracker(), progress, signals)
+            for note in config.without_effect():
+                progress.say(f"note: {note} has no effect here")
             if not resume(run):
                 begin(run, first)
             follow(run, first.source)
             carry_out(run)
     return None
+
+
+def identity(config: RunConfig, data: "DataSet") -> Identity:
+    return {"digest": config.digest(), "fingerprint": data.fingerprint, "sources": local_sources(config)}
 
 
 def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
@@ -251,7 +272,7 @@ def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
     return Learner(config, runtime, data.train.images, data.test.images, data.test.labels, len(data.train.classes))
 
 
-def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
+def baseline_result(config: RunConfig, data: "DataSet") -> Row | None:
     """The stratified run of the same split seed that stop=baseline is to beat: run here, or known to W&B.
 
     Raises:
@@ -261,8 +282,12 @@ def baseline_result(config: RunConfig, fingerprint: str) -> Row | None:
         return None
     baseline = config.baseline_of()
     folder = RunFolder.of(baseline)
-    folder.check_identity(baseline.digest(), fingerprint)
-    test = folder.read_json(COMPLETE)["test_metrics"] if folder.complete else finished_elsewhere(baseline, fingerprint)
+    folder.check_identity(identity(baseline, data))
+    test = (
+        folder.read_json(COMPLETE)["test_metrics"]
+        if folder.complete
+        else finished_elsewhere(baseline, data.fingerprint)
+    )
     if test is None:
         raise UserError(f"stop=baseline: no result in {folder.path}; make it with: {baseline.command()}")
     return {"cell": baseline.cell, "accuracy": test["accuracy"], "loss": test["loss"]}
@@ -309,6 +334,7 @@ def follow(run: Run, zero_shot: dict[str, str] | None) -> None:
             "digest": run.config.digest(),
             "cell": run.config.cell,
             "data": described(run.data),
+            "sources": run.identity["sources"],
             "zero_shot": zero_shot,
             "wandb_run_id": run.tracker.run_id,
         },
@@ -352,22 +378,24 @@ def finish(run: Run) -> None:
     result = performance_metrics(run.config, epochs, best, facts(run))
     write_json(folder.path / COMPLETE, result)
     folder.checkpoint_path.unlink(missing_ok=True)
-    write_aggregate(folder.path.parent)
+    write_aggregate(folder.path)
     run.tracker.log_end(result, run.classes, plots)
     run.progress.summary(result, folder.path, run.tracker.url)
 
 
 def facts(run: Run) -> Row:
     """What of the result is known to the loop alone."""
-    labelled, baseline = run.state.labelled, run.baseline
+    baseline, runtime = run.baseline, run.learner.runtime
+    counts = label_counts(run.state.labelled, run.data.train.labels, run.classes)
     return {
-        "labels_used": labelled.count,
-        "human_labels_used": labelled.count - len(labelled.free),
-        "wrong_labels_used": int((labelled.given[labelled.mask] != run.data.train.labels[labelled.mask]).sum()),
+        "labels_used": counts["labels"],
+        "human_labels_used": counts["human_labels"],
+        "wrong_labels_used": counts["wrong_labels"],
+        "wrong_labels_by_class": counts["wrong_labels_by_class"],
         "reached_baseline": None if baseline is None else beats(run.state.best["test_metrics"], baseline),
         "baseline": baseline,
         "data": described(run.data),
-        "environment": environment(run.learner.runtime.name),
+        "environment": environment(runtime.name, runtime.precision, runtime.threads),
     }
 
 
@@ -375,7 +403,7 @@ def already_complete(config: RunConfig, folder: RunFolder) -> None:
     """Says so, and mirrors the run to W&B where a server is asked for."""
     print(f"complete already: {folder.path}; remove the folder to run it again")
     folder.checkpoint_path.unlink(missing_ok=True)
-    refresh_aggregate(folder.path.parent)
+    refresh_aggregate(folder.path)
     if mode() == "online":
         mirror(config, folder)
 

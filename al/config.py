@@ -6,15 +6,18 @@ A configuration is frozen; what identifies its science is `digest()`.
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from al.errors import UserError, nearest
+from al.sources import FILE
 from al.strategies import REGISTRY, Strategy, get_strategy
 
 WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
@@ -39,6 +42,11 @@ class Shares(NamedTuple):
     @property
     def balanced(self) -> bool:
         return self.majority == self.minority
+
+    @property
+    def name(self) -> str:
+        """`balanced_10` for balanced_10.0 and imbalanced_10_10 too: one variant, one name."""
+        return f"balanced_{self.majority:g}" if self.balanced else f"imbalanced_{self.majority:g}_{self.minority:g}"
 
 
 def parse_variant(variant: str) -> Shares:
@@ -70,10 +78,19 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         value = value.split(",")
     if isinstance(value, list | tuple):
-        return tuple(str(name).strip() for name in value)
+        return tuple(sorted(str(name).strip() for name in value))
     return value
 
 
+def _path(value: Any) -> Any:
+    """A path with `~` and `./` resolved, so that one file has one name; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    prefix = FILE if value.startswith(FILE) else ""
+    return prefix + os.path.normpath(Path(value.removeprefix(FILE)).expanduser()) if value else value
+
+
+PathName = Annotated[str, BeforeValidator(_path)]
 OptionalCount = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none)]
 OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
 OptionalNames = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
@@ -92,7 +109,7 @@ class RunConfig(BaseModel):
     dataset: Literal["cifar10", "digits", "imagefolder"] = _option(
         "cifar10", "images to learn from; digits ships with scikit-learn and needs no download"
     )
-    data_dir: str = _option(
+    data_dir: PathName = _option(
         "data", "folder with the images: {train,test}/<class>/* for imagefolder, the download's place for cifar10"
     )
     image_size: OptionalCount = _option(None, "side in pixels that the model sees; unset: as stored")
@@ -137,8 +154,8 @@ class RunConfig(BaseModel):
 
     # model and training
     class_weights: bool = _option(False, "weight the loss by inverse class frequency of the training labels")
-    model: str = _option("efficientnet_b0", "torchvision name, Hugging Face Hub id or local folder, or small_cnn")
-    weights: str = _option("imagenet", "imagenet, none, or a .safetensors or .pth file of the same network")
+    model: PathName = _option("efficientnet_b0", "torchvision name, Hugging Face Hub id or local folder, or small_cnn")
+    weights: PathName = _option("imagenet", "imagenet, none, or a .safetensors or .pth file of the same network")
     dropout: float = _option(0.3, "dropout before the classifier", ge=0, lt=1)
     lr: float = _option(0.001, "learning rate of Adam", gt=0, le=1)
     weight_decay: float = _option(0.001, "weight decay of Adam", ge=0, le=1)
@@ -155,7 +172,7 @@ class RunConfig(BaseModel):
     split_seed: int = _option(12, "seed of the variant, the first labels and the validation split", ge=0, lt=2**32)
 
     # zero-shot labels
-    clip_model: str = _option(
+    clip_model: PathName = _option(
         "openai/clip-vit-base-patch32",
         "init=clip: Hub id or folder of a CLIP-like model, or file:FILE.csv of its outputs",
     )
@@ -168,7 +185,7 @@ class RunConfig(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = _option(
         "auto", "of scoring and evaluation; auto: bfloat16 where the hardware has it"
     )
-    results_dir: str = _option("results", "folder that gets the results")
+    results_dir: PathName = _option("results", "folder that gets the results")
 
     @field_validator("strategy")
     @classmethod
@@ -180,8 +197,13 @@ class RunConfig(BaseModel):
     @field_validator("variant")
     @classmethod
     def _known_variant(cls, variant: str) -> str:
-        parse_variant(variant)
-        return variant
+        return parse_variant(variant).name
+
+    @model_validator(mode="after")
+    def _dropout_for_bald(self) -> "RunConfig":
+        if "mc_probs" in self.method.needs and self.dropout == 0:
+            raise ValueError(f"strategy={self.strategy} compares passes with dropout; use dropout in (0, 1)")
+        return self
 
     @classmethod
     def from_mapping(cls, parameters: Mapping[str, Any]) -> "RunConfig":
@@ -220,6 +242,11 @@ class RunConfig(BaseModel):
             for name, value in self.model_dump(mode="json").items()
             if name not in idle and value != RunConfig.model_fields[name].default
         }
+
+    def without_effect(self) -> list[str]:
+        """`name=value` of the parameters that were changed and change nothing here."""
+        changed = {name for name, value in self if value != RunConfig.model_fields[name].default}
+        return [f"{name}={getattr(self, name)}" for name in sorted(self._without_effect() & changed)]
 
     def _without_effect(self) -> set[str]:
         idle = set()
@@ -268,6 +295,8 @@ def _shell(value: Any) -> str:
 
 def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
+    if not problem["loc"]:  # a rule about several parameters
+        return problem["msg"].removeprefix("Value error, ")
     name = str(problem["loc"][0])
     said = f"{name}={problem['input']}: "
     if problem["type"] == "value_error":  # one of our own, which knows the remedy

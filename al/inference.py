@@ -34,7 +34,7 @@ def to_input(images: torch.Tensor, size: int, dtype: torch.dtype = torch.float32
 
 
 class Scorer:
-    """Scores images with the current weights of one model, in the fastest form that computes the same."""
+    """Scores images with the current weights of one model: the same function as the model's, up to rounding."""
 
     def __init__(self, model: Classifier, runtime: Runtime, size: int):
         self.model, self.runtime, self.size = model, runtime, size

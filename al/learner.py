@@ -97,7 +97,9 @@ class Learner:
         with phase("score"):
             predictions = self.scorer.predict(self.images, rows, features=needs != ("probs",))
             features = predictions.features
-            seed = seeds.integer(self.config.seed, number, "dropout passes")
+            if not (np.isfinite(predictions.probs).all() and np.isfinite(features.sum(dtype=np.float64))):
+                raise FloatingPointError("the model's outputs on the pool are not finite; lower lr")
+            seed = seeds.integer(self.config.seed, number, f"dropout passes/{self.config.split_seed}")
             make = {
                 "probs": lambda: predictions.probs,
                 "features": lambda: features,

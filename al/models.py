@@ -166,9 +166,10 @@ def _take_off_head(network: nn.Module, name: str) -> None:
     parent_path, _, child = linear[-1].rpartition(".")
     parent = network.get_submodule(parent_path)
     setattr(parent, child, nn.Identity())
-    for module in parent.children():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+    children = list(parent.named_children())
+    before = [name for name, _ in children].index(child) - 1
+    if before >= 0 and isinstance(children[before][1], nn.Dropout):
+        children[before][1].p = 0.0
 
 
 def _feature_width(backbone: nn.Module, name: str, image_size: int) -> int:

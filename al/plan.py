@@ -14,6 +14,8 @@ class Plan:
     budget: int
     initial: int
     batch: int
+    checks: int = 0
+    """Free labels of the initial pool that people check; paid for with as many acquisitions fewer."""
 
     @property
     def acquisitions(self) -> int:
@@ -36,7 +38,8 @@ def plan_of(config: Any, variant: int, scope: int, classes: int) -> Plan:
         plan = Plan(variant, variant, variant)
     else:
         initial = max(round(config.initial_fraction * budget), config.initial_min)
-        plan = Plan(budget, initial, max(round(config.batch_fraction * budget), 1))
+        checks = round(config.init_cleaning * budget) if config.init == "clip" else 0
+        plan = Plan(budget - checks, initial, max(round(config.batch_fraction * budget), 1), checks)
         _check_budget(config, plan, scope)
     if plan.initial < 2 * classes:
         raise UserError(
@@ -55,6 +58,11 @@ def _check_budget(config: Any, plan: Plan, scope: int) -> None:
     if plan.budget > scope:
         raise UserError(
             f"budget={plan.budget}: larger than the pool of {scope} images (pool_scope={config.pool_scope}); lower it"
+        )
+    if plan.checks > plan.initial:
+        raise UserError(
+            f"init_cleaning={config.init_cleaning:g}: {plan.checks} checks, but there are {plan.initial} free labels; "
+            "lower it"
         )
     if plan.initial >= plan.budget:
         raise UserError(

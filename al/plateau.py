@@ -16,9 +16,10 @@ class Plateau:
     """Epochs since then, or since the learning rate last fell."""
 
     def step(self, loss: float, *, min_delta: float, lr_factor: float, lr_patience: int) -> bool:
-        """Takes the validation loss of one epoch; True where it is the best of this fit.
+        """Takes the validation loss of one epoch; True where it is lower than the best by more than `min_delta`.
 
-        As torch's ReduceLROnPlateau, the rate falls in the epoch after `lr_patience` stale ones.
+        That one rule tells the best epoch, early stopping and the learning rate, which is torch's ReduceLROnPlateau
+        with threshold=min_delta and threshold_mode="abs": it falls in the epoch after `lr_patience` stale ones.
         """
         if loss < self.best_loss - min_delta:
             self.best_loss, self.stale, self.lr_stale = loss, 0, 0

@@ -19,18 +19,20 @@ BEST_EPOCH_GROUPS = {
 
 
 def label_counts(labelled: Labelled, truth: NDArray[np.int64], classes: tuple[str, ...]) -> Row:
-    """How many labels there are: in all, by people, free ones, wrong ones, by class (as given).
+    """How many labels there are: in all, by people, free ones, wrong ones; by class as given, wrong ones by true class.
 
     Args:
         truth: [N] true labels of the training set, for the report only.
     """
     counts = labelled.counts_by_class(len(classes))
+    wrong = labelled.mask & (labelled.given != truth)
     return {
         "labels": labelled.count,
         "human_labels": labelled.count - len(labelled.free),
         "free_labels": len(labelled.free),
-        "wrong_labels": int((labelled.given[labelled.mask] != truth[labelled.mask]).sum()),
+        "wrong_labels": int(wrong.sum()),
         "labels_by_class": dict(zip(classes, counts.tolist())),
+        "wrong_labels_by_class": {name: int(wrong[truth == i].sum()) for i, name in enumerate(classes)},
     }
 
 
@@ -44,7 +46,7 @@ def epoch_row(
     lr: float,
     best: bool,
 ) -> Row:
-    """One line of `epochs.jsonl`, but for its `seconds` and `pick`, which are known when the epoch is over."""
+    """One line of `epochs.jsonl`, but for `seconds`, `pick` and `curve`, which are known at its end."""
     return {
         "epoch": state.epoch,
         "round": state.round,
@@ -56,6 +58,7 @@ def epoch_row(
         **{split: evaluation.metrics for split, evaluation in evaluations.items()},
         "per_class": by_class(evaluations["test"].confusion, classes),
         "pick": None,
+        "curve": None,
         "best": best,
         "time": time.time(),
     }
@@ -90,13 +93,10 @@ def round_row(
         scores: [k] NaN where the strategy has none.
         predicted: [k] class that the model, or the zero-shot labeller, gave each.
     """
-    labelled = state.labelled
-    wrong = labelled.mask & (labelled.given != truth)
     return {
         "round": state.round,
         "epoch": state.epoch,
-        **label_counts(labelled, truth, classes),
-        "wrong_labels_by_class": {name: int(wrong[truth == i].sum()) for i, name in enumerate(classes)},
+        **label_counts(state.labelled, truth, classes),
         "rows": rows.tolist(),
         "scores": [None] * len(rows) if scores is None else [None if np.isnan(s) else float(s) for s in scores],
         "true": truth[rows].tolist(),

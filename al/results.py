@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import platform
 import resource
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from al.state import COMPLETE, Row, remove_leftovers, write_json
+from al.state import COMPLETE, Row, identity_of, remove_leftovers, write_json
 
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "faiss-cpu", "scikit-learn", "wandb")
 METRICS = ("loss", "accuracy", "precision", "recall", "f1-score")
@@ -27,12 +26,14 @@ GROUPS = {
 
 def al_tracking(config: Any, rounds: list[Row], budget: int, batch: int) -> dict[str, Any]:
     """The study's `al_tracking.json`, and every round in full."""
+    selected = [row for entry in rounds[1:] for row in entry["rows"]]
     return {
         "strategy": config.strategy,
         "budget": budget,
         "initial_labeled_size": len(rounds[0]["rows"]),
         "acquisition_batch_size": batch,
-        "selected_indices": [row for entry in rounds[1:] for row in entry["rows"]],
+        "selected_indices": selected,
+        "initial_labels_bought_again": len(set(selected) & set(rounds[0]["rows"])),
         "rounds": rounds,
     }
 
@@ -77,18 +78,19 @@ def aggregate(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def write_aggregate(cell: Path) -> list[Path]:
-    """Brings `<cell>/aggregated/` up to date with every complete seed; returns the folders of those seeds.
+def write_aggregate(run: Path) -> list[Path]:
+    """Brings `<cell>/aggregated/` up to date after `run`; returns the seeds it holds.
 
-    Seeds that end at the same time take turns, so the last one written knows them all.
+    Seeds made from other images or weights stay out of it. Seeds that end at the same time take turns, so the last
+    one written knows them all.
     """
     from al.plots import plot_aggregate
 
-    folder = cell / "aggregated"
+    folder = run.parent / "aggregated"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        seeds = complete_seeds(cell)
+        seeds = complete_seeds(run)
         runs = [json.loads((seed / COMPLETE).read_text()) for seed in seeds]
         remove_leftovers(folder)
         plot_aggregate(seeds, folder)
@@ -96,27 +98,36 @@ def write_aggregate(cell: Path) -> list[Path]:
     return seeds
 
 
-def complete_seeds(cell: Path) -> list[Path]:
-    return sorted(path.parent for path in cell.glob(f"split_seed_*/{COMPLETE}"))
+def complete_seeds(like: Path) -> list[Path]:
+    """The complete seeds of a cell made from the same images and weights as the run in `like`, itself among them."""
+
+    def made_from(run: Path) -> list[Any]:
+        identity = identity_of(json.loads((run / "config.json").read_text()))
+        return [identity["fingerprint"], identity["sources"]]
+
+    wanted = made_from(like)
+    seeds = (path.parent for path in like.parent.glob(f"split_seed_*/{COMPLETE}"))
+    return sorted(seed for seed in seeds if made_from(seed) == wanted)
 
 
-def refresh_aggregate(cell: Path) -> None:
+def refresh_aggregate(run: Path) -> None:
     """Writes the aggregate again where a seed is younger than it, as after a kill between the two."""
-    written = cell / "aggregated" / COMPLETE
-    newest = max((seed / COMPLETE).stat().st_mtime for seed in complete_seeds(cell))
+    written = run.parent / "aggregated" / COMPLETE
+    newest = max((seed / COMPLETE).stat().st_mtime for seed in complete_seeds(run))
     if not written.exists() or written.stat().st_mtime < newest:
-        write_aggregate(cell)
+        write_aggregate(run)
 
 
-def environment(device: str) -> dict[str, str]:
-    """Versions, device and commit: what a number was measured on."""
+def environment(device: str, precision: str, threads: int) -> dict[str, Any]:
+    """Versions, device, precision of scoring, threads and commit: what a number was measured on."""
     found = {"python": platform.python_version(), "platform": platform.platform(), "device": device}
+    found |= {"precision": precision, "threads": threads}
     for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found | {"threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())), "git_commit": _git_commit()}
+    return found | {"git_commit": _git_commit()}
 
 
 def _git_commit() -> str:

@@ -37,6 +37,15 @@ class Runtime:
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type}, {torch.get_num_threads()} threads"
 
+    @property
+    def precision(self) -> str:
+        """Of scoring: float32 or bfloat16."""
+        return str(self.scoring_dtype).removeprefix("torch.")
+
+    @property
+    def threads(self) -> int:
+        return torch.get_num_threads()
+
     def place(self, array: np.ndarray) -> torch.Tensor:
         """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk."""
         with warnings.catch_warnings():

@@ -35,6 +35,25 @@ COMPLETE = "performance_metrics.json"
 """Written last: a run is complete if and only if its folder has it."""
 
 
+Identity = dict[str, Any]
+"""What must be the same for two runs to be one: the keys of `IDENTITY`."""
+
+IDENTITY = {
+    "digest": "of another configuration",
+    "fingerprint": "on other images",
+    "sources": "from other weights or zero-shot outputs",
+}
+
+
+def identity_of(config_json: Row) -> Identity:
+    """The identity that a run wrote into its `config.json`."""
+    return {
+        "digest": config_json["digest"],
+        "fingerprint": config_json["data"]["fingerprint"],
+        "sources": config_json.get("sources", {}),
+    }
+
+
 class HeldElsewhere(Exception):
     """Another process works on this run."""
 
@@ -140,6 +159,8 @@ class RunState:
     """Early stopping and learning rate of the present fit."""
     best: Row | None = None
     """Metrics of the best epoch of the present fit."""
+    stands: Row | None = None
+    """Test metrics of the best epoch of the latest fit: its point on the learning curve."""
     finished: bool = False
     seconds: float = 0.0
     """Seconds of all epochs and rounds so far, over all attempts."""
@@ -176,19 +197,27 @@ class RunFolder:
         except ValueError as error:
             raise UserError(f"{path}: not JSON ({error}); remove {self.path} and start again") from None
 
-    def check_identity(self, digest: str, fingerprint: str) -> None:
+    def check_identity(self, identity: Identity) -> None:
         """Refuses to go on with, or to use, what was made otherwise.
 
         Raises:
-            UserError: the folder holds a run of another configuration or on other images.
+            UserError: the folder holds a run of another configuration, on other images or from other weights.
         """
         made_by = self.read_json("config.json")
         if made_by is None:
             return
-        if made_by["digest"] != digest:
-            raise UserError(f"{self.path}: holds a run of another configuration; use another results_dir or remove it")
-        if made_by["data"]["fingerprint"] != fingerprint:
-            raise UserError(f"{self.path}: holds a run on other images; use another results_dir or remove it")
+        found = identity_of(made_by)
+        for name, what in IDENTITY.items():
+            if found[name] != identity[name]:
+                raise UserError(f"{self.path}: holds a run {what}; use another results_dir or remove it")
+
+    def check_writable(self) -> None:
+        """Raises UserError where the folder can be neither made nor written; makes nothing itself."""
+        place = self.path
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            raise UserError(f"results_dir: {self.path} cannot be written; name another results_dir")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -218,8 +247,8 @@ class RunFolder:
             remove_leftovers(self.path)
             yield
 
-    def save_checkpoint(self, state: RunState, learner: Any, identity: dict[str, str]) -> None:
-        """Replaces the checkpoint in one step. Safe against a kill; a power cut may cost it its last epoch.
+    def save_checkpoint(self, state: RunState, learner: Any, identity: Identity) -> None:
+        """Replaces the checkpoint in one step. Safe against a kill; after a power cut the run may start again.
 
         Args:
             learner: anything with `state_dict()` of tensors and plain values.
@@ -242,7 +271,7 @@ class RunFolder:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(self, learner: Any, identity: dict[str, str]) -> RunState | None:
+    def load_checkpoint(self, learner: Any, identity: Identity) -> RunState | None:
         """Puts the learner back to the checkpoint and returns the state beside it; None where there is none.
 
         Nothing in the file is executed.

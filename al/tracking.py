@@ -3,6 +3,8 @@
 Metric names are constants here, for sweeps, reports and dashboards to take.
 """
 
+import configparser
+import contextlib
 import netrc
 import os
 import secrets
@@ -17,7 +19,7 @@ from al.errors import UserError, first_line
 from al.state import COMPLETE, Row, RunFolder
 
 EPOCH, ROUND, LABELS, HUMAN_LABELS = "epoch", "round", "labels", "human_labels"
-WRONG_LABELS, LR = "wrong_labels", "lr"
+WRONG_LABELS, LR, BEST = "wrong_labels", "lr", "best"
 SPLITS = ("train", "val", "test")
 SCALARS = {
     "loss": "loss",
@@ -29,6 +31,8 @@ SCALARS = {
     "ece": "ece",
 }
 """W&B's name of a metric after `<split>/`, and its name in the result files."""
+CURVE_ACCURACY, CURVE_LOSS, CURVE_F1 = "curve/accuracy", "curve/loss", "curve/f1"
+"""Test metrics at the end of a fit, of its best epoch: one point of the learning curve for each label count."""
 TEST_ACCURACY, TEST_LOSS, TEST_F1 = "test/accuracy", "test/loss", "test/f1"
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "f1-score", "accuracy": "accuracy"}
 PHASES = ("train", "score", "select", "cluster", "evaluate", "round")
@@ -64,7 +68,8 @@ def sweep_parameters() -> dict[str, Any]:
         return {}
     try:
         entries = yaml.safe_load(Path(path).read_text()) or {}
-        return {name: entry["value"] for name, entry in entries.items() if name != "wandb_version"}
+        own = {"wandb_version", "_wandb"}  # what the agent adds, the second to the parameters of a resumed run
+        return {name: entry["value"] for name, entry in entries.items() if name not in own}
     except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{SWEEP_PARAMETERS}={path}: not a sweep's parameters ({reason}); unset it") from None
@@ -79,8 +84,13 @@ def epoch_metrics(row: Row) -> dict[str, Any]:
         label = name.translate(NO_DOTS)
         metrics |= {f"class/{label}/{metric}": values[key] for metric, key in CLASS_METRICS.items()}
         metrics[f"labels_by_class/{label}"] = row["labels_by_class"][name]
+        if row["free_labels"]:
+            metrics[f"wrong_labels_by_class/{label}"] = row["wrong_labels_by_class"][name]
     metrics |= {f"seconds/{name}": row["seconds"][name] for name in PHASES}
-    return metrics | {f"pick/{name}": value for name, value in (row["pick"] or {}).items() if value is not None}
+    metrics |= {f"pick/{name}": value for name, value in (row["pick"] or {}).items() if value is not None}
+    if row["curve"]:
+        metrics |= {f"curve/{name}": row["curve"][SCALARS[name]] for name in ("accuracy", "loss", "f1")}
+    return metrics | {BEST: row["best"]}
 
 
 def summary_of(result: Row) -> dict[str, Any]:
@@ -124,18 +134,24 @@ class NoTracker:
 
 
 def mode() -> str:
-    """`WANDB_MODE`; where it is unset, online with an API key and offline without one."""
-    chosen = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    known = ("online", "offline", "disabled", "dryrun", "shared")
+    """`WANDB_MODE`; where it is unset, online with an API key or under an agent, and offline otherwise.
+
+    Raises:
+        UserError: not a mode, or online without a key.
+    """
+    chosen = os.environ.get("WANDB_MODE") or ("online" if _has_key() or "WANDB_SWEEP_ID" in os.environ else "offline")
+    known = {"online": "online", "shared": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
     if chosen not in known:
-        raise UserError(f"WANDB_MODE={chosen!r}: not a mode of W&B; use online, offline or disabled")
-    return {"dryrun": "offline"}.get(chosen, chosen)
+        raise UserError(f"WANDB_MODE={chosen}: not a mode of W&B; use online, offline or disabled")
+    if known[chosen] == "online" and not _has_key():
+        raise UserError(f"WANDB_MODE={chosen}: no API key; run `wandb login`, set WANDB_API_KEY, or WANDB_MODE=offline")
+    return known[chosen]
 
 
 def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    host = urlparse(_base_url()).hostname or ""
     for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
         try:
             if path and netrc.netrc(Path(path).expanduser()).authenticators(host):
@@ -143,6 +159,17 @@ def _has_key() -> bool:
         except (OSError, netrc.NetrcParseError):
             continue
     return False
+
+
+def _base_url() -> str:
+    """The server: `WANDB_BASE_URL`, or what `wandb login --host` wrote down."""
+    if url := os.environ.get("WANDB_BASE_URL"):
+        return url
+    settings = configparser.ConfigParser()
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    with contextlib.suppress(configparser.Error, OSError):
+        settings.read([folder / "settings", Path("wandb") / "settings"])
+    return settings.get("default", "base_url", fallback="https://api.wandb.ai")
 
 
 def open_tracker(
@@ -241,7 +268,7 @@ class WandbTracker:
         _keep_files_in(config.results_dir)
         self._run = self._init(config, known, run_id or secrets.token_hex(4), chosen)
         self.run_id, self.url = self._run.id, self._run.url if chosen == "online" else None
-        for metric in ("test/*", "val/*", "class/*", "labels_by_class/*"):
+        for metric in ("curve/*", "test/*", "val/*", "class/*", "labels_by_class/*"):
             self._run.define_metric(metric, step_metric=LABELS)
         # offline, the rows done before are in the fragment of their own attempt; a server says what it has
         if chosen == "online":

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.errors import UserError
+from al.sources import FILE, sha256
+from al.state import write_atomically
 from data_prep.logits_file import Order, read_probs
 from data_prep.progress import Progress, show_progress
 from data_prep.zero_shot_cache import Entry
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from al.runtime import Runtime
     from data_prep.clip_encoder import Encoder
     from data_prep.datasets import DataSet, ImageSet
-
-FILE = "file:"
-"""A `clip_model` that starts so is a CSV file of zero-shot outputs, not a model."""
 
 SHARD = 2048  # images between two writes; what a cut costs at most
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
@@ -131,7 +130,7 @@ def import_logits(
     images = getattr(data, split)
     probs = read_probs(file, images.labels, images.classes, order)
     entry = _entry(data, model, prompt, cache_dir, split)
-    source = f"{file.name}, SHA-256 {_sha256(file)}, order {order}"
+    source = f"{file.name}, SHA-256 {sha256(file)}, order {order}"
     with entry.locked():
         meta = entry.meta()
         if meta is None:
@@ -147,7 +146,7 @@ def import_logits(
 def _from_file(data: "DataSet", file: Path, split: str) -> ZeroShot:
     images = getattr(data, split)
     probs = read_probs(file, images.labels, images.classes, "row")
-    content = _sha256(file)
+    content = sha256(file)
     description = {"data": data.fingerprint, "split": split, "classes": images.classes, "file": content}
     return ZeroShot(
         probs, None, f"{FILE}{file}", "", Entry(Path(), description).key, f"{file.name}, SHA-256 {content}, order row"
@@ -209,17 +208,10 @@ def _folder_digest(folder: Path, cache_dir: Path) -> str:
     memo = cache_dir / "folders" / stamp
     if memo.is_file():
         return memo.read_text()
-    digest = hashlib.sha256(json.dumps([[file.name, _sha256(file)] for file in files]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([[file.name, sha256(file)] for file in files]).encode()).hexdigest()
     memo.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = memo.with_suffix(".tmp")
-    unfinished.write_text(digest)
-    unfinished.replace(memo)
+    write_atomically(memo, digest)
     return digest
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _compute(entry: Entry, images: "ImageSet", model: str, prompt: str, runtime: "Runtime", progress: Progress) -> None:

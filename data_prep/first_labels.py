@@ -40,14 +40,17 @@ def variant_and_scope(config: "RunConfig", train: ImageSet) -> tuple[NDArray[np.
 
 
 def first_labels(
-    config: "RunConfig", data: DataSet, scope: NDArray[np.int64], initial: int, budget: int
+    config: "RunConfig", data: DataSet, scope: NDArray[np.int64], initial: int, checks: int = 0
 ) -> FirstLabels:
-    """`initial` labels out of `scope` as `init` says; for the baseline all of it."""
+    """`initial` labels out of `scope` as `init` says, with `checks` of the free ones corrected by people.
+
+    For the baseline, all of it.
+    """
     rng = seeds.rng(config.split_seed, 0, "initial")
     if initial == len(scope):
         return _true(scope, data.train)
     if config.init == "clip":
-        return _zero_shot(config, data, scope, initial, round(config.init_cleaning * budget), rng)
+        return _zero_shot(config, data, scope, initial, checks, rng)
     return _true(initial_pool(data.train.labels, scope, initial, config.init, rng), data.train)
 
 

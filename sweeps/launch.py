@@ -316,6 +316,7 @@ def retry(sweep: Sweep, limit: int) -> int | None:
 def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], int | None]:
     """Takes one sweep to its end; what is wrong with it, a line each, and the signal that ended it early."""
     print(f"{sweep.file.name}: {sweep.url}", flush=True)
+    print(f"other machines join with: python -m sweeps.launch --join {sweep.path}", flush=True)
     stopped = retry(sweep, agents)
     if stopped is None:
         crew = Crew(sweep, agents, results_dir)

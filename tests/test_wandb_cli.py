@@ -97,6 +97,25 @@ def without_times(metrics: dict) -> dict:
     return {name: value for name, value in metrics.items() if name not in different} | {"config": config}
 
 
+def test_a_baseline_of_another_machine_is_found_through_the_api(server, tmp_path):
+    def train(machine: str, *arguments: str) -> subprocess.CompletedProcess:
+        variables = environment(server, tmp_path) | {"WANDB_DIR": str(tmp_path / machine), "WANDB_PROJECT": "tests"}
+        fixed = [f"--{name}={value}" for name, value in (TINY | {"results_dir": str(tmp_path / machine)}).items()]
+        command = [sys.executable, "train.py", *fixed, *arguments]
+        return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+
+    (tmp_path / "here").mkdir()
+    missing = train("here", "--strategy=random", "--stop=baseline")
+    assert missing.returncode == 2
+    assert "--strategy=stratified" in missing.stderr
+    assert train("there", "--strategy=stratified").returncode == 0
+    assert train("here", "--strategy=random", "--stop=baseline").returncode == 0
+    (there,) = (tmp_path / "there").glob("*-stratified-*/split_seed_12/performance_metrics.json")
+    (here,) = (tmp_path / "here").glob("*-random-*/split_seed_12/performance_metrics.json")
+    baseline, beaten = json.loads(there.read_text())["test_metrics"], json.loads(here.read_text())["baseline"]
+    assert (beaten["accuracy"], beaten["loss"]) == pytest.approx((baseline["accuracy"], baseline["loss"]))
+
+
 def test_a_grid_arrives_and_the_local_runner_does_the_same(server, tmp_path, monkeypatch):
     sweep = create(server, tmp_path, strategy=["margin", "random"], split_seed=[12, 34])
     agents = [agent(server, tmp_path, sweep, "--forward-signals") for _ in range(2)]
@@ -111,6 +130,7 @@ def test_a_grid_arrives_and_the_local_runner_does_the_same(server, tmp_path, mon
         assert served.parameters == run.config.model_dump(mode="json") | {
             "digest": run.digest,
             "cell": run.config.cell,
+            "fingerprint": metrics["data"]["fingerprint"],
         }
         assert epochs_on_server(served) == list(range(1, metrics["total_epochs"] + 1))
         for row, written in zip(served.rows, rows_on_disk(run), strict=False):

@@ -23,24 +23,27 @@ class Curve(NamedTuple):
 
 
 def learning_curve(run: Run) -> Curve:
-    """Test accuracy at each label count, of the epoch with the lowest validation loss there.
+    """Test accuracy at each label count, of the epoch that stands for it, as `al.records.learning_curve` has it.
 
-    The test set chooses nothing. With one epoch a round there is one epoch to choose at every count but the last.
+    That is the best epoch of the fit, told by validation loss. With one epoch a round there is one to choose at every
+    count but the last.
     """
     epochs = run.epochs
     labels = epochs["labels"]
     loss = np.nan_to_num(epochs["val/loss"], nan=np.inf)
     clock = np.cumsum(epoch_seconds(run))
     levels = np.unique(labels[~np.isnan(labels)])
-    chosen = [_lowest(np.flatnonzero(labels == level), loss) for level in levels]
+    chosen = [_standing(np.flatnonzero(labels == level), epochs["best"], loss) for level in levels]
     last = [np.flatnonzero(labels == level)[-1] for level in levels]
     human = epochs["human_labels"]
     human = np.where(np.isnan(human), labels, human)
     return Curve(levels, human[chosen], clock[last], epochs["test/accuracy"][chosen])
 
 
-def _lowest(rows: NDArray[np.int64], loss: NDArray[np.float64]) -> int:
-    """The row of lowest loss; the last one where no loss is known."""
+def _standing(rows: NDArray[np.int64], best: NDArray[np.float64], loss: NDArray[np.float64]) -> int:
+    """The last of `rows` marked best; where none is, that of lowest loss, and the last where no loss is known."""
+    if (best[rows] == 1).any():
+        return int(rows[best[rows] == 1][-1])
     return int(rows[np.argmin(loss[rows])]) if np.isfinite(loss[rows]).any() else int(rows[-1])
 
 

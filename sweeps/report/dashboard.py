@@ -134,8 +134,8 @@ def curve_panels(x: str, by: str) -> list:
     from al import tracking
 
     panels = [
-        _curve("Test accuracy (%)", tracking.TEST_ACCURACY, x, by),
-        _curve("Macro F1", tracking.TEST_F1, x, by),
+        _curve("Test accuracy (%)", tracking.CURVE_ACCURACY, x, by),
+        _curve("Macro F1", tracking.CURVE_F1, x, by),
         wr.LinePlot(title="F1 by class", x=x, metric_regex="class/.*/f1", **_grouped(by)),
         wr.LinePlot(title="Labels by class", x=x, metric_regex="labels_by_class/.*", **_grouped(by)),
     ]
