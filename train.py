@@ -375,7 +375,7 @@ def finish(run: Run) -> None:
     write_json(folder.path / "al_tracking.json", al_tracking(run.config, rounds, run.plan.budget, run.plan.batch))
     title = f"{run.config.cell}, split seed {run.config.split_seed}"
     plots = plot_run(epochs, best, run.classes, title, folder.path / "plots")
-    result = performance_metrics(run.config, epochs, best, facts(run))
+    result = performance_metrics(run.config, epochs, rounds, best, facts(run))
     write_json(folder.path / COMPLETE, result)
     folder.checkpoint_path.unlink(missing_ok=True)
     write_aggregate(folder.path)

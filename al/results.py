@@ -26,23 +26,28 @@ GROUPS = {
 
 def al_tracking(config: Any, rounds: list[Row], budget: int, batch: int) -> dict[str, Any]:
     """The study's `al_tracking.json`, and every round in full."""
-    selected = [row for entry in rounds[1:] for row in entry["rows"]]
     return {
         "strategy": config.strategy,
         "budget": budget,
         "initial_labeled_size": len(rounds[0]["rows"]),
         "acquisition_batch_size": batch,
-        "selected_indices": selected,
-        "initial_labels_bought_again": len(set(selected) & set(rounds[0]["rows"])),
+        "selected_indices": [row for entry in rounds[1:] for row in entry["rows"]],
         "rounds": rounds,
     }
 
 
-def performance_metrics(config: Any, epochs: list[Row], best: Row, facts: dict[str, Any]) -> dict[str, Any]:
+def bought_again(rounds: list[Row]) -> int:
+    """Images of the initial pool, free labels among them, that a later round paid for once more."""
+    return len({row for entry in rounds[1:] for row in entry["rows"]} & set(rounds[0]["rows"]))
+
+
+def performance_metrics(
+    config: Any, epochs: list[Row], rounds: list[Row], best: Row, facts: dict[str, Any]
+) -> dict[str, Any]:
     """`performance_metrics.json` of one run.
 
     Args:
-        epochs: all rows of `epochs.jsonl`.
+        epochs, rounds: all rows of `epochs.jsonl` and `rounds.jsonl`.
         best: metrics of the best epoch by group, and its number.
         facts: what the caller knows besides: labels_used, reached_baseline, baseline, data, environment, ...
     """
@@ -50,6 +55,7 @@ def performance_metrics(config: Any, epochs: list[Row], best: Row, facts: dict[s
     seconds = {name: sum(row["seconds"][name] for row in epochs) for name in phases}
     return {
         **{group: best[group] for group in GROUPS.values()},
+        "initial_labels_bought_again": bought_again(rounds),
         "best_epoch": best["epoch"],
         "training_time_seconds": seconds["round"],
         "total_epochs": len(epochs),

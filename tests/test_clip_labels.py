@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from al import hub
 from al.errors import UserError
 from data_prep import clip_labels
 from data_prep.clip_labels import cached, clip_initial_pool, import_logits, zero_shot
@@ -230,14 +231,12 @@ def test_no_network_and_no_folder_fails_within_seconds(runtime, tmp_path, monkey
     """A closed port and one that accepts and never says anything, where loaders would retry for half a minute."""
     from huggingface_hub import constants
 
-    from data_prep import clip_encoder
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         if not answers:
             server.close()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{port}")
-        monkeypatch.setattr(clip_encoder, "HUB_TIMEOUT", 1)
+        monkeypatch.setattr(hub, "TIMEOUT", 1)
         start = time.perf_counter()
         line = fails("no such folder", data_set(pictures(3)), "someone/clip-of-no-hub", runtime, tmp_path)
         assert time.perf_counter() - start < 8

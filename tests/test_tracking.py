@@ -43,7 +43,7 @@ def fragments(results: Path) -> list[Path]:
 
 def as_logged(row: dict) -> dict:
     """The documented names of one line of epochs.jsonl, written out by hand."""
-    expected = {name: row[name] for name in ("epoch", "round", "labels", "human_labels", "lr")}
+    expected = {name: row[name] for name in ("epoch", "round", "labels", "human_labels", "wrong_labels", "lr", "best")}
     for split in ("train", "val", "test"):
         for name in SPLIT_METRICS:
             expected[f"{split}/{name}"] = row[split]["f1-score" if name == "f1" else name]
@@ -56,6 +56,9 @@ def as_logged(row: dict) -> dict:
     expected |= {f"seconds/{name}": value for name, value in row["seconds"].items()}
     if row["pick"]:
         expected |= {f"pick/{name}": row["pick"][name] for name in ("mean_score", "class_entropy", "duplicates")}
+    if row["curve"]:
+        expected |= {f"curve/{name}": row["curve"][name] for name in ("accuracy", "loss")}
+        expected["curve/f1"] = row["curve"]["f1-score"]
     return expected
 
 
@@ -109,7 +112,8 @@ class TestOffline:
     def test_config_is_the_runs(self, offline_run, summary):
         expected = runs.read_json(offline_run.folder / "config.json")
         shown = {name: value for name, value in summary["config"].items() if not name.startswith("_")}
-        assert shown == expected["config"] | {"digest": expected["digest"], "cell": expected["cell"]}
+        known = {"digest": expected["digest"], "cell": expected["cell"], "fingerprint": expected["data"]["fingerprint"]}
+        assert shown == expected["config"] | known
 
     def test_summary_is_the_best_epochs(self, offline_run, summary):
         """What a sweep optimises and a table shows; plain numbers."""
