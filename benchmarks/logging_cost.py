@@ -1,6 +1,6 @@
 """What logging a run to W&B offline costs: a finished run is logged again, as it was, and the seconds are compared.
 
-    python benchmarks/logging_cost.py results/<cell>/split_seed_12
+python benchmarks/logging_cost.py results/<cell>/split_seed_12
 """
 
 import os
