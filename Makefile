@@ -22,7 +22,7 @@ EXP2 := sweeps/exp2_baselines.yaml sweeps/exp2_baselines_50_1.yaml \
 EXP3 := sweeps/exp3.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo exp1 exp2 exp3 study clip sync report dashboard bench test test-slow test-gpu lint format clean
+.PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench test test-slow test-gpu lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ exp3: $(VENV)/.installed ## experiment 3, CLIP labels as a free start: 30 runs
 
 study: $(VENV)/.installed ## all three experiments: 44 configurations x 5 seeds
 	$(SWEEP) $(EXP1) $(EXP2) $(EXP3) $(ARGS)
+
+registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000 labels: 65 runs
+	$(SWEEP) sweeps/registry.yaml $(ARGS)
 
 clip: $(VENV)/.installed ## zero-shot labels with their statistics, for experiment 3
 	$(BIN)/python -m data_prep clip --results-dir $(RESULTS) $(ARGS)

@@ -20,10 +20,11 @@ from al import seeds
 from al.config import RunConfig
 from al.errors import UserError
 from al.options import read_parameters
-from al.plan import Plan, plan_of, seconds_left
+from al.plan import Plan, candidates, plan_of, seconds_left
 from al.plateau import Plateau
 from al.records import epoch_row, in_full, label_counts, pick_statistics, round_row
 from al.results import al_tracking, environment, performance_metrics, refresh_aggregate, write_aggregate
+from al.sharding import Leader, LostProcess, is_worker, leading, serve
 from al.signals import StopRequested, StopSignals
 from al.sources import local_sources
 from al.state import (
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from al.metrics import Evaluation
     from al.progress import RunProgress
     from data_prep.datasets import DataSet
+    from data_prep.embeddings import Embeddings
     from data_prep.first_labels import FirstLabels
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
@@ -109,12 +111,11 @@ def train_and_evaluate(run: Run) -> Row:
     state, learner, config = run.state, run.learner, run.config
     run.progress.doing(f"round {state.round}/{run.plan.acquisitions}: training, epoch {state.epoch + 1}")
     lr = state.plateau.lr
-    evaluations = {
-        "train": learner.fit_epoch(state.labelled, state.epoch + 1, lr),
-        "val": learner.evaluate_val(state.labelled),
-        "test": learner.evaluate_test(),
-    }
-    loss = evaluations["val"].metrics["loss"]
+    evaluations = {"train": learner.fit_epoch(state.labelled, state.epoch + 1, lr)}
+    if held_out := len(state.labelled.val):
+        evaluations["val"] = learner.evaluate_val(state.labelled)
+    evaluations["test"] = learner.evaluate_test()
+    loss = evaluations["val" if held_out else "train"].metrics["loss"]
     if not np.isfinite(sum(evaluation.metrics["loss"] for evaluation in evaluations.values())):
         raise FloatingPointError(f"lr={lr:g}: the loss is not finite in epoch {state.epoch + 1}; lower lr")
     state.epoch += 1
@@ -144,7 +145,7 @@ def to_convergence(run: Run) -> bool:
 
 def fit_is_over(run: Run) -> bool:
     """After one epoch, or where the fit runs to convergence after `patience` stale epochs or `max_epochs`."""
-    if not to_convergence(run):
+    if run.learner.converges_at_once or not to_convergence(run):
         return True
     epochs = run.state.epoch if run.config.schedule == "epoch" else run.state.fit_epoch
     return run.state.plateau.stale >= run.config.patience or epochs >= run.config.max_epochs
@@ -160,15 +161,16 @@ def acquire(run: Run) -> Row:
     state, learner, method = run.state, run.learner, run.config.method
     if to_convergence(run):
         learner.recall_best()
-    pool_size = len(run.scope) - state.labelled.count
-    run.progress.doing(f"round {state.round + 1}/{run.plan.acquisitions}: choosing from {pool_size:,} images")
-    arrays = learner.score(run.scope, method.needs, state.round + 1)
-    pool = Pool(labelled=state.labelled.mask[run.scope], classes=len(run.classes), **arrays)
+    scored = candidates(run.config, run.scope, state.labelled.mask, state.round + 1)
+    labelled = state.labelled.mask[scored]
+    run.progress.doing(f"round {state.round + 1}/{run.plan.acquisitions}: choosing from {(~labelled).sum():,} images")
+    arrays = learner.score(scored, method.needs, state.round + 1)
+    pool = Pool(labelled=labelled, classes=len(run.classes), **arrays)
     options = {name: getattr(run.config, name) for name in method.options}
     with phase("select"):
         rng = seeds.rng(run.config.seed, state.round + 1, f"select/{run.config.split_seed}")
-        picks = method.select(pool, min(run.plan.batch, run.budget_left), rng, **options)
-    rows = run.scope[picks.rows]
+        picks = method.select(pool, run.plan.next_batch(state.labelled.count), rng, **options)
+    rows = scored[picks.rows]
     predicted = None if pool.probs is None else pool.probs[picks.rows].argmax(1)
     state.round += 1
     label(run, rows, run.data.train.labels[rows])
@@ -177,13 +179,17 @@ def acquire(run: Run) -> Row:
 
 
 def label(run: Run, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-    """Takes labels in, and holds back as many for validation as keep `val_fraction` of all labels there."""
+    """Takes labels in, and holds back as many for validation as keep `val_fraction` of all labels there.
+
+    Of a frozen model's none: its fit has one optimum and nothing that stops early.
+    """
     from data_prep.splits import check_disjoint, hold_out
 
     labelled = run.state.labelled
     if labelled.mask[rows].any():
         raise RuntimeError("a strategy picked an image that is labelled already")
-    held_out = round(run.config.val_fraction * (labelled.count + len(rows))) - len(labelled.val)
+    share = 0 if run.config.frozen else run.config.val_fraction
+    held_out = round(share * (labelled.count + len(rows))) - len(labelled.val)
     rng = seeds.rng(run.config.split_seed, run.state.round, "validation")
     train, val = hold_out(labels, rows, max(held_out, 0), rng)
     labelled.given[rows] = labels
@@ -227,10 +233,11 @@ def record(run: Run, row: Row, acquired: Row | None, seconds: dict[str, float]) 
 # What comes before the loop, and after it.
 
 
-def start(config: RunConfig, signals: StopSignals) -> None:
+def start(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     """Checks everything that can be wrong, then runs; nothing is written before the checks have passed."""
     from al.progress import RunProgress
     from data_prep.datasets import load_dataset
+    from data_prep.embeddings import embeddings
     from data_prep.first_labels import first_labels, variant_and_scope
 
     mode()
@@ -243,11 +250,13 @@ def start(config: RunConfig, signals: StopSignals) -> None:
     variant, scope = variant_and_scope(config, data.train)
     plan = plan_of(config, len(variant), len(scope), len(data.train.classes))
     baseline = baseline_result(config, data)
-    first = first_labels(config, data, scope, plan.initial, plan.checks)
-    learner = new_learner(config, data)
+    vectors = embeddings(config, data)
+    first = first_labels(config, data, scope, plan.initial, plan.checks, vectors)
+    learner = new_learner(config, data, vectors)
     with folder.held():
         if folder.complete:
             return already_complete(config, folder)
+        leader.begin(config, data.fingerprint, learner)
         with RunProgress(f"{config.cell}, split seed {config.split_seed}", plan.acquisitions) as progress:
             state = RunState(Labelled.none(len(data.train.labels)))
             run = Run(config, data, scope, plan, baseline, learner, state, folder, NoTracker(), progress, signals)
@@ -264,12 +273,25 @@ def identity(config: RunConfig, data: "DataSet") -> Identity:
     return {"digest": config.digest(), "fingerprint": data.fingerprint, "sources": local_sources(config)}
 
 
-def new_learner(config: RunConfig, data: "DataSet") -> "Learner":
+def new_learner(config: RunConfig, data: "DataSet", vectors: "Embeddings | None") -> "Learner":
+    from al.frozen import FrozenLearner
     from al.learner import Learner
     from al.runtime import resolve_runtime
 
     runtime = resolve_runtime(config.device, config.precision)
-    return Learner(config, runtime, data.train.images, data.test.images, data.test.labels, len(data.train.classes))
+    known = (data.test.labels, len(data.train.classes), vectors and vectors.train)
+    if config.frozen:
+        return FrozenLearner(config, runtime, vectors.train, vectors.test, *known)
+    return Learner(config, runtime, data.train.images, data.test.images, *known)
+
+
+def learner_of(parameters: Row) -> "tuple[Learner, str]":
+    """What a process that only scores needs of a run: the same learner, and the fingerprint of its images."""
+    from data_prep.datasets import load_dataset
+
+    config = RunConfig(**parameters)
+    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    return new_learner(config, data, None), data.fingerprint
 
 
 def baseline_result(config: RunConfig, data: "DataSet") -> Row | None:
@@ -410,13 +432,16 @@ def already_complete(config: RunConfig, folder: RunFolder) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
+    if is_worker():
+        return serve(learner_of)
     try:
-        config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)
-        start(config, StopSignals().install())
+        with leading() as leader:
+            config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)
+            start(config, StopSignals().install(), leader)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except FloatingPointError as error:
+    except (FloatingPointError, LostProcess) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     except HeldElsewhere as error:

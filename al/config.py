@@ -26,8 +26,24 @@ WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
 PASSES = {"mc_probs": "mc_passes", "drop_votes": "drop_passes"}
 """Arrays of a pool that take several passes, and the field that says how many."""
 
+OWN_FEATURES = "model"
+"""`features` of this value: strategies cluster in what the trained model itself makes of the images."""
+
+FROZEN = "frozen"
+"""`model` of this value: a linear head on frozen embeddings."""
+
+DRAWN = ("stratified", "random", "clip")
+"""Values of `init` that take no embeddings."""
+
 DEFAULTS_VERSION = 1
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
+
+STARTERS = tuple(name for name, method in REGISTRY.items() if method.needs == ("features",))
+"""Strategies that need no model, and so can choose the very first labels: values of `init` too."""
+
+FITTING = {"weights", "val_fraction", "lr", "batch_size", "max_epochs", "patience", "min_delta", "lr_factor"}
+FITTING |= {"lr_patience", "augment", "schedule", "warm_start"}
+"""How a network is trained; without effect on a linear head, whose fit is a convex problem solved at once."""
 
 NUMBER = r"\d+(?:\.\d+)?"
 VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})")
@@ -129,8 +145,11 @@ class RunConfig(BaseModel):
     initial_fraction: float = _option(0.10, "share of the budget labelled before the first round", gt=0, le=1)
     initial_min: int = _option(150, "labels before the first round at least", ge=1)
     batch_fraction: float = _option(0.05, "share of the budget acquired in each round", gt=0, le=1)
-    init: Literal["stratified", "random", "clip"] = _option(
-        "stratified", "how the first labels are chosen; clip: the most confident zero-shot labels, right or wrong"
+    batch_growth: float = _option(1.0, "each round acquires so many times what the one before it did", ge=1, le=10)
+    init: str = _option(
+        "stratified",
+        "how the first labels are chosen: stratified, random, clip (the most confident zero-shot labels, right or "
+        f"wrong), or on the embeddings that features names: {', '.join(STARTERS)}",
     )
     init_cleaning: float = _option(
         0.0, "init=clip: share of the budget spent on having people check the free labels most likely wrong", ge=0, lt=1
@@ -144,6 +163,15 @@ class RunConfig(BaseModel):
     warm_start: bool = _option(True, "schedule=converge only: start a round from the last round's weights")
     val_fraction: float = _option(0.15, "share of the labelled images held out for validation", gt=0, le=0.5)
 
+    features: PathName = _option(
+        OWN_FEATURES,
+        "what strategies cluster in: model (its own), frozen embeddings of a Hugging Face vision model or its folder, "
+        "or file:PATH, a folder of train.npy and test.npy or one .npz of both",
+    )
+    features_size: OptionalCount = _option(
+        None, "side in pixels that the embedding model sees; unset: what its image processor does"
+    )
+
     # what single strategies take
     typiclust_max_clusters: int = _option(500, "typiclust_typical: clusters at most", ge=1)
     probcover_delta: OptionalSize = _option(None, "probcover: radius of a ball; unset: found by purity")
@@ -154,7 +182,10 @@ class RunConfig(BaseModel):
 
     # model and training
     class_weights: bool = _option(False, "weight the loss by inverse class frequency of the training labels")
-    model: PathName = _option("efficientnet_b0", "torchvision name, Hugging Face Hub id or local folder, or small_cnn")
+    model: PathName = _option(
+        "efficientnet_b0",
+        "torchvision name, Hugging Face Hub id or local folder, small_cnn, or frozen: a linear head on features",
+    )
     weights: PathName = _option("imagenet", "imagenet, none, or a .safetensors or .pth file of the same network")
     dropout: float = _option(0.3, "dropout before the classifier", ge=0, lt=1)
     lr: float = _option(0.001, "learning rate of Adam", gt=0, le=1)
@@ -194,6 +225,13 @@ class RunConfig(BaseModel):
             raise ValueError(f"no such strategy; {nearest(name, REGISTRY)}")
         return name
 
+    @field_validator("init")
+    @classmethod
+    def _known_init(cls, name: str) -> str:
+        if name not in (*DRAWN, *STARTERS):
+            raise ValueError(f"no such start; {nearest(name, (*DRAWN, *STARTERS))}")
+        return name
+
     @field_validator("variant")
     @classmethod
     def _known_variant(cls, variant: str) -> str:
@@ -203,6 +241,16 @@ class RunConfig(BaseModel):
     def _dropout_for_bald(self) -> "RunConfig":
         if "mc_probs" in self.method.needs and self.dropout == 0:
             raise ValueError(f"strategy={self.strategy} compares passes with dropout; use dropout in (0, 1)")
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_are_named(self) -> "RunConfig":
+        if self.features == OWN_FEATURES and (self.frozen or self._starts_on_embeddings):
+            asks = f"model={FROZEN}" if self.frozen else f"init={self.init}"
+            raise ValueError(
+                f"{asks} works on frozen embeddings, and none are named; use features=MODEL, a Hugging Face vision "
+                f"model or its folder, or features={FILE}PATH"
+            )
         return self
 
     @classmethod
@@ -225,6 +273,21 @@ class RunConfig(BaseModel):
     @property
     def method(self) -> Strategy:
         return get_strategy(self.strategy)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the model is a linear head on embeddings; nothing is held out for it, as it needs no validation."""
+        return self.model == FROZEN
+
+    @property
+    def _starts_on_embeddings(self) -> bool:
+        return self.init in STARTERS and not self.method.baseline
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether the outcome depends on what `features` names."""
+        clusters = "features" in self.method.needs and not self.method.baseline
+        return self.features != OWN_FEATURES and (self.frozen or self._starts_on_embeddings or clusters)
 
     @property
     def shares(self) -> Shares:
@@ -251,12 +314,19 @@ class RunConfig(BaseModel):
     def _without_effect(self) -> set[str]:
         idle = set()
         if self.method.baseline:
-            idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "init"}
-            idle |= {"stop", "schedule", "warm_start"}
-        idle |= {option for method in REGISTRY.values() for option in method.options} - set(self.method.options)
+            idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "batch_growth"}
+            idle |= {"init", "stop", "schedule", "warm_start"}
+        used = {*self.method.options, *(get_strategy(self.init).options if self._starts_on_embeddings else ())}
+        idle |= {option for method in REGISTRY.values() for option in method.options} - used
         idle |= {option for array, option in PASSES.items() if array not in self.method.needs}
         if self.schedule == "epoch":
             idle |= {"warm_start"}
+        if self.frozen:
+            idle |= FITTING if "mc_probs" in self.method.needs else FITTING | {"dropout"}
+        if not self.uses_embeddings:
+            idle |= {"features", "features_size"}
+        if self.features.startswith(FILE):
+            idle |= {"features_size"}
         if self.init != "clip" or self.method.baseline:
             idle |= {"clip_model", "clip_prompt", "init_cleaning"}
         if self.shares.balanced:
@@ -276,6 +346,7 @@ class RunConfig(BaseModel):
         changed = self.science()
         parts += [changed[name] for name in ("init", "schedule") if name in changed]
         parts += ["until-baseline"] if "stop" in changed else []
+        parts += ["frozen"] if self.frozen else []
         parts += ["weighted"] if "class_weights" in changed else []
         return "-".join([*parts, self.digest(split_seed=False)[:8]])
 

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from al import seeds
-from al.inference import Predictions, Scorer
+from al.inference import NOT_FINITE, Predictions, Scorer
 from al.layers import for_training
 from al.metrics import Evaluation, confusion_matrix, expected_calibration_error, summarise
 from al.models import build_model
 from al.runtime import Runtime
-from al.state import Labelled, write_atomically
+from al.state import Labelled, RunFolder, write_atomically
 from al.stopwatch import phase
 from al.training import Trainer
 
@@ -29,7 +29,11 @@ class Learner:
         train_images, test_images: u8[N, H, W, 3].
         test_labels: i64[M].
         classes: number of classes.
+        embeddings: [N, D] what strategies cluster in, in place of the model's activations.
     """
+
+    converges_at_once = False
+    """Whether one epoch is a whole fit."""
 
     def __init__(
         self,
@@ -39,11 +43,12 @@ class Learner:
         test_images: NDArray[np.uint8],
         test_labels: NDArray[np.int64],
         classes: int,
+        embeddings: NDArray | None = None,
     ):
-        self.config, self.runtime, self.classes = config, runtime, classes
+        self.config, self.runtime, self.classes, self.embeddings = config, runtime, classes, embeddings
         self.size = config.image_size or train_images.shape[1]
         self.model = self._build()
-        self.scorer = Scorer(self.model, runtime, self.size)
+        self.scorer = self._new_scorer()
         self.images = runtime.place(train_images)
         self.test_images, self.test_labels = runtime.place(test_images), test_labels
         self.best_weights: dict[str, torch.Tensor] | None = None
@@ -60,6 +65,9 @@ class Learner:
             seed=seeds.integer(config.seed, 0, "weights"),
         )
         return for_training(model) if self.runtime.on_cpu else model.to(self.runtime.device)
+
+    def _new_scorer(self) -> Scorer:
+        return Scorer(self.model, self.runtime, self.size, RunFolder.of(self.config).path)
 
     def _new_trainer(self) -> Trainer:
         return Trainer(self.model, self.runtime, image_size=self.size, config=self.config, classes=self.classes)
@@ -88,29 +96,34 @@ class Learner:
         return Evaluation(summarise(confusion, predictions.losses.mean(dtype=np.float64), ece), confusion)
 
     def score(self, rows: NDArray[np.int64], needs: tuple[str, ...], number: int) -> dict[str, NDArray]:
-        """The arrays of a `Pool` over `rows` that a strategy needs, in one pass; none needed, none made.
+        """The arrays of a `Pool` over `rows` that a strategy needs; no pass over the images where none needs one.
 
         `number`, of the round, addresses the randomness of dropout where that is asked for.
         """
-        if not needs:
-            return {}
+        given = {}
+        if "features" in needs and self.embeddings is not None:
+            given["features"] = _rows_of(self.embeddings, rows)
+        asked = [name for name in needs if name not in given]
+        if not asked:
+            return given
         with phase("score"):
-            predictions = self.scorer.predict(self.images, rows, features=needs != ("probs",))
-            features = predictions.features
-            if not (np.isfinite(predictions.probs).all() and np.isfinite(features.sum(dtype=np.float64))):
-                raise FloatingPointError("the model's outputs on the pool are not finite; lower lr")
+            predictions = self.scorer.predict(self.images, rows, features=asked != ["probs"])
+            activations = predictions.features
+            if not np.isfinite(predictions.probs).all():
+                raise FloatingPointError(NOT_FINITE)
             seed = seeds.integer(self.config.seed, number, f"dropout passes/{self.config.split_seed}")
             make = {
                 "probs": lambda: predictions.probs,
-                "features": lambda: features,
+                "features": lambda: activations,
+                "activations": lambda: activations,
                 "mc_probs": lambda: self.scorer.dropout_probs(
-                    features, self.config.mc_passes, self.config.dropout, seed
+                    activations, self.config.mc_passes, self.config.dropout, seed
                 ),
-                "drop_votes": lambda: self.scorer.dropout_probs(
-                    features, self.config.drop_passes, DROP_VOTES_RATE, seed
-                ).argmax(2),
+                "drop_votes": lambda: self.scorer.dropout_votes(
+                    activations, self.config.drop_passes, DROP_VOTES_RATE, seed
+                ),
             }
-            return {name: make[name]() for name in dict.fromkeys(("probs", *needs))}
+            return given | {name: make[name]() for name in dict.fromkeys(("probs", *asked))}
 
     def restart(self, *, warm: bool) -> None:
         """A fresh optimiser for the next fit, on the present weights or on those that the run began with."""
@@ -141,3 +154,8 @@ class Learner:
         best = state["best_weights"]
         self.best_weights = best and {name: tensor.to(self.runtime.device) for name, tensor in best.items()}
         self.scorer.refresh()
+
+
+def _rows_of(array: NDArray, rows: NDArray[np.int64]) -> NDArray:
+    """`array[rows]`; all of it as it is, so that a memory map stays one."""
+    return array if len(rows) == len(array) else array[rows]

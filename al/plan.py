@@ -1,29 +1,49 @@
-"""How a run spends its budget, in labels, and how long it will take."""
+"""How a run spends its budget, in labels, which images a round looks at, and how long it will take."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from al import seeds
 from al.errors import UserError
 from al.state import Row, RunState
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Labels in all, before the first round, and in each round."""
+    """Labels in all, before the first round, and in the first round; each later round takes `growth` times as many."""
 
     budget: int
     initial: int
     batch: int
     checks: int = 0
     """Free labels of the initial pool that people check; paid for with as many acquisitions fewer."""
+    growth: float = 1.0
+
+    @cached_property
+    def milestones(self) -> tuple[int, ...]:
+        """Labels after each acquisition; the last one spends what is left."""
+        labels, batch, stops = self.initial, float(self.batch), []
+        while labels < self.budget:
+            labels = min(labels + round(batch), self.budget)
+            stops.append(labels)
+            batch *= self.growth
+        return tuple(stops)
 
     @property
     def acquisitions(self) -> int:
-        return self.left(self.initial)
+        return len(self.milestones)
 
     def left(self, labels: int) -> int:
         """Acquisitions still to come with `labels` spent."""
-        return -(-(self.budget - labels) // self.batch)
+        return sum(stop > labels for stop in self.milestones)
+
+    def next_batch(self, labels: int) -> int:
+        """How many the next acquisition takes, with `labels` spent; 0 once the budget is."""
+        return next((stop - labels for stop in self.milestones if stop > labels), 0)
 
 
 def plan_of(config: Any, variant: int, scope: int, classes: int) -> Plan:
@@ -39,8 +59,11 @@ def plan_of(config: Any, variant: int, scope: int, classes: int) -> Plan:
     else:
         initial = max(round(config.initial_fraction * budget), config.initial_min)
         checks = round(config.init_cleaning * budget) if config.init == "clip" else 0
-        plan = Plan(budget - checks, initial, max(round(config.batch_fraction * budget), 1), checks)
+        batch = max(round(config.batch_fraction * budget), 1)
+        plan = Plan(budget - checks, initial, batch, checks, config.batch_growth)
         _check_budget(config, plan, scope)
+    if config.frozen:
+        return plan
     if plan.initial < 2 * classes:
         raise UserError(
             f"initial_min={config.initial_min}: an initial pool of {plan.initial} images is too small for {classes} "
@@ -59,6 +82,12 @@ def _check_budget(config: Any, plan: Plan, scope: int) -> None:
         raise UserError(
             f"budget={plan.budget}: larger than the pool of {scope} images (pool_scope={config.pool_scope}); lower it"
         )
+    largest = max(np.diff((plan.initial, *plan.milestones)), default=0)
+    if config.pool_sample is not None and config.pool_sample < largest:
+        raise UserError(
+            f"pool_sample={config.pool_sample}: a round acquires up to {largest} images (batch_fraction="
+            f"{config.batch_fraction:g}, batch_growth={config.batch_growth:g}); raise pool_sample to that"
+        )
     if plan.checks > plan.initial:
         raise UserError(
             f"init_cleaning={config.init_cleaning:g}: {plan.checks} checks, but there are {plan.initial} free labels; "
@@ -70,11 +99,29 @@ def _check_budget(config: Any, plan: Plan, scope: int) -> None:
             f"{config.initial_fraction:g}, initial_min={config.initial_min}) and leaves nothing to acquire; "
             "lower initial_min or raise budget"
         )
-    if config.schedule == "epoch" and plan.acquisitions >= config.max_epochs:
+    if config.schedule == "epoch" and not config.frozen and plan.acquisitions >= config.max_epochs:
         raise UserError(
             f"max_epochs={config.max_epochs}: too few for {plan.acquisitions} acquisitions of one epoch each; "
             "raise max_epochs or batch_fraction"
         )
+
+
+def candidates(config: Any, scope: NDArray[np.int64], labelled: NDArray[np.bool_], number: int) -> NDArray[np.int64]:
+    """Rows [n], ascending, that acquisition `number` scores and chooses from.
+
+    Args:
+        scope: i64[S] rows that may be labelled.
+        labelled: bool[N] what is labelled already.
+
+    All of the scope, or under `pool_sample` a random part of what is unlabelled; with it all that is labelled, where
+    the strategy compares features.
+    """
+    known = labelled[scope]
+    if config.pool_sample is None or config.pool_sample >= (~known).sum():
+        return scope
+    rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
+    sample = rng.choice(scope[~known], config.pool_sample, replace=False)
+    return np.sort(np.append(sample, scope[known]) if "features" in config.method.needs else sample)
 
 
 def seconds_left(plan: Plan, config: Any, state: RunState, row: Row) -> float:
@@ -84,6 +131,8 @@ def seconds_left(plan: Plan, config: Any, state: RunState, row: Row) -> float:
     training = row["seconds"]["train"] + row["seconds"]["evaluate"]
     acquiring = max(row["seconds"]["round"] - training, 0.0)
     left = plan.left(state.labelled.count)
+    if config.frozen:
+        return left * row["seconds"]["round"]
     if config.schedule == "epoch":
         fit = min(2 * config.patience, config.max_epochs - state.epoch - left) - (0 if left else state.fit_epoch)
         return left * row["seconds"]["round"] + max(fit, 1) * training

@@ -41,7 +41,9 @@ def plot_run(epochs: list[Row], best: Row, classes: list[str], title: str, folde
     paths = [_curve_by_epoch(epochs, metric, best["epoch"], title, folder) for metric in CURVES]
     paths.append(_accuracy_by_labels(epochs, title, folder))
     for group in ("training", "validation", "test"):
-        metrics = best["test_metrics" if group == "test" else f"{group}_metrics_for_best_epoch"]
+        metrics = best.get("test_metrics" if group == "test" else f"{group}_metrics_for_best_epoch")
+        if metrics is None:
+            continue
         paths.append(_confusion(np.array(metrics["confusion_matrix"]), classes, group, title, folder))
     return paths
 
@@ -50,13 +52,18 @@ def _curve_by_epoch(epochs: list[Row], metric: str, best_epoch: int, title: str,
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
     x = [row["epoch"] for row in epochs]
-    for split, look in LOOKS.items():
+    for split, look in _looks(epochs):
         axes.plot(x, [row[split][metric] for row in epochs], **look, linewidth=1.6)
     axes.axvline(best_epoch, color="0.6", linewidth=1, label="best epoch")
     _mark_last_acquisition(axes, epochs)
     _label(axes, "Epoch", CURVES[metric], title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return save(figure, folder / f"{metric}_over_epochs.png")
+
+
+def _looks(epochs: list[Row]) -> list[tuple[str, dict[str, str]]]:
+    """The splits that there are metrics on: of validation none where nothing is held out."""
+    return [(split, look) for split, look in LOOKS.items() if split in epochs[0]]
 
 
 def _mark_last_acquisition(axes: Axes, epochs: list[Row]) -> None:
@@ -107,7 +114,7 @@ def plot_aggregate(seeds: list[Path], folder: Path) -> list[Path]:
     for metric, name in CURVES.items():
         figure = Figure(figsize=(7, 4.2))
         axes = figure.subplots()
-        for split, look in LOOKS.items():
+        for split, look in _looks(runs[0]):
             values = np.array([_stretched([row[split][metric] for row in rows], length) for rows in runs])
             mean, std = values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.zeros(length)
             x = np.arange(1, length + 1)

@@ -55,9 +55,10 @@ class RunProgress:
     def epoch(self, row: dict[str, Any], spent: float, left: float) -> None:
         """One line an epoch: where the run stands, how good it is, what is left. Times in seconds."""
         remaining = f"about {duration(left)} left" if left > 0 else "done"
+        val = f"val loss {row['val']['loss']:.3f}  " if "val" in row else ""
         self.say(
             f"{time.strftime('%H:%M:%S')}  round {row['round']:>2}/{self.acquisitions}  epoch {row['epoch']:>3}  "
-            f"labels {row['labels']:>6}  train loss {row['train']['loss']:.3f}  val loss {row['val']['loss']:.3f}  "
+            f"labels {row['labels']:>6}  train loss {row['train']['loss']:.3f}  {val}"
             f"test {row['test']['accuracy']:5.2f} %  {row['seconds']['round']:6.1f} s  {remaining}"
         )
         self._bar.update(self._task, completed=spent, total=spent + left, left=remaining)

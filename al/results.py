@@ -48,13 +48,13 @@ def performance_metrics(
 
     Args:
         epochs, rounds: all rows of `epochs.jsonl` and `rounds.jsonl`.
-        best: metrics of the best epoch by group, and its number.
+        best: metrics of the best epoch by group, and its number; no validation images, no metrics on them.
         facts: what the caller knows besides: labels_used, reached_baseline, baseline, data, environment, ...
     """
     phases = epochs[-1]["seconds"].keys()
     seconds = {name: sum(row["seconds"][name] for row in epochs) for name in phases}
     return {
-        **{group: best[group] for group in GROUPS.values()},
+        **{group: best.get(group, {}) for group in GROUPS.values()},
         "initial_labels_bought_again": bought_again(rounds),
         "best_epoch": best["epoch"],
         "training_time_seconds": seconds["round"],
@@ -76,7 +76,7 @@ def aggregate(runs: list[dict[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for group, source in GROUPS.items():
         result[group] = {}
-        for metric in METRICS:
+        for metric in METRICS if all(run[source] for run in runs) else ():
             mean, std = mean_std([run[source][metric] for run in runs])
             result[group] |= {f"{metric}_mean": mean, f"{metric}_std": std}
     for name in ("training_time_seconds", "total_epochs"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "file:"
-"""A `clip_model` that starts so is a CSV file of zero-shot outputs, not a model."""
+"""A `clip_model` that starts so is a CSV file of zero-shot outputs, not a model; `features` likewise of embeddings."""
 
 
 def sha256(file: Path) -> str:
@@ -21,6 +21,8 @@ def local_sources(config: Any) -> dict[str, str]:
     named = {"model": config.model, "weights": config.weights}
     if config.init == "clip" and not config.method.baseline:
         named["clip_model"] = config.clip_model.removeprefix(FILE)
+    if config.uses_embeddings:
+        named["features"] = config.features.removeprefix(FILE)
     return {field: digest for field, value in named.items() if (digest := _digest(Path(value)))}
 
 

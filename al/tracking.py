@@ -79,7 +79,8 @@ def epoch_metrics(row: Row) -> dict[str, Any]:
     """One line of `epochs.jsonl` as the flat names that W&B shows."""
     metrics = {name: row[name] for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, WRONG_LABELS, LR)}
     for split in SPLITS:
-        metrics |= {f"{split}/{name}": row[split][key] for name, key in SCALARS.items() if key in row[split]}
+        known = row.get(split, {})
+        metrics |= {f"{split}/{name}": known[key] for name, key in SCALARS.items() if key in known}
     for name, values in row["per_class"].items():
         label = name.translate(NO_DOTS)
         metrics |= {f"class/{label}/{metric}": values[key] for metric, key in CLASS_METRICS.items()}

@@ -4,11 +4,8 @@ Radford et al. 2021, section 3.1: an image gets the class whose text its vector 
 computed once for a data set, a model and prompts, and cached; `clip_initial_pool` makes a free start of them.
 """
 
-import hashlib
-import json
 import logging
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,18 +15,15 @@ from numpy.typing import NDArray
 
 from al.errors import UserError
 from al.sources import FILE, sha256
-from al.state import write_atomically
+from data_prep.array_cache import Entry, model_identity
 from data_prep.logits_file import Order, read_probs
 from data_prep.progress import Progress, show_progress
-from data_prep.zero_shot_cache import Entry
 
 if TYPE_CHECKING:
     from al.runtime import Runtime
-    from data_prep.clip_encoder import Encoder
     from data_prep.datasets import DataSet, ImageSet
 
-SHARD = 2048  # images between two writes; what a cut costs at most
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
+WAITING_FOR = "computing these zero-shot labels"
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +83,7 @@ def zero_shot(
         runtime: says the device; the computation is float32 always, so that the labels do not depend on it.
         progress: shows how far the computation is.
 
-    An interrupted call goes on after the last `SHARD` images it wrote. Two calls at once compute once.
+    An interrupted call goes on after the last shard of images it wrote. Two calls at once compute once.
 
     Raises:
         UserError: no such model, not a CLIP-like one, a prompt without `{}`, classes without names, a bad file.
@@ -97,7 +91,7 @@ def zero_shot(
     if (found := cached(data, model, prompt, cache_dir, split=split)) is not None:
         return found
     entry = _entry(data, model, prompt, cache_dir, split)
-    with entry.locked():
+    with entry.locked(WAITING_FOR):
         if entry.load() is None:
             _compute(entry, getattr(data, split), model, prompt, runtime, progress)
     return _result(entry, model, prompt)
@@ -131,7 +125,7 @@ def import_logits(
     probs = read_probs(file, images.labels, images.classes, order)
     entry = _entry(data, model, prompt, cache_dir, split)
     source = f"{file.name}, SHA-256 {sha256(file)}, order {order}"
-    with entry.locked():
+    with entry.locked(WAITING_FOR):
         meta = entry.meta()
         if meta is None:
             entry.finish({"probs": probs}, {"source": source})
@@ -165,7 +159,7 @@ def _entry(data: "DataSet", model: str, prompt: str, cache_dir: Path, split: str
         "split": split,
         "images": len(images.labels),
         "prompts": prompts(prompt, images.classes),
-        "model": _identity(model, cache_dir),
+        "model": model_identity("clip_model", model, cache_dir),
     }
     return Entry(cache_dir, description)
 
@@ -188,32 +182,6 @@ def prompts(prompt: str, classes: Sequence[str]) -> list[list[str]]:
     return [[template.replace("{}", name.replace("_", " ")) for name in classes] for template in templates]
 
 
-def _identity(model: str, cache_dir: Path) -> str:
-    """A Hub id as it is; a folder by its content, wherever it lies."""
-    if Path(model).is_dir():
-        return f"folder {_folder_digest(Path(model), cache_dir)}"
-    if not HUB_ID.fullmatch(model):
-        raise UserError(
-            f"clip_model={model!r}: no such folder and not a Hub id; use OWNER/NAME, the folder of a model, or "
-            f"{FILE}FILE.csv"
-        )
-    return f"id {model}"
-
-
-def _folder_digest(folder: Path, cache_dir: Path) -> str:
-    """SHA-256 over the files of a model's folder; of unchanged files it is remembered, gigabytes taking seconds."""
-    files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-    stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-    stamp = hashlib.sha256(json.dumps([str(folder.resolve()), stamps]).encode()).hexdigest()[:32]
-    memo = cache_dir / "folders" / stamp
-    if memo.is_file():
-        return memo.read_text()
-    digest = hashlib.sha256(json.dumps([[file.name, sha256(file)] for file in files]).encode()).hexdigest()
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(memo, digest)
-    return digest
-
-
 def _compute(entry: Entry, images: "ImageSet", model: str, prompt: str, runtime: "Runtime", progress: Progress) -> None:
     """Encodes the images shard by shard and makes the entry complete."""
     from data_prep.clip_encoder import load
@@ -221,31 +189,11 @@ def _compute(entry: Entry, images: "ImageSet", model: str, prompt: str, runtime:
     _warn_of_numbers(images.classes)
     encoder = load(model, runtime)
     texts = encoder.texts(prompts(prompt, images.classes))  # [C, D]
-    shards: list[NDArray[np.float32]] = []
-    for _ in progress(_encode(entry, images.images, encoder, shards), len(images), f"zero-shot labels of {model}"):
+    for _ in progress(entry.encode(images.images, encoder.images), len(images), f"zero-shot labels of {model}"):
         pass
-    features = np.concatenate(shards)  # [N, D]
+    features = entry.join("features", len(images))  # [N, D]
     logits = encoder.scale * features @ texts.T  # [N, C]
-    entry.finish({"features": features, "probs": _softmax(logits)}, {"source": f"{model}, prompt {prompt!r}"})
-
-
-def _encode(
-    entry: Entry, images: NDArray[np.uint8], encoder: "Encoder", shards: list[NDArray[np.float32]]
-) -> Iterator[int]:
-    """Fills `shards` with image vectors, those of an earlier, interrupted call first; yields images done."""
-    for start in range(0, len(images), SHARD):
-        rows = images[start : start + SHARD]
-        vectors = entry.shard(start, start + len(rows))
-        if vectors is None:
-            batches = []
-            for batch in encoder.images(rows):
-                batches.append(batch)
-                yield len(batch)
-            vectors = np.concatenate(batches)
-            entry.write_shard(start, start + len(rows), vectors)
-        else:
-            yield len(rows)
-        shards.append(vectors)
+    entry.finish({"probs": _softmax(logits)}, {"source": f"{model}, prompt {prompt!r}"})
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

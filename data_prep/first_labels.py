@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al import seeds
+from al.config import STARTERS
+from al.strategies import Pool, get_strategy
 from data_prep.images import DataSet, ImageSet
 from data_prep.splits import initial_pool
 from data_prep.variants import draw_variant
 
 if TYPE_CHECKING:
     from al.config import RunConfig
+    from data_prep.embeddings import Embeddings
 
 
 class FirstLabels(NamedTuple):
@@ -40,22 +43,46 @@ def variant_and_scope(config: "RunConfig", train: ImageSet) -> tuple[NDArray[np.
 
 
 def first_labels(
-    config: "RunConfig", data: DataSet, scope: NDArray[np.int64], initial: int, checks: int = 0
+    config: "RunConfig",
+    data: DataSet,
+    scope: NDArray[np.int64],
+    initial: int,
+    checks: int = 0,
+    vectors: "Embeddings | None" = None,
 ) -> FirstLabels:
     """`initial` labels out of `scope` as `init` says, with `checks` of the free ones corrected by people.
 
-    For the baseline, all of it.
+    For the baseline, all of it. A strategy that serves as `init` chooses on `vectors`.
     """
     rng = seeds.rng(config.split_seed, 0, "initial")
     if initial == len(scope):
         return _true(scope, data.train)
     if config.init == "clip":
         return _zero_shot(config, data, scope, initial, checks, rng)
+    if config.init in STARTERS:
+        return _chosen(config, data.train, scope, initial, vectors.train, rng)
     return _true(initial_pool(data.train.labels, scope, initial, config.init, rng), data.train)
 
 
 def _true(rows: NDArray[np.int64], train: ImageSet) -> FirstLabels:
     return FirstLabels(rows, train.labels[rows], free=rows[:0])
+
+
+def _chosen(
+    config: "RunConfig",
+    train: ImageSet,
+    scope: NDArray[np.int64],
+    size: int,
+    vectors: NDArray,
+    rng: np.random.Generator,
+) -> FirstLabels:
+    """What a strategy that needs no model picks when nothing is labelled."""
+    method = get_strategy(config.init)
+    nothing = np.zeros(len(scope), dtype=bool)
+    features = vectors if len(scope) == len(vectors) else vectors[scope]
+    options = {name: getattr(config, name) for name in method.options}
+    picks = method.select(Pool(labelled=nothing, classes=len(train.classes), features=features), size, rng, **options)
+    return _true(np.sort(scope[picks.rows]), train)
 
 
 def _zero_shot(

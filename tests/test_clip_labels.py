@@ -13,7 +13,7 @@ import pytest
 
 from al import hub
 from al.errors import UserError
-from data_prep import clip_labels
+from data_prep import array_cache
 from data_prep.clip_labels import cached, clip_initial_pool, import_logits, zero_shot
 from data_prep.images import DataSet, ImageSet, content_fingerprint
 from tests.tiny_clip import SIDE, plain_probs, save_clip, save_siglip
@@ -171,7 +171,7 @@ def test_an_interrupted_call_goes_on(models, runtime, tmp_path, monkeypatch):
 
     data, model = data_set(pictures(11)), str(models["clip"])
     whole = zero_shot(data, model, "{}", runtime, tmp_path / "whole", silent)
-    monkeypatch.setattr(clip_labels, "SHARD", 4)
+    monkeypatch.setattr(array_cache, "SHARD", 4)
     encode, seen = Encoder._encode_images, []
 
     def counted(self, images, allowed):

@@ -39,7 +39,7 @@ REGISTRY: dict[str, Strategy] = {
         summary="most uncovered neighbours within a radius; Yehuda et al. 2022",
     ),
     "coreset": Strategy(coreset, ("features",), summary="farthest from all that is labelled; Sener & Savarese 2018"),
-    "badge": Strategy(badge, ("probs", "features"), summary="large and diverse gradients; Ash et al. 2020"),
+    "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),
     "bald": Strategy(
         ranking(mutual_information, "mc_probs"), ("mc_probs",), summary="dropout passes disagree most; Gal et al. 2017"
     ),

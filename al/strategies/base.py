@@ -23,7 +23,9 @@ class Pool:
     probs: NDArray[np.float32] | None = None
     """[N, C] class probabilities from unaugmented images."""
     features: NDArray[np.float32] | None = None
-    """[N, D] penultimate activations."""
+    """[N, D] what to cluster in: penultimate activations, or the frozen embeddings that a run names instead."""
+    activations: NDArray[np.float32] | None = None
+    """[N, H] penultimate activations, which the model's head sees."""
     mc_probs: NDArray[np.float32] | None = None
     """[T, N, C] probabilities from T passes with dropout on and everything else in evaluation mode."""
     drop_votes: NDArray[np.int64] | None = None
@@ -54,7 +56,7 @@ class Strategy:
     choose: Select
     """Takes a pool, k in [1, U] and a generator; returns exactly k picks."""
     needs: tuple[str, ...] = ()
-    """Arrays of `Pool` it reads: probs, features, mc_probs, drop_votes. None: no pass over the pool."""
+    """Arrays of `Pool` it reads: probs, features, activations, mc_probs, drop_votes. None: no pass over the pool."""
     options: tuple[str, ...] = ()
     """Fields of `RunConfig` passed to `select` by keyword."""
     baseline: bool = False

@@ -14,14 +14,14 @@ def badge(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     nearest pick; where all of these are 0, uniformly from the rest. g [U, C x D] is never formed:
     |g_i - g_j|^2 = |a_i|^2 |f_i - f_j|^2 + |a_i - a_j|^2 |f_j|^2 + 2 a_i.(a_i - a_j) f_j.(f_i - f_j),
     the textbook |a_i|^2|f_i|^2 + |a_j|^2|f_j|^2 - 2 (a_i.a_j)(f_i.f_j) written so that equal samples give exactly 0.
-    Each pick costs one pass over the features. No score.
+    f are the model's own activations, whatever the run clusters in. Each pick costs one pass over them. No score.
     """
     rows = pool.unlabelled
     errors = pool.probs[rows].astype(np.float64)
     if not np.isfinite(errors).all():
         raise ValueError("probabilities hold NaN or infinite values: the model has diverged")
     errors[np.arange(len(rows)), errors.argmax(axis=1)] -= 1
-    features, among = resident(pool.features, rows)
+    features, among = resident(pool.activations, rows)
     lengths = squared_distances(features, np.zeros(features.shape[1]), among).astype(np.float64)
     picks = [int(rng.integers(len(rows)))]
     weight = np.full(len(rows), np.inf)

@@ -45,8 +45,15 @@ def learning_curve_png(results_dir: str | Path, cells: Iterable[str] | None, pat
 # Learning curves
 
 
+MANY = 6
+"""More curves than one can tell apart in one picture: each gets a panel of its own as well."""
+PANELS_A_ROW = 4
+WIDE = 16
+"""Largest over smallest label count from which the axis of labels is logarithmic."""
+
+
 def curve_pictures(family: Family) -> list[Picture]:
-    """One picture a setting: accuracy against labels and against seconds."""
+    """One picture a setting: accuracy against labels and against seconds; of many strategies a second one."""
     pictures = []
     for setting in family.settings:
         title = f"Learning curves: {setting.title}"
@@ -56,7 +63,49 @@ def curve_pictures(family: Family) -> list[Picture]:
         points = _baseline_points(setting, family)
         draw = _bound(_curves, setting.everyone, points)
         pictures.append(Picture(f"curves_{setting.slug}", title, alt, "curves", draw))
+        if len(setting.cells) > MANY:
+            pictures.append(_panel_picture(setting))
     return pictures
+
+
+def _panel_picture(setting: Setting) -> Picture:
+    reference = next((cell for cell in setting.cells if cell.label == "random"), setting.cells[0])
+    title = f"Each strategy against {reference.label}: {setting.title}"
+    alt = f"{title}. A panel for each strategy: mean test accuracy in percent by labels with 95 % band."
+    others = [cell for cell in setting.cells if cell is not reference]
+    return Picture(f"each_{setting.slug}", title, alt, "curves", _bound(_panels, others, reference))
+
+
+def _panels(cells: Sequence[Cell], reference: Cell, paths: Sequence[Path]) -> None:
+    """A panel for each of `cells`, black on the grey of `reference`."""
+    rows = -(-len(cells) // PANELS_A_ROW)
+    own, grey = Look("#000000", "o", "-", ""), Look("#8A8A8A", "X", "--", "")
+    with drawing(11, 0.9 + 2.3 * rows, rows, PANELS_A_ROW, sharex=True, sharey=True) as (figure, axes):
+        for ax in axes.flat[len(cells) :]:
+            ax.set_axis_off()
+        for ax, cell in zip(axes.flat, cells):
+            _draw_band(ax, reference, "labels", grey, label=reference.label)
+            _draw_band(ax, cell, "labels", own, label="the strategy of the panel")
+            _scale_labels(ax, [*cells, reference])
+            ax.set_title(cell.label)
+            ax.set_xlabel("labels")
+            ax.label_outer()
+        for ax in axes[:, 0]:
+            ax.set_ylabel("test accuracy (%)")
+        axes[0, 0].set_ylim(*_limits([*cells, reference]))
+        _legend_below(figure, axes[0, 0])
+        _save_all(figure, paths)
+
+
+def _scale_labels(ax, cells: Sequence[Cell]) -> None:
+    """From 0, or logarithmic with plain numbers where the first and the last count are far apart."""
+    counts = np.concatenate([band(cell).x for cell in cells])
+    if len(counts) == 0 or counts.max() < WIDE * counts.min():
+        ax.set_xlim(left=0)
+        return
+    ax.set_xscale("log")
+    ax.set_xlim(counts.min() / 1.15, counts.max() * 1.15)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def _bound(function: Callable, *arguments) -> Callable[[Sequence[Path]], None]:
@@ -90,6 +139,7 @@ def _curves(cells: Sequence[Cell], others: Sequence[Cell], paths: Sequence[Path]
             ax.set_title(f"Test accuracy by {'labels' if against == 'labels' else 'time'}")
             ax.set_xlabel("labels" if against == "labels" else "seconds of the run (training, evaluation, selection)")
             ax.set_xlim(left=0)
+        _scale_labels(axes[0, 0], [cell for cell in cells if not cell.config.method.baseline])
         axes[0, 0].set_ylabel("test accuracy (%)")
         axes[0, 0].set_ylim(*_limits([*cells, *others]))
         _legend_below(figure, axes[0, 0])
@@ -110,13 +160,13 @@ def _save_all(figure, paths: Sequence[Path]) -> None:
         save(figure, path)
 
 
-def _draw_band(ax, cell: Cell, against: str, look: Look) -> None:
+def _draw_band(ax, cell: Cell, against: str, look: Look, label: str | None = None) -> None:
     curve = band(cell, against)
     if len(curve.x) == 0:
         return
     style = {"color": look.colour, "marker": look.marker, "linestyle": look.line}
     style["markevery"] = max(1, len(curve.x) // 10)
-    ax.plot(curve.x, curve.mean, label=_with_seeds(cell), linewidth=1.6, markersize=5, **style)
+    ax.plot(curve.x, curve.mean, label=label or _with_seeds(cell), linewidth=1.6, markersize=5, **style)
     if len(cell.runs) >= FEW_SEEDS:
         ax.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
     elif len(cell.runs) > 1:

@@ -24,7 +24,7 @@ from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise, paire
 from sweeps.report.claims import Claim
 from sweeps.report.curves import accuracy_at
 from sweeps.report.decision import COLUMNS, Decision, saved, span
-from sweeps.report.load import PHASES, load_results
+from sweeps.report.load import PHASES, Run, load_results
 from sweeps.report.published import VARIANTS, Key, ZeroShot, key_of, published, published_zero_shot, table2
 from sweeps.report.statistics import NAN, holm, mean_interval, paired_test, penalties
 
@@ -148,11 +148,17 @@ def variants_table(family: Family) -> Table:
     return Table("table1_variants", "Table 1. Variants of the training set", columns, rows)
 
 
+def _validation_accuracy(run: Run) -> float:
+    """In percent; NaN where nothing was held out."""
+    accuracy = (run.metrics["validation_metrics_for_best_epoch"] or {}).get("accuracy")
+    return float("nan") if accuracy is None else float(accuracy)
+
+
 MEASURES = (
     ("labels", "labels_used", lambda run: float(run.labels)),
     ("seconds", "training_time_s", lambda run: run.seconds),
     ("train acc. (%)", "train_accuracy", lambda run: run.metrics["training_metrics_for_best_epoch"]["accuracy"]),
-    ("val acc. (%)", "val_accuracy", lambda run: run.metrics["validation_metrics_for_best_epoch"]["accuracy"]),
+    ("val acc. (%)", "val_accuracy", _validation_accuracy),
     ("test acc. (%)", "test_accuracy_mean", accuracy),
     ("precision", "test_precision_mean", optional("precision")),
     ("recall", "test_recall_mean", optional("recall")),

@@ -1,0 +1,161 @@
+"""Frozen embeddings: vectors of every image from a pretrained model or a file, computed once and cached.
+
+What strategies cluster in (`features=...`), what the very first labels are chosen by (`init=probcover`, ...), and
+what `model=frozen` learns from.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al.errors import UserError
+from al.sources import FILE
+from data_prep.array_cache import Entry, model_identity
+from data_prep.progress import Progress, show_progress
+
+if TYPE_CHECKING:
+    from al.config import RunConfig
+    from al.runtime import Runtime
+    from data_prep.images import DataSet, ImageSet
+
+SPLITS = ("train", "test")
+BLOCK = 8192
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors of the images of a data set, row for row; float32 or float16, perhaps memory-mapped."""
+
+    train: NDArray
+    """[N, D]"""
+    test: NDArray
+    """[M, D]"""
+
+
+def cache_dir(results_dir: str | Path) -> Path:
+    """Where the runs of one results folder keep embeddings, so that one finds what another computed."""
+    return Path(results_dir) / "embeddings"
+
+
+def embeddings(config: "RunConfig", data: "DataSet", progress: Progress = show_progress) -> Embeddings | None:
+    """What `features` names, or None where the run has no use for it.
+
+    Raises:
+        UserError: no such model or file, or one that does not fit the data set.
+    """
+    if not config.uses_embeddings:
+        return None
+    if config.features.startswith(FILE):
+        return from_file(Path(config.features.removeprefix(FILE)), data)
+    from al.runtime import resolve_runtime
+
+    runtime = resolve_runtime(config.device, config.precision)
+    cache = cache_dir(config.results_dir)
+    return Embeddings(
+        *(embed(data, split, config.features, config.features_size, runtime, cache, progress) for split in SPLITS)
+    )
+
+
+def embed(
+    data: "DataSet",
+    split: str,
+    model: str,
+    size: int | None,
+    runtime: "Runtime",
+    cache_dir: Path,
+    progress: Progress = show_progress,
+) -> NDArray[np.float32]:
+    """Unit vectors [N, D] of the images of one split, memory-mapped: from the cache, or computed and put there.
+
+    Args:
+        model: a vision model of the Hub (`OWNER/NAME`, `OWNER/NAME@REVISION`) or a folder in its format.
+        size: side in pixels that the images are resized to; None: what the model's image processor does.
+        runtime: says the device; the computation is float32 always.
+
+    An interrupted call goes on after the last shard it wrote. Two calls at once compute once.
+
+    Raises:
+        UserError: the model cannot be had, or gives no vectors of these images.
+    """
+    images: ImageSet = getattr(data, split)
+    description = {
+        "data": data.fingerprint,
+        "split": split,
+        "images": len(images),
+        "model": model_identity("features", model, cache_dir),
+        "size": size,
+    }
+    entry = Entry(cache_dir, description)
+    if (arrays := entry.load()) is None:
+        with entry.locked("computing these embeddings"):
+            if (arrays := entry.load()) is None:
+                _compute(entry, images, split, model, size, runtime, progress)
+                arrays = entry.load()
+    return arrays["embeddings"]
+
+
+def _compute(
+    entry: Entry,
+    images: "ImageSet",
+    split: str,
+    model: str,
+    size: int | None,
+    runtime: "Runtime",
+    progress: Progress,
+) -> None:
+    from data_prep.image_encoder import load_vision
+
+    encoder = load_vision(model, runtime, size)
+    done = entry.encode(images.images, encoder.images)
+    for _ in progress(done, len(images), f"embeddings of the {split} images"):
+        pass
+    _check_finite(entry.join("embeddings", len(images)), f"features={model!r}")
+    entry.finish({}, {"source": model})
+
+
+def from_file(path: Path, data: "DataSet") -> Embeddings:
+    """Embeddings [N, D] and [M, D] that somebody else made, row for row those of the data set.
+
+    Args:
+        path: a folder of `train.npy` and `test.npy`, which are memory-mapped, or a file `.npz` of both arrays.
+
+    Raises:
+        UserError: not there, not readable, or of another shape than the data set.
+    """
+    name = f"features={FILE}{path}"
+    try:
+        if path.is_dir():
+            arrays = {split: np.load(path / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in SPLITS}
+        else:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {split: archive[split] for split in SPLITS}
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
+        raise UserError(
+            f"{name}: cannot be read ({error}); name a folder with train.npy and test.npy, or a .npz file of both"
+        ) from None
+    for split, array in arrays.items():
+        _check_shape(array, getattr(data, split), f"{name}, {split}")
+    if arrays["train"].shape[1] != arrays["test"].shape[1]:
+        raise UserError(
+            f"{name}: {arrays['train'].shape[1]} dimensions for training and {arrays['test'].shape[1]} for test "
+            "images; both must come from one model"
+        )
+    return Embeddings(**arrays)
+
+
+def _check_shape(array: NDArray, images: "ImageSet", name: str) -> None:
+    if array.ndim != 2 or len(array) != len(images) or array.shape[1] < 1:
+        raise UserError(f"{name}: has shape {array.shape}; {len(images):,} images need as many rows, [N, D]")
+    if array.dtype not in (np.float32, np.float16):
+        raise UserError(f"{name}: is of type {array.dtype}; save it as float32 or float16")
+    _check_finite(array, name)
+
+
+def _check_finite(array: NDArray, name: str) -> None:
+    for start in range(0, len(array), BLOCK):
+        if not np.isfinite(array[start : start + BLOCK]).all():
+            raise UserError(f"{name}: holds NaN or infinite values; make it again")

@@ -1,0 +1,220 @@
+"""Vision models of the Hugging Face Hub or a folder: images to vectors of unit length, in float32.
+
+Imports torch and transformers; the modules that keep vectors import it only when something has to be computed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from al.errors import UserError, first_line
+from al.folding import conv_bn_pairs, fold
+from al.hub import model_folder
+from al.runtime import Runtime
+
+BATCH = 256
+"""Images encoded at once; halved where the device has no memory for them."""
+REMEDY = "download the model where there is a network and name its folder, features=FOLDER"
+
+
+@dataclass
+class ImageEncoder(ABC):
+    """A loaded model with the image processor it was trained with, in float32 on the run's device.
+
+    Float32 whatever the precision of scoring: vectors are computed once and shared by every machine that reads
+    the cache, and the rounding of bfloat16 (0.4 % of a cosine, times CLIP's scale of 100) would change some labels.
+    """
+
+    network: Any
+    image_processor: Any
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.batch = BATCH
+
+    def images(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        """Unit vectors [B, D] of images u8[N, H, W, 3], batch after batch."""
+        start = 0
+        while start < len(images):
+            try:
+                vectors = self._encode_images(images[start : start + self.batch])
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch //= 2
+            else:
+                yield vectors
+                start += len(vectors)
+
+    @abstractmethod
+    def _encode_images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Unit vectors [B, D] of images u8[B, H, W, 3]."""
+
+
+@dataclass
+class VisionEncoder(ImageEncoder):
+    """A model of images alone (DINOv2, ViT, ConvNeXt, timm's), or the image half of a CLIP-like one."""
+
+    size: int | None = None
+    """Side in pixels that images are resized to; None: what the image processor does."""
+
+    @torch.inference_mode()
+    def _encode_images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self.size is None:
+            inputs = pixels(self.image_processor, images, self.device)["pixel_values"]
+        else:
+            inputs = resized(self.image_processor, images, self.device, self.size)
+        return self.network(inputs.to(memory_format=torch.channels_last)).cpu().numpy()
+
+
+class _Vectors(nn.Module):
+    """Images [N, 3, H, W] -> unit vectors [N, D] of a Hugging Face model."""
+
+    def __init__(self, network: nn.Module, pooled: bool):
+        super().__init__()
+        self.network, self.pooled = network, pooled
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if hasattr(self.network, "get_image_features"):
+            return unit(self.network.get_image_features(pixel_values=images))
+        output = self.network(pixel_values=images)
+        return unit(output.pooler_output.flatten(1) if self.pooled else output.last_hidden_state[:, 0])
+
+
+class _Paired(nn.Module):
+    """As `al.folding` wants it: the second of two outputs."""
+
+    def __init__(self, vectors: nn.Module):
+        super().__init__()
+        self.vectors = vectors
+
+    def forward(self, images: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, self.vectors(images)
+
+
+def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder:
+    """The model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
+
+    An image's vector is what a CLIP-like model compares with texts; else the pooled output; of a transformer
+    saved without a pooler the first token.
+
+    Args:
+        size: side in pixels that images are resized to; None: what the model's image processor does.
+
+    Raises:
+        UserError: it cannot be had, has no image processor, lacks weights, or does not take images of this size.
+    """
+    folder = model_folder("features", model, REMEDY)
+    from transformers import AutoImageProcessor, AutoModel
+
+    quiet()
+    reader = Reader("features", model, REMEDY)
+    processor = reader("the image processor", AutoImageProcessor.from_pretrained, folder)
+    network, loading = reader(
+        "the weights", AutoModel.from_pretrained, folder, dtype=torch.float32, output_loading_info=True
+    )
+    missing = sorted(loading["missing_keys"])
+    without_pooler = bool(missing) and all("pooler." in name for name in missing)
+    if missing and not without_pooler:
+        raise lacks_weights("features", model, missing)
+    encoder = VisionEncoder(network, processor, runtime.device, size)
+    encoder.network = _fastest(_Vectors(network.eval(), not without_pooler), encoder, runtime, model)
+    return encoder
+
+
+def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model: str) -> nn.Module:
+    """The same function with batch normalisation folded away, shown to work on two grey pictures."""
+    paired = _Paired(vectors).to(runtime.device, memory_format=torch.channels_last).eval()
+    grey = np.full((2, 64, 64, 3), 128, np.uint8)
+    grey[1, ::2] = 90
+    try:
+        if encoder.size is None:
+            example = pixels(encoder.image_processor, grey, runtime.device)["pixel_values"]
+        else:
+            example = resized(encoder.image_processor, grey, runtime.device, encoder.size)
+        pairs = conv_bn_pairs(paired, example.to(memory_format=torch.channels_last))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"features={model!r}: gives no vector of an image, or not of images of this size ({first_line(error)}); "
+            "use a vision model, and features_size=SIDE that it takes"
+        ) from None
+    return fold(paired, pairs).vectors if pairs else paired.vectors
+
+
+def unit(output: Any) -> torch.Tensor:
+    """[N, D] of length 1, from the features or the output that holds them."""
+    features = output if isinstance(output, torch.Tensor) else output.pooler_output
+    return F.normalize(features.float(), dim=-1)
+
+
+def pixels(processor: Any, images: NDArray[np.uint8], device: torch.device) -> Any:
+    """What the model's own image processor makes of images u8[N, H, W, 3], on the device.
+
+    Its torchvision form resizes, crops and normalises the whole batch there; a model that has only the form
+    for single images on the CPU gets that.
+    """
+    if getattr(processor, "backend", None) != "torchvision":
+        return processor(images=list(images), return_tensors="pt").to(device)
+    batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
+    return processor(
+        images=batch, input_data_format="channels_first", device=device, disable_grouping=False, return_tensors="pt"
+    )
+
+
+def resized(processor: Any, images: NDArray[np.uint8], device: torch.device, size: int) -> torch.Tensor:
+    """Images u8[N, H, W, 3] as [N, 3, size, size] with the processor's mean and standard deviation; nothing is cropped.
+
+    For models that take several sizes: a small one is quicker, and small images gain little from a large one.
+    """
+    mean, std = (torch.tensor(three, device=device).view(3, 1, 1) for three in _mean_and_std(processor))
+    batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    if batch.shape[-2:] != (size, size):
+        batch = F.interpolate(batch, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
+    return (batch - mean) / std
+
+
+def _mean_and_std(processor: Any) -> tuple[Any, Any]:
+    """Of the three channels; timm's processor keeps them elsewhere."""
+    timm = getattr(processor, "data_config", None)
+    return (timm["mean"], timm["std"]) if timm else (processor.image_mean, processor.image_std)
+
+
+def quiet() -> None:
+    """transformers says what goes wrong by exceptions; its notes and bars would tear ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def lacks_weights(parameter: str, model: str, missing: list[str]) -> UserError:
+    return UserError(
+        f"{parameter}={model!r}: its weights lack {len(missing)} tensors, {missing[0]} first; "
+        "name a folder with the whole model"
+    )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads parts of a model from the disk only, a failure as one line about that part."""
+
+    parameter: str
+    model: str
+    remedy: str
+
+    def __call__(self, part: str, read: Callable[..., Any], folder: Path, **options: Any) -> Any:
+        said = f"{self.parameter}={self.model!r}: {part} cannot be read"
+        try:
+            return read(folder, local_files_only=True, **options)
+        except ImportError as error:
+            raise UserError(f"{said} ({first_line(error)}); pip install it") from None
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"{said} ({first_line(error)}); {self.remedy}") from None
