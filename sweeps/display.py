@@ -127,7 +127,7 @@ def _results(done: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
     if not done:
         return "", "", ""
     accuracies = [metrics["test_metrics"]["accuracy"] for metrics in done]
-    spread = f" ± {statistics.pstdev(accuracies):.2f}" if len(done) > 1 else ""
+    spread = f" ± {statistics.stdev(accuracies):.2f}" if len(done) > 1 else ""
     labels = statistics.mean(metrics["labels_used"] for metrics in done)
     seconds = statistics.mean(metrics["training_time_seconds"] for metrics in done)
     return f"{labels:.0f}", f"{statistics.mean(accuracies):.2f}{spread}", f"{seconds:.1f}"

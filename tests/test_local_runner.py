@@ -110,7 +110,7 @@ def test_every_run_is_started_once_as_an_agent_would_and_passed_over_after(proje
     path = sweep(project, split_seed=[1, 2], strategy=["margin", "random"])
     assert local.main([path, "--jobs", "2"]) == 0
     out = capsys.readouterr().out
-    assert "81.50 ± 0.50" in out
+    assert "81.50 ± 0.71" in out
     assert "results: results" in out
     begun = starts(project)
     assert [len(lines) for lines in begun.values()] == [1] * 4
