@@ -2,6 +2,7 @@
 """One run of active learning: train on what is labelled, score the pool, select, label, repeat.
 
     python train.py --strategy=margin --variant=balanced_1 --split_seed=12
+    torchrun --standalone --nproc-per-node=4 train.py ...    the same run, its pool scored by four GPUs or processes
 
 Every parameter can be given on the command line or by a W&B sweep; a sweep's values win. The files of the run
 go to <results_dir>/<cell>/split_seed_<s>/ and to W&B as WANDB_MODE says. A run that was cut short goes on where

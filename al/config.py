@@ -146,6 +146,9 @@ class RunConfig(BaseModel):
     initial_min: int = _option(150, "labels before the first round at least", ge=1)
     batch_fraction: float = _option(0.05, "share of the budget acquired in each round", gt=0, le=1)
     batch_growth: float = _option(1.0, "each round acquires so many times what the one before it did", ge=1, le=10)
+    pool_sample: OptionalCount = _option(
+        None, "unlabelled images that a round scores and chooses from, a new random part of the pool; unset: all"
+    )
     init: str = _option(
         "stratified",
         "how the first labels are chosen: stratified, random, clip (the most confident zero-shot labels, right or "
@@ -315,7 +318,7 @@ class RunConfig(BaseModel):
         idle = set()
         if self.method.baseline:
             idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "batch_growth"}
-            idle |= {"init", "stop", "schedule", "warm_start"}
+            idle |= {"pool_sample", "init", "stop", "schedule", "warm_start"}
         used = {*self.method.options, *(get_strategy(self.init).options if self._starts_on_embeddings else ())}
         idle |= {option for method in REGISTRY.values() for option in method.options} - used
         idle |= {option for array, option in PASSES.items() if array not in self.method.needs}

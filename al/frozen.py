@@ -12,6 +12,7 @@ from al.inference import Scorer
 from al.learner import Learner
 from al.metrics import confusion_matrix
 from al.models import Classifier
+from al.neighbours import release
 from al.runtime import Runtime
 from al.training import class_weights
 
@@ -32,7 +33,7 @@ class FrozenLearner(Learner):
         return head.to(self.runtime.device)
 
     def _new_scorer(self) -> Scorer:
-        return FrozenScorer(self.model, self.runtime, self.size)
+        return FrozenScorer(self.model, self.runtime, self.size, self.scratch)
 
     def _new_trainer(self) -> "FrozenTrainer":
         return FrozenTrainer(self.model, self.runtime, embeddings=self.embeddings, config=self.config)
@@ -128,4 +129,5 @@ def _mean_and_std(embeddings: NDArray) -> tuple[NDArray[np.float64], NDArray[np.
         spread += block.var(axis=0) * len(block) + shift**2 * count * len(block) / total
         mean += shift * len(block) / total
         count = total
+        release(embeddings)
     return mean, np.sqrt(spread / count)

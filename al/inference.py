@@ -1,6 +1,10 @@
 """Scoring: one pass over unaugmented images gives probabilities and features."""
 
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +14,22 @@ from torch.nn import functional as F
 
 from al.folding import Pairs, conv_bn_pairs, fold
 from al.models import Classifier
+from al.neighbours import read, release
 from al.runtime import Runtime
+from al.spill import Spill
+
+Outputs = Iterator[tuple[torch.Tensor, torch.Tensor]]
+"""Logits [b, C] and features [b, D] of one scoring batch after another."""
+
+
+class Peers(Protocol):
+    """Other processes that score a share of the batches."""
+
+    def outputs(self, images: torch.Tensor, rows: NDArray[np.int64], *, features: bool) -> Outputs:
+        """The outputs of all batches in their order, whoever computed them."""
+
+
+NOT_FINITE = "the model's outputs on the pool are not finite; lower lr"
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Predictions:
     probs: NDArray[np.float32]
     """[N, C] softmax of the logits."""
     features: NDArray[np.float32]
-    """[N, D] penultimate activations; [N, 0] where they were not asked for."""
+    """[N, D] penultimate activations, memory-mapped where they are many; [N, 0] where they were not asked for."""
     losses: NDArray[np.float32]
     """[N] -log p of the true class; computed from logits, so finite where p underflows. NaN without labels."""
 
@@ -34,10 +53,21 @@ def to_input(images: torch.Tensor, size: int, dtype: torch.dtype = torch.float32
 
 
 class Scorer:
-    """Scores images with the current weights of one model: the same function as the model's, up to rounding."""
+    """Scores images with the current weights of one model: the same function as the model's, up to rounding.
 
-    def __init__(self, model: Classifier, runtime: Runtime, size: int):
+    Args:
+        size: side in pixels that the model sees.
+        scratch: folder for outputs that are too large for memory.
+    """
+
+    peers: Peers | None = None
+    """Set where several processes score together."""
+    mapped: Sequence[NDArray] = ()
+    """Memory maps that images lie in; their pages are given back, or a pass would hold all images in memory."""
+
+    def __init__(self, model: Classifier, runtime: Runtime, size: int, scratch: Path | None = None):
         self.model, self.runtime, self.size = model, runtime, size
+        self.scratch = scratch or Path(tempfile.gettempdir())
         self._pairs: Pairs | None = None
         self._folded: nn.Module | None = None
 
@@ -58,43 +88,78 @@ class Scorer:
         Args:
             labels: i64[N] true classes of those rows, for their losses.
             features: also return features; without, they never leave the device.
+
+        Raises:
+            FloatingPointError: the features are not finite.
+            UserError: no room for them on the disk.
         """
         rows = np.arange(len(images)) if rows is None else rows
-        network = self._network()
         logits_out = torch.empty(len(rows), self.model.head.out_features, device=self.runtime.device)
-        features_out = np.empty((len(rows), self.model.head.in_features if features else 0), np.float32)
-        step = self.runtime.scoring_batch
-        with torch.inference_mode():
-            for start in range(0, len(rows), step):
-                chosen = rows[start : start + step]
-                logits, batch_features = self._score(network, _take(images, chosen, self.runtime))
-                logits_out[start : start + step] = logits
+        features_out = Spill((len(rows), self.model.head.in_features if features else 0), self.scratch)
+        start = 0
+        with torch.no_grad():
+            for logits, batch_features in self._outputs(images, rows, features):
+                logits_out[start : start + len(logits)] = logits
                 if features:
-                    features_out[start : start + step] = batch_features.cpu().numpy()
-            log_probs = F.log_softmax(logits_out, dim=1).cpu().numpy()
+                    features_out.write(start, _finite(batch_features.cpu().numpy()))
+                start += len(logits)
+            log_probs = _log_softmax_in_place(logits_out, self.runtime.scoring_batch).cpu().numpy()
         losses = np.full(len(rows), np.nan, np.float32)
         if labels is not None:
             losses = -log_probs[np.arange(len(rows)), labels]
-        return Predictions(np.exp(log_probs), features_out, losses)
+        return Predictions(np.exp(log_probs, out=log_probs), features_out.read(), losses)
+
+    def _outputs(self, images: torch.Tensor, rows: NDArray[np.int64], features: bool) -> Outputs:
+        step = self.runtime.scoring_batch
+        if self.peers is not None and len(rows) > step:
+            yield from self.peers.outputs(images, rows, features=features)
+            return
+        for start in range(0, len(rows), step):
+            yield self.outputs_of(images, rows[start : start + step])
+
+    def outputs_of(self, images: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [b, C] and features [b, D] of one batch; on the device, without gradients."""
+        network = self._network()
+        with torch.inference_mode():
+            outputs = self._score(network, _take(images, rows, self.runtime))
+        for array in self.mapped:
+            release(array)
+        return outputs
 
     def dropout_probs(self, features: NDArray[np.float32], passes: int, rate: float, seed: int) -> NDArray[np.float32]:
         """[passes, N, C] probabilities of the head on features [N, D] with dropout (Gal et al. 2017).
 
         Dropout before the classifier is the only one switched on: batch normalisation and stochastic depth stay as
-        they are when scoring.
+        they are when scoring. Memory-mapped where they are many.
         """
+        probs = Spill((passes, len(features), self.model.head.out_features), self.scratch)
+        for t, start, batch in self._dropout_passes(features, passes, rate, seed):
+            probs.write(t * len(features) + start, batch)
+        return probs.read()
+
+    def dropout_votes(self, features: NDArray[np.float32], passes: int, rate: float, seed: int) -> NDArray[np.int64]:
+        """[passes, N] the class of highest probability in each of `dropout_probs`, which are not kept."""
+        votes = np.empty((passes, len(features)), np.int64)
+        for t, start, batch in self._dropout_passes(features, passes, rate, seed):
+            votes[t, start : start + len(batch)] = batch.argmax(1)
+        return votes
+
+    def _dropout_passes(
+        self, features: NDArray[np.float32], passes: int, rate: float, seed: int
+    ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Pass, first row and probabilities [b, C], one scoring batch after another."""
         head, device = self.model.head, self.runtime.device
-        probs = np.empty((passes, len(features), head.out_features), np.float32)
         generator = torch.Generator(device).manual_seed(seed)
         step = self.runtime.scoring_batch
-        with torch.inference_mode():
-            for start in range(0, len(features), step):
-                batch = torch.from_numpy(features[start : start + step]).to(device)
-                for t in range(passes):
+        for start in range(0, len(features), step):
+            batch = self.runtime.place(read(features, slice(start, start + step)))
+            for t in range(passes):
+                with torch.inference_mode():
                     kept = torch.rand(batch.shape, generator=generator, device=device) >= rate
                     logits = head(batch * kept / (1 - rate))
-                    probs[t, start : start + step] = logits.softmax(1).cpu().numpy()
-        return probs
+                    probs = logits.softmax(1).cpu().numpy()
+                yield t, start, probs
+            release(features)
 
     def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The backbone in the scoring precision, the head in float32."""
@@ -109,6 +174,24 @@ class Scorer:
             folded = fold(self.model, self._pairs)
             self._folded = folded.to(self.runtime.scoring_dtype, memory_format=torch.channels_last)
         return self._folded
+
+
+def _log_softmax_in_place(logits: torch.Tensor, step: int) -> torch.Tensor:
+    """A pool's logits [N, C] are large where classes are many: no second copy of them."""
+    for start in range(0, len(logits), step):
+        logits[start : start + step] = F.log_softmax(logits[start : start + step], dim=1)
+    return logits
+
+
+def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The features [b, D] themselves, looked at while they are in the cache.
+
+    Raises:
+        FloatingPointError: one is NaN or infinite.
+    """
+    if not np.isfinite(features.sum(dtype=np.float64)):
+        raise FloatingPointError(NOT_FINITE)
+    return features
 
 
 def _take(images: torch.Tensor, rows: NDArray[np.int64], runtime: Runtime) -> torch.Tensor:

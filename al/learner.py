@@ -12,7 +12,9 @@ from al.inference import NOT_FINITE, Predictions, Scorer
 from al.layers import for_training
 from al.metrics import Evaluation, confusion_matrix, expected_calibration_error, summarise
 from al.models import build_model
+from al.neighbours import blocks
 from al.runtime import Runtime
+from al.spill import Spill
 from al.state import Labelled, RunFolder, write_atomically
 from al.stopwatch import phase
 from al.training import Trainer
@@ -51,6 +53,7 @@ class Learner:
         self.scorer = self._new_scorer()
         self.images = runtime.place(train_images)
         self.test_images, self.test_labels = runtime.place(test_images), test_labels
+        self.scorer.mapped = (train_images, test_images)
         self.best_weights: dict[str, torch.Tensor] | None = None
         self.trainer = self._new_trainer()
 
@@ -67,7 +70,12 @@ class Learner:
         return for_training(model) if self.runtime.on_cpu else model.to(self.runtime.device)
 
     def _new_scorer(self) -> Scorer:
-        return Scorer(self.model, self.runtime, self.size, RunFolder.of(self.config).path)
+        return Scorer(self.model, self.runtime, self.size, self.scratch)
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for what is too large for memory."""
+        return RunFolder.of(self.config).path
 
     def _new_trainer(self) -> Trainer:
         return Trainer(self.model, self.runtime, image_size=self.size, config=self.config, classes=self.classes)
@@ -102,7 +110,7 @@ class Learner:
         """
         given = {}
         if "features" in needs and self.embeddings is not None:
-            given["features"] = _rows_of(self.embeddings, rows)
+            given["features"] = self._embeddings_of(rows)
         asked = [name for name in needs if name not in given]
         if not asked:
             return given
@@ -124,6 +132,15 @@ class Learner:
                 ),
             }
             return given | {name: make[name]() for name in dict.fromkeys(("probs", *asked))}
+
+    def _embeddings_of(self, rows: NDArray[np.int64]) -> NDArray:
+        """Embeddings of `rows`, ascending; all of them as they are, so that a memory map stays one."""
+        if len(rows) == len(self.embeddings):
+            return self.embeddings
+        out = Spill((len(rows), self.embeddings.shape[1]), self.scratch)
+        for where, block in blocks(self.embeddings, rows):
+            out.write(where.start, block)
+        return out.read()
 
     def restart(self, *, warm: bool) -> None:
         """A fresh optimiser for the next fit, on the present weights or on those that the run began with."""
@@ -154,8 +171,3 @@ class Learner:
         best = state["best_weights"]
         self.best_weights = best and {name: tensor.to(self.runtime.device) for name, tensor in best.items()}
         self.scorer.refresh()
-
-
-def _rows_of(array: NDArray, rows: NDArray[np.int64]) -> NDArray:
-    """`array[rows]`; all of it as it is, so that a memory map stays one."""
-    return array if len(rows) == len(array) else array[rows]

@@ -16,11 +16,12 @@ from al.stopwatch import phase
 BLOCK_BYTES = 8 * 2**20
 """Small enough for the allocator to use the same memory again: fresh pages cost more than the arithmetic."""
 BLOCK_ROWS = 4096
+SCATTERED_ROWS = 128
+"""Read at a time where they lie anywhere in a file: up to 200 KiB of it come into memory with each."""
 SKETCH_WIDTH = 32
 """Directions in which k-means iterates, at 32 / D of the products that all D would take."""
 SKETCH_ROWS = 8192
 """Samples from which those directions are found."""
-RESIDENT_BYTES = 2**30
 MEAN_ROUNDING = 1e-4
 """Relative error that a float32 mean of `BLOCK_ROWS` equal rows stays well below."""
 
@@ -47,11 +48,23 @@ def read(features: NDArray, rows: NDArray[np.int64] | slice, *, unit: bool = Fal
     Raises:
         ValueError: one of them is NaN or infinite.
     """
-    block = np.ascontiguousarray(features[rows], dtype=np.float32)
+    block = _taken(features, rows)
     if not np.isfinite(block.sum()):
         raise ValueError("features hold NaN or infinite values: the model has diverged or the file is damaged")
     if unit:
         block = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return block
+
+
+def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+    """`features[rows]`; of a memory map few scattered rows at a time, as each brings the pages around it."""
+    if isinstance(rows, slice) or not isinstance(features, np.memmap):
+        return np.ascontiguousarray(features[rows], dtype=np.float32)
+    block = np.empty((len(rows), features.shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), SCATTERED_ROWS):
+        part = slice(start, start + SCATTERED_ROWS)
+        block[part] = features[rows[part]]
+        release(features)
     return block
 
 
@@ -64,7 +77,7 @@ def blocks(
     for start in range(0, count, step):
         where = slice(start, min(start + step, count))
         yield where, read(features, where if rows is None else rows[where], unit=unit)
-        _release(features)
+        release(features)
 
 
 def gather(features: NDArray, rows: NDArray[np.int64], *, unit: bool = False) -> NDArray[np.float32]:
@@ -75,7 +88,7 @@ def gather(features: NDArray, rows: NDArray[np.int64], *, unit: bool = False) ->
     return out
 
 
-def _release(features: NDArray) -> None:
+def release(features: NDArray) -> None:
     """Gives the pages of a read-only memory map back, or a pass over it would hold the whole file in memory."""
     if isinstance(features, np.memmap) and features.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
         features._mmap.madvise(mmap.MADV_DONTNEED)
@@ -251,15 +264,6 @@ def _settle(
         difference = block[row] - others[index[row, column]]
         squared[row, column] = np.einsum("nd,nd->n", difference, difference)
     return np.where(squared <= rounding**2 * scale, 0, np.sqrt(np.maximum(squared, 0)))
-
-
-def resident(
-    features: NDArray, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.float32] | NDArray, NDArray[np.int64] | None]:
-    """What to hand to `blocks` when those rows are read many times: a float32 copy where it fits in 1 GiB."""
-    if 4 * len(rows) * features.shape[1] > RESIDENT_BYTES:
-        return features, rows
-    return gather(features, rows), None
 
 
 def squared_distances(

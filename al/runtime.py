@@ -1,5 +1,6 @@
 """Where a run computes: the only place that names devices, precisions and threads."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +39,11 @@ class Runtime:
         return f"{self.device.type}, {torch.get_num_threads()} threads"
 
     @property
+    def exchange(self) -> tuple[str, torch.device]:
+        """How processes exchange tensors: the backend of torch.distributed, and the device it takes them on."""
+        return ("nccl", self.device) if self.device.type == "cuda" else ("gloo", torch.device("cpu"))
+
+    @property
     def precision(self) -> str:
         """Of scoring: float32 or bfloat16."""
         return str(self.scoring_dtype).removeprefix("torch.")
@@ -67,6 +73,8 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     chosen = _device(device)
     if chosen.type == "cuda":
         # TensorFloat-32 is left off and autotuning too: the same seed is to give the same picks.
+        if chosen.index is not None:
+            torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(precision) or _fast_dtype(chosen)
@@ -75,14 +83,27 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and "TORCHELASTIC_RUN_ID" in os.environ:
+            device = torch.device(_gpu_of_this_process(name))
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"device={name!r}: not usable here ({reason}); use device=auto or device=cpu") from None
     return device
+
+
+def _gpu_of_this_process(name: str) -> str:
+    """Under torchrun, which starts several processes on this machine: the one of the process's number."""
+    rank, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = torch.cuda.device_count()
+    if name != "cuda" and processes > 1:
+        raise UserError(f"device={name!r}: one GPU for {processes} processes; use device=cuda, which gives one to each")
+    if processes > gpus > 0:
+        raise UserError(f"--nproc-per-node={processes}: there are {gpus} GPUs here; start at most one process for each")
+    return name if name != "cuda" else f"cuda:{rank}"
 
 
 def _has_mps() -> bool:

@@ -1,24 +1,26 @@
 """What logging a run to W&B offline costs: a finished run is logged again, as it was, and the seconds are compared.
 
-python benchmarks/logging_cost.py results/<cell>/split_seed_12
+python -m benchmarks.logging_cost --run=results/<cell>/split_seed_12
 """
 
+import argparse
 import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from al.config import RunConfig
 from al.state import COMPLETE, RunFolder
 from al.tracking import open_tracker
+from benchmarks import measuring, startup
+from benchmarks.measuring import Measurement, Spread
+from benchmarks.runs import train
 
 
-def main(path: str) -> None:
-    folder = RunFolder(Path(path))
-    result, known = folder.read_json(COMPLETE), folder.read_json("config.json")
+def logged_again(folder: RunFolder) -> float:
+    """Seconds that everything about a finished run takes to be logged."""
+    known = folder.read_json("config.json")
     os.environ["WANDB_MODE"] = "offline"
     with tempfile.TemporaryDirectory() as scratch:
         config = RunConfig.from_mapping(known["config"] | {"results_dir": scratch})
@@ -27,12 +29,32 @@ def main(path: str) -> None:
         for row in folder.epochs.rows():
             sheet = folder.path / "plots" / "picks" / f"round_{row['round'] + 1:03d}.png"
             tracker.log_epoch(row, sheet if row["pick"] else None)
-        tracker.log_end(result, known["data"]["classes"], sorted((folder.path / "plots").glob("*.png")))
+        tracker.log_end(
+            folder.read_json(COMPLETE), known["data"]["classes"], sorted((folder.path / "plots").glob("*.png"))
+        )
         tracker.finish(0)
-        seconds = time.perf_counter() - start
-    whole = result["training_time_seconds"]
-    print(f"logging {result['total_epochs']} epochs: {seconds:.1f} s, {100 * seconds / whole:.1f} % of {whole:.0f} s")
+        return time.perf_counter() - start
+
+
+def measure(options: argparse.Namespace) -> list[Measurement]:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = options.run or train(Path(scratch), **startup.RUN, device=options.device).folder
+        folder = RunFolder(path)
+        result = folder.read_json(COMPLETE)
+        logged_again(folder)
+        seconds = Spread.of([logged_again(folder) for _ in range(options.repeats)])
+    epochs, whole = result["total_epochs"], result["training_time_seconds"]
+    share = f", {seconds.median / whole:.1%} of its {whole:.0f} s" if options.run else ""
+    conditions = f"a run of {epochs} epochs, start and end of W&B included{share}"
+    return [Measurement("logging to W&B offline", "s", seconds, conditions=conditions)]
+
+
+def main(arguments: list[str]) -> None:
+    parser = measuring.options(__doc__, "logging_cost")
+    parser.add_argument("--run", type=Path, help="folder of a finished run; unset: a short one is made")
+    options = parser.parse_args(arguments)
+    measuring.report(measure(options), options.csv, options.device)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

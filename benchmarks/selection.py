@@ -1,49 +1,34 @@
 """What one selection costs: k-means against scikit-learn's MiniBatchKMeans, then every strategy of the registry.
 
-    python benchmarks/selection.py                                    # 50,000 x 1,280, k = 250, 2,500 labelled
-    python benchmarks/selection.py --rows=1000000 --dtype=float16 --memory-map --strategies=typiclust --repeats=1
+    python -m benchmarks.selection                                    # 50,000 x 1,280, k = 250, 2,500 labelled
+    python -m benchmarks.selection --rows=1000000 --dtype=float16 --memory-map --strategies=typiclust --repeats=1
 
 Every measurement runs in a process of its own, so that its peak memory (which holds the features too, unless they
-are memory-mapped) is its own. Features are made to look like a network's: non-negative, classes, a decaying spectrum.
+are memory-mapped) is its own.
 """
 
 import argparse
-import csv
 import json
-import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from al.neighbours import kmeans
 from al.strategies import REGISTRY, Pool
+from benchmarks import measuring, synthetic
+from benchmarks.measuring import Measurement, Spread, Target, peak_mib
 
-CLASSES = 10
 PASSES = {"mc_probs": 10, "drop_votes": 3}
-COLUMNS = ("what", "rows", "dimensions", "dtype", "memory_map", "k", "labelled", "repeats", "seconds_median")
-COLUMNS += (
-    "seconds_min",
-    "seconds_max",
-    "cpu_seconds",
-    "peak_mib",
-    "inertia",
-    "cpus",
-    "threads",
-    "machine",
-    "numpy",
-    "faiss",
-    "scikit_learn",
-)
+CLUSTERS = 100
+MILLION = 1_000_000
+LIMIT_SECONDS, LIMIT_MIB = Target("value", 120, 45), Target("value", 4096, 2048)
+"""Of typiclust on a million stored features of 1,280 dimensions."""
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -54,122 +39,127 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def write_pool(folder: Path, options: argparse.Namespace) -> None:
     """Features [N, D], written in parts so that a million rows need no memory, and what goes with them."""
     rng = np.random.default_rng(0)
-    scale = (1 / np.sqrt(np.arange(1, 65))).astype(np.float32)
-    centres = scale * rng.standard_normal((CLASSES, 64), dtype=np.float32)
-    mixing = rng.standard_normal((64, options.dimensions), dtype=np.float32)
-    truth = rng.integers(CLASSES, size=options.rows)
     shape = (options.rows, options.dimensions)
     features = np.lib.format.open_memmap(folder / "features.npy", "w+", dtype=options.dtype, shape=shape)
-    for start in range(0, options.rows, 8192):
-        part = truth[start : start + 8192]
-        latent = centres[part] + scale * rng.standard_normal((len(part), 64), dtype=np.float32)
-        noise = 0.3 * rng.standard_normal((len(part), options.dimensions), dtype=np.float32)
-        features[start : start + len(part)] = np.maximum(latent @ mixing + noise, 0)
+    truth = synthetic.fill_features(features)
     features.flush()
-    logits = 2 * np.eye(CLASSES)[truth] + rng.standard_normal((options.rows, CLASSES))
-    votes = logits + 2 * rng.standard_normal((PASSES["drop_votes"], *logits.shape))
-    np.save(
-        folder / "labelled.npy", np.isin(np.arange(options.rows), rng.choice(options.rows, options.labelled, False))
-    )
+    logits = 2 * np.eye(synthetic.CLASSES)[truth] + rng.standard_normal((options.rows, synthetic.CLASSES))
+    labelled = np.isin(np.arange(options.rows), rng.choice(options.rows, options.labelled, False))
+    np.save(folder / "labelled.npy", labelled)
     np.save(folder / "probs.npy", softmax(logits))
-    np.save(folder / "drop_votes.npy", votes.argmax(axis=-1))
-    np.save(folder / "mc_probs.npy", softmax(logits + rng.standard_normal((PASSES["mc_probs"], *logits.shape))))
+    if set(options.strategies.split(",")) & {"bald", "dropquery"}:
+        votes = logits + 2 * rng.standard_normal((PASSES["drop_votes"], *logits.shape))
+        np.save(folder / "drop_votes.npy", votes.argmax(axis=-1))
+        np.save(folder / "mc_probs.npy", softmax(logits + rng.standard_normal((PASSES["mc_probs"], *logits.shape))))
 
 
-def peak_mib() -> float:
-    """Most memory that this process held; getrusage would count what its parent held before the exec."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def measured(work, repeats: int) -> dict:
-    """Seconds of `work()` after one warm-up, the process's peak memory, and what the last call returned."""
-    work()
-    seconds, busy = [], time.process_time()
-    for _ in range(repeats):
+def timed(work: Callable[[], Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of the repeats after a warm-up where there are several, the peak memory, and the last result."""
+    if options.repeats > 1:
+        work()
+    seconds = []
+    for _ in range(options.repeats):
         start = time.perf_counter()
         result = work()
         seconds.append(time.perf_counter() - start)
-    return {
-        "cpu_seconds": round((time.process_time() - busy) / repeats, 3),
-        "seconds_median": round(statistics.median(seconds), 3),
-        "seconds_min": round(min(seconds), 3),
-        "seconds_max": round(max(seconds), 3),
-        "peak_mib": round(peak_mib()),
-        "result": result,
-    }
+    return {"seconds": seconds, "peak_mib": peak_mib(), "result": result}
 
 
-def measure_kmeans(what: str, folder: Path, options: argparse.Namespace) -> dict:
+def measure_kmeans(what: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """The clustering of one typiclust round: the unlabelled into 100 clusters. Inertia is that of the last repeat."""
     rows = np.flatnonzero(~np.load(folder / "labelled.npy"))
     features = np.load(folder / "features.npy")[rows].astype(np.float32)
 
     def ours() -> float:
-        return float((kmeans(features, 100, 0).distance.astype(float) ** 2).sum())
+        return float((kmeans(features, CLUSTERS, 0).distance.astype(float) ** 2).sum())
 
     def theirs() -> float:
         from sklearn.cluster import MiniBatchKMeans
 
-        return float(MiniBatchKMeans(100, n_init="auto", random_state=0).fit(features).inertia_)
+        return float(MiniBatchKMeans(CLUSTERS, n_init="auto", random_state=0).fit(features).inertia_)
 
-    cost = measured({"kmeans": ours, "MiniBatchKMeans": theirs}[what], options.repeats)
-    return cost | {"inertia": round(cost.pop("result"))}
+    cost = timed({"kmeans": ours, "MiniBatchKMeans": theirs}[what], options)
+    return cost | {"inertia": cost.pop("result")}
 
 
-def measure_strategy(name: str, folder: Path, options: argparse.Namespace) -> dict:
+def measure_strategy(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     strategy = REGISTRY[name]
-    arrays = {need: np.load(folder / f"{need}.npy") for need in strategy.needs if need != "features"}
-    if "features" in strategy.needs:
-        arrays["features"] = np.load(folder / "features.npy", mmap_mode="r" if options.memory_map else None)
-    pool = Pool(labelled=np.load(folder / "labelled.npy"), classes=CLASSES, **arrays)
-    cost = measured(lambda: strategy.select(pool, options.k, np.random.default_rng(0)), options.repeats)
+    arrays = {
+        need: np.load(folder / f"{need}.npy") for need in strategy.needs if need not in ("features", "activations")
+    }
+    for need in set(strategy.needs) & {"features", "activations"}:
+        arrays[need] = np.load(folder / "features.npy", mmap_mode="r" if options.memory_map else None)
+    pool = Pool(labelled=np.load(folder / "labelled.npy"), classes=synthetic.CLASSES, **arrays)
+    cost = timed(lambda: strategy.select(pool, options.k, np.random.default_rng(0)), options)
     picks = cost.pop("result")
     if len(np.unique(picks.rows)) != min(options.k, len(pool.unlabelled)) or pool.labelled[picks.rows].any():
-        raise SystemExit(f"{name} did not pick {options.k} distinct unlabelled rows")
+        raise SystemExit(f"error: {name} did not pick {options.k} distinct unlabelled rows")
     return cost
 
 
-def in_own_process(what: str, folder: Path, options: argparse.Namespace) -> dict:
-    arguments = [sys.executable, __file__, f"--measure={what}", f"--folder={folder}", *options.given]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+def in_own_process(what: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    module = [sys.executable, "-m", "benchmarks.selection"]
+    arguments = [*module, f"--measure={what}", f"--folder={folder}", *options.given]
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=root)
     if done.returncode:
         raise SystemExit(f"error: measuring {what} failed\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    cost = json.loads(done.stdout.splitlines()[-1])
+    return cost | {"seconds": Spread.of(cost["seconds"])}
 
 
-def environment(options: argparse.Namespace) -> dict:
-    return {
-        "rows": options.rows,
-        "dimensions": options.dimensions,
-        "dtype": options.dtype,
-        "memory_map": options.memory_map,
-        "k": options.k,
-        "labelled": options.labelled,
-        "repeats": options.repeats,
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", ""),
-        "machine": platform.processor() or platform.machine(),
-        "numpy": version("numpy"),
-        "faiss": version("faiss-cpu"),
-        "scikit_learn": version("scikit-learn"),
-    }
+def clustering(folder: Path, options: argparse.Namespace) -> Measurement:
+    """k-means of both sides.
+
+    Raises:
+        SystemExit: ours is the worse clustering.
+    """
+    ours, theirs = (in_own_process(what, folder, options) for what in ("kmeans", "MiniBatchKMeans"))
+    if ours["inertia"] > 1.001 * theirs["inertia"]:
+        raise SystemExit(f"error: inertia {ours['inertia']:,.0f} against {theirs['inertia']:,.0f} of MiniBatchKMeans")
+    conditions = f"{options.rows - options.labelled:,} x {options.dimensions:,} {options.dtype}, k = {CLUSTERS}"
+    checked = f"inertia {ours['inertia']:,.0f} against {theirs['inertia']:,.0f}"
+    target, seconds = Target("ratio", 3, 8), [side["seconds"] for side in (ours, theirs)]
+    return Measurement("k-means", "s", *seconds, target, conditions, checked, peak_mib=ours["peak_mib"])
+
+
+def selecting(name: str, folder: Path, options: argparse.Namespace) -> list[Measurement]:
+    """Seconds of one strategy, and its memory where that is bounded."""
+    cost = in_own_process(name, folder, options)
+    stored = f"{options.dtype}{' in a file' if options.memory_map else ''}"
+    conditions = (
+        f"{options.rows:,} x {options.dimensions:,} {stored}, k = {options.k}, peak {cost['peak_mib']:,.0f} MiB"
+    )
+    bounded = name == "typiclust" and options.rows >= MILLION
+    what = f"selection by {name}" + (" from a million" if bounded else "")
+    target, peak = LIMIT_SECONDS if bounded else None, cost["peak_mib"]
+    found = [Measurement(what, "s", cost["seconds"], None, target, conditions, peak_mib=peak)]
+    if bounded:
+        found.append(Measurement(f"{what}: memory", "MiB", Spread.of([peak]), None, LIMIT_MIB, conditions))
+    return found
+
+
+def measure(options: argparse.Namespace) -> list[Measurement]:
+    names = options.strategies.split(",")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_pool(folder, options)
+        found = [] if options.memory_map else [clustering(folder, options)]
+        for name in names:
+            if name in REGISTRY:
+                found += selecting(name, folder, options)
+    return found
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.options(__doc__, "selection")
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--dimensions", type=int, default=1280)
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     parser.add_argument("--memory-map", action="store_true", help="leave the features on disk")
     parser.add_argument("--k", type=int, default=250)
     parser.add_argument("--labelled", type=int, default=2500)
-    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--strategies", default=",".join(REGISTRY), help="comma-separated; kmeans: only the k-means")
-    parser.add_argument("--csv", type=Path, default=Path(__file__).parent / "selection.csv")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -177,26 +167,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def main() -> None:
-    options = parse(sys.argv[1:])
+def main(arguments: list[str]) -> None:
+    options = parse(arguments)
     if options.measure:
-        measure = measure_strategy if options.measure in REGISTRY else measure_kmeans
-        print(json.dumps(measure(options.measure, options.folder, options)))
+        one = measure_strategy if options.measure in REGISTRY else measure_kmeans
+        print(json.dumps(one(options.measure, options.folder, options)))
         return
-    names = [name for name in options.strategies.split(",") if name in REGISTRY]
-    clustering = [] if options.memory_map else ["kmeans", "MiniBatchKMeans"]
-    with tempfile.TemporaryDirectory() as folder, options.csv.open("w", newline="") as file:
-        write_pool(Path(folder), options)
-        table = csv.DictWriter(file, COLUMNS, restval="")
-        table.writeheader()
-        for what in clustering + names:
-            cost = in_own_process(what, Path(folder), options)
-            table.writerow({"what": what, **environment(options), **cost})
-            spread = f"{cost['seconds_min']:.2f} to {cost['seconds_max']:.2f}"
-            inertia = f", inertia {cost['inertia']:,}" if "inertia" in cost else ""
-            cpu, peak = f"{cost['cpu_seconds']:.2f} CPU s", f"{cost['peak_mib']:,} MiB"
-            print(f"{what:<18}{cost['seconds_median']:8.2f} s ({spread}), {cpu}, {peak}{inertia}", flush=True)
+    measuring.report(measure(options), options.csv)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

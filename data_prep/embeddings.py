@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.errors import UserError
+from al.neighbours import release
 from al.sources import FILE
 from data_prep.array_cache import Entry, model_identity
 from data_prep.progress import Progress, show_progress
@@ -159,3 +160,4 @@ def _check_finite(array: NDArray, name: str) -> None:
     for start in range(0, len(array), BLOCK):
         if not np.isfinite(array[start : start + BLOCK]).all():
             raise UserError(f"{name}: holds NaN or infinite values; make it again")
+        release(array)

@@ -24,6 +24,7 @@ DOCUMENTED = {
     "initial_fraction": 0.10,
     "initial_min": 150,
     "batch_fraction": 0.05,
+    "pool_sample": None,
     "init": "stratified",
     "stop": "budget",
     "schedule": "epoch",
@@ -62,6 +63,7 @@ OTHER = {
     "initial_fraction": 0.2,
     "initial_min": 100,
     "batch_fraction": 0.1,
+    "pool_sample": 5000,
     "init": "random",
     "stop": "baseline",
     "schedule": "converge",
@@ -224,7 +226,10 @@ class TestIdentity:
             ({"minority_classes": "a,b"}, {}),
             ({"clip_prompt": "a photo of {}"}, {}),
             ({"batch_fraction": 0.5, "budget": 9, "initial_min": 9, "init": "random"}, {"strategy": "stratified"}),
-            ({"schedule": "converge", "stop": "baseline", "pool_scope": "variant"}, {"strategy": "stratified"}),
+            (
+                {"schedule": "converge", "stop": "baseline", "pool_scope": "variant", "pool_sample": 9},
+                {"strategy": "stratified"},
+            ),
         ],
     )
     def test_what_has_no_effect_does_not(self, idle, around):

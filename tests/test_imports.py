@@ -75,7 +75,8 @@ class TestDirection:
 
     def test_data_preparation_knows_no_run(self):
         run = ("al.tracking", "al.training", "al.learner", "al.strategies", "al.plan", "al.results", "al.records")
-        may = {"__main__.py": "al.tracking", "first_labels.py": "al.strategies"}  # report; choose where none is labelled
+        # its commands report to W&B; with nothing labelled a strategy can choose
+        may = {"__main__.py": "al.tracking", "first_labels.py": "al.strategies"}
         for path in below("data_prep"):
             known = [name for name in imported(path) if name.startswith(run)]
             assert not [name for name in known if not name.startswith(may.get(path.name, "none"))], where(path)

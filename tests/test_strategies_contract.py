@@ -11,9 +11,12 @@ from al.strategies import REGISTRY, Picks, Pool
 STRATEGIES = sorted(REGISTRY)
 RANKINGS = ["bald", "entropy", "margin", "uncertainty"]
 NEEDS_PROBS = [name for name in STRATEGIES if "probs" in REGISTRY[name].needs]
-NEEDS_FEATURES = [name for name in STRATEGIES if "features" in REGISTRY[name].needs]
+NEEDS_FEATURES = [name for name in STRATEGIES if {"features", "activations"} & set(REGISTRY[name].needs)]
 NEEDS_MC = [name for name in STRATEGIES if "mc_probs" in REGISTRY[name].needs]
-ARRAYS = ("labelled", "probs", "features", "mc_probs", "drop_votes")
+ARRAYS = ("labelled", "probs", "features", "activations", "mc_probs", "drop_votes")
+
+
+FIRST_THREE = np.array([0.4, 0.4, 0.4, 0], np.float32) / 3
 
 
 def softmax(logits):
@@ -22,7 +25,10 @@ def softmax(logits):
 
 
 def make_pool(n=240, d=24, classes=4, labelled=30, seed=0, **arrays) -> Pool:
-    """A pool of blobs with probabilities that follow them, every array read-only; `labelled`: a number or bool[n]."""
+    """A pool of blobs with probabilities that follow them, every array read-only.
+
+    `labelled` is a number or bool[n]. Given `features` are the activations too, which otherwise are others.
+    """
     rng = np.random.default_rng(seed)
     if isinstance(labelled, int):
         labelled = np.isin(np.arange(n), rng.choice(n, labelled, replace=False))
@@ -34,6 +40,7 @@ def make_pool(n=240, d=24, classes=4, labelled=30, seed=0, **arrays) -> Pool:
         "features": (3 * rng.standard_normal((classes, d))[truth] + rng.standard_normal((n, d))).astype(np.float32),
         "mc_probs": softmax(logits + rng.standard_normal((5, n, classes))),
         "drop_votes": (logits + 2 * rng.standard_normal((3, n, classes))).argmax(axis=-1),
+        "activations": arrays.get("features", rng.random((n, 9)).astype(np.float32)),
     } | arrays
     for value in values.values():
         value.setflags(write=False)
@@ -67,6 +74,25 @@ def test_a_generator_decides_the_picks(name):
     first, again = pick(name, pool, 20, seed=3), pick(name, pool, 20, seed=3)
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_array_equal(first.scores, again.scores)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_nothing_but_the_generator_is_chance(name):
+    """Neither the picks nor the state of NumPy's shared generator depend on the other."""
+    pool = make_pool()
+    picks = []
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        picks.append(pick(name, pool, 20).rows)
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    np.testing.assert_array_equal(*picks)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_negative_number_is_refused(name):
+    with pytest.raises(ValueError, match="k=-1"):
+        pick(name, make_pool(), -1)
 
 
 @pytest.mark.parametrize("name", ["random", "badge", "stratified"])
@@ -119,6 +145,9 @@ def test_inputs_stay_as_they_are(name):
         ("three distinct points", {"features": np.repeat(np.eye(3, 24, dtype=np.float32), 80, axis=0)}),
         ("an outlier", {"features": np.r_[np.zeros((239, 24)), np.full((1, 24), 1e4)].astype(np.float32)}),
         ("certain", {"probs": np.eye(4, dtype=np.float32)[np.arange(240) % 4]}),
+        ("undecided", {"probs": np.full((240, 4), 0.25, np.float32), "mc_probs": np.full((5, 240, 4), 0.25, "f4")}),
+        ("a class never predicted", {"probs": np.eye(4, dtype=np.float32)[np.arange(240) % 3] * 0.6 + FIRST_THREE}),
+        ("passes that agree", {"drop_votes": np.ones((3, 240), np.int64)}),
         ("one dimension", {"features": np.arange(240, dtype=np.float32)[:, None]}),
         ("nothing labelled", {"labelled": np.zeros(240, bool)}),
         ("a class not labelled", {"labelled": np.arange(240) % 8 == 0, "drop_votes": np.zeros((3, 240), np.int64)}),
@@ -142,6 +171,7 @@ def test_duplicated_points_are_picked_once_each(name):
         "features": np.tile(base.features, (4, 1)),
         "mc_probs": np.tile(base.mc_probs, (1, 4, 1)),
         "drop_votes": np.tile(base.drop_votes, (1, 4)),
+        "activations": np.tile(base.activations, (4, 1)),
     }
     pool = make_pool(**arrays)
     for k in (1, 45, 150, 200):
@@ -155,30 +185,36 @@ def test_tiny_pools(name):
         check(pick(name, pool, n), pool, n)
 
 
-def spoiled(array, value, axis_of_rows=0):
-    out = array.copy()
-    out[(slice(None),) * axis_of_rows + (slice(100, None), Ellipsis, 0)] = value
-    return out
+@pytest.fixture(params=[slice(100, None), 237], ids=["many rows", "one row"])
+def spoiled(request):
+    """spoiled(array [..., N, D], value): a copy in which some rows from 100 on have that value."""
+
+    def spoil(array, value):
+        out = array.copy()
+        out[..., request.param, 0] = value
+        return out
+
+    return spoil
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", NEEDS_FEATURES)
-def test_features_that_are_not_finite_are_refused(name, value):
+def test_features_that_are_not_finite_are_refused(name, value, spoiled):
     pool = make_pool(labelled=np.arange(240) < 30, features=spoiled(make_pool().features, value))
     with pytest.raises(ValueError, match="NaN"):
-        pick(name, pool, 10)
+        pick(name, pool, 40)  # so many that none is passed over unread
 
 
 @pytest.mark.parametrize("name", NEEDS_PROBS)
-def test_probabilities_that_are_nan_are_refused(name):
+def test_probabilities_that_are_nan_are_refused(name, spoiled):
     pool = make_pool(labelled=np.arange(240) < 30, probs=spoiled(make_pool().probs, np.nan))
     with pytest.raises(ValueError, match="NaN"):
         pick(name, pool, 10)
 
 
 @pytest.mark.parametrize("name", NEEDS_MC)
-def test_dropout_probabilities_that_are_nan_are_refused(name):
-    pool = make_pool(labelled=np.arange(240) < 30, mc_probs=spoiled(make_pool().mc_probs, np.nan, axis_of_rows=1))
+def test_dropout_probabilities_that_are_nan_are_refused(name, spoiled):
+    pool = make_pool(labelled=np.arange(240) < 30, mc_probs=spoiled(make_pool().mc_probs, np.nan))
     with pytest.raises(ValueError, match="NaN"):
         pick(name, pool, 10)
 
@@ -207,7 +243,6 @@ def test_memory_mapped_features_give_the_same_picks(name, tmp_path, monkeypatch)
     half = make_pool().features.astype(np.float16)
     np.save(tmp_path / "features.npy", half)
     expected = pick(name, make_pool(features=half.astype(np.float32)), 40)
-    monkeypatch.setattr("al.neighbours.RESIDENT_BYTES", 0)  # stream, as for a pool that does not fit
     monkeypatch.setattr("al.neighbours.BLOCK_ROWS", 50)  # with a last block that is not full
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     np.testing.assert_array_equal(pick(name, make_pool(features=mapped), 40).rows, expected.rows)

@@ -5,13 +5,15 @@ every sound k-means finds the same clusters.
 """
 
 import math
+import sys
+from itertools import permutations
 
 import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
 from al import neighbours
-from al.strategies import REGISTRY, Pool, coverage
+from al.strategies import REGISTRY, Pool, coverage, gradient
 from al.strategies.coverage import pure_radius
 from al.strategies.gradient import gradient_distances
 from al.strategies.typiclust import typicality
@@ -63,6 +65,16 @@ def best(scores: dict, k):
     return sorted(scores, key=lambda row: (-scores[row], row))[:k]
 
 
+@pytest.mark.parametrize("name", ["random", "stratified"])
+def test_every_image_is_as_likely(name):
+    """Of 12 unlabelled 3 are picked 4,000 times: 1,000 each, with a standard deviation of 27; so is each place."""
+    pool = Pool(some(20, 8), 2)
+    rng = np.random.default_rng(0)
+    drawn = np.array([REGISTRY[name].select(pool, 3, rng).rows for _ in range(4000)])
+    assert np.abs(np.bincount(drawn.ravel(), minlength=20)[pool.unlabelled] - 1000).max() < 110
+    assert np.abs(np.bincount(drawn[:, 0], minlength=20)[pool.unlabelled] - 4000 / 12).max() < 80
+
+
 def brute_uncertainty(p):
     return 1 - max(p)
 
@@ -99,7 +111,7 @@ def test_bald(seed):
 
 
 def test_rankings_score_the_last_partial_part(monkeypatch):
-    monkeypatch.setattr("al.strategies.scores.ROWS", 64)
+    monkeypatch.setattr("al.strategies.scores.BLOCK_BYTES", 64 * 20)
     probs = probabilities(150)
     probs[149] = 0.2
     assert select("entropy", Pool(some(150, 0), 5, probs=probs), 1).rows.tolist() == [149]
@@ -196,13 +208,27 @@ def test_typiclust_typical_goes_round_again_and_takes_outliers_last():
     assert {int(blob[row]) for row in expected[20:]} == {2}
 
 
+def test_typiclust_typical_looks_at_a_part_of_a_large_cluster(monkeypatch):
+    """Of 60 samples around a point 30 are looked at: the picks are among them, and rarely the very best one."""
+    monkeypatch.setattr(sys.modules[typicality.__module__], "MEMBERS", 30)
+    features, _ = blobs([60, 60])
+    pool = Pool(np.zeros(120, bool), 2, features=features)
+    found = [select("typiclust_typical", pool, 2, seed, typiclust_max_clusters=2) for seed in range(10)]
+    assert len({tuple(picks.rows.tolist()) for picks in found}) > 1
+    assert all((picks.scores > 0).all() for picks in found)
+    again = select("typiclust_typical", pool, 2, 3, typiclust_max_clusters=2)
+    assert again.rows.tolist() == found[3].rows.tolist()
+
+
 def test_typicality_of_equal_samples_ties():
     assert len(set(typicality(np.full((30, 7), 0.3, np.float32)).tolist())) == 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("labels", [0, 1, 25])
-def test_coreset(seed, labels):
+@pytest.mark.parametrize("front", [1, 20, 8192])
+def test_coreset(seed, labels, front, monkeypatch):
+    monkeypatch.setattr(coverage, "FRONT_ROWS", front)
     features = np.random.default_rng(seed).standard_normal((250, 12)).astype(np.float32)
     pool = Pool(some(250, labels, seed), 3, features=features)
     picks = select("coreset", pool, 60, seed)
@@ -233,6 +259,8 @@ def brute_cover(features, labelled, delta, k):
 @pytest.mark.parametrize(("labels", "delta"), [(0, 3.0), (20, 3.3), (3, 4.0), (10, 0.01), (5, 1e-6), (5, 100.0)])
 def test_probcover(seed, labels, delta, monkeypatch):
     monkeypatch.setattr(coverage, "BALL_ROWS", 32)  # several blocks, the last not full
+    monkeypatch.setattr(coverage, "BALL_COLUMNS", 96)
+    monkeypatch.setattr(coverage, "BALL_SKETCH", 3)  # of 8 directions, so that many sketches are near by mistake
     features = np.random.default_rng(seed).standard_normal((315, 8)).astype(np.float32)
     pool = Pool(some(315, labels, seed), 4, features=features)
     expected, gains = brute_cover(features, pool.labelled, delta, 50)
@@ -240,6 +268,51 @@ def test_probcover(seed, labels, delta, monkeypatch):
     assert picks.rows[: len(expected)].tolist() == expected
     assert picks.scores.tolist() == gains + [0] * (50 - len(gains))
     assert len(set(picks.rows.tolist())) == 50
+
+
+def clear_radius(features, share):
+    """A radius of about that share of all distances, well between two of them, where rounding decides nothing."""
+    near = np.unique(euclid(features, features))
+    candidates = near[int(share * (len(near) - 1)) :][:200]
+    gap = np.diff(candidates).argmax()
+    return candidates[gap : gap + 2].mean()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.9])
+def test_probcover_of_blobs_and_of_repeated_samples(share):
+    features, _ = blobs([150, 200, 170], d=200)
+    features[::3] = features[0]
+    features = (features + 50).astype(np.float16)
+    pool, delta = Pool(some(520, 1), 3, features=features), clear_radius(features, share)
+    expected, _ = brute_cover(features, pool.labelled, delta, 5)
+    assert select("probcover", pool, 5, probcover_delta=delta).rows[: len(expected)].tolist() == expected
+
+
+@pytest.mark.parametrize("share", [0.001, 0.02, 0.2, 0.8])
+def test_balls_of_every_size_and_every_part_of_a_block(share, monkeypatch):
+    monkeypatch.setattr(coverage, "BALL_ROWS", 8)
+    monkeypatch.setattr(coverage, "BALL_COLUMNS", 64)
+    features = np.random.default_rng(0).standard_normal((203, 6)).astype(np.float32)
+    radius, rows = clear_radius(features, share), np.arange(1, 203)
+    balls = coverage.Balls(features, rows, 101, radius)
+    near = euclid(features, features)[np.ix_(balls.rows[:101], balls.rows)] < radius
+    assert set(balls.rows[:101]) == set(rows[:101])
+    np.testing.assert_array_equal(np.unpackbits(balls.bits, axis=1, count=202), near)
+    np.testing.assert_array_equal(balls.reach(np.arange(50)), near[:50].sum(axis=0))
+    np.testing.assert_array_equal(balls.around(150), near[:, 150])
+
+
+@pytest.mark.parametrize("directions", [1, 5, 30, 128])
+def test_sketches_are_never_farther_apart(directions, monkeypatch):
+    monkeypatch.setattr(coverage, "BALL_SKETCH", directions)
+    points = blobs([40, 30, 20], d=30)[0]
+    points -= points.mean(axis=0)
+    sketch = coverage.sketched(points)
+    assert sketch.shape == (90, min(directions, 30) + 1)
+    np.testing.assert_allclose((sketch**2).sum(axis=1), (points**2).sum(axis=1), rtol=1e-4)
+    excess = euclid(points, points) ** 2 - euclid(sketch, sketch) ** 2
+    assert excess.min() > -1e-2
+    assert excess.max() < (1e-1 if directions >= 30 else 1e5)
 
 
 @pytest.mark.parametrize("purity", [0.5, 0.9, 0.95, 1.0])
@@ -284,17 +357,42 @@ def embeddings(probs, features):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_badge(seed):
+def test_badge(seed, monkeypatch):
+    monkeypatch.setattr(gradient, "REJECTED", 5)
     features = np.abs(np.random.default_rng(seed).standard_normal((200, 15))).astype(np.float32)
     probs = probabilities(200, seed=seed)
-    pool = Pool(some(200, 30, seed), 5, probs=probs, features=features)
+    pool = Pool(some(200, 30, seed), 5, probs=probs, activations=features)
     g = embeddings(probs, features)[pool.unlabelled]
-    rng, picks = np.random.default_rng(seed), []
-    picks.append(int(rng.integers(len(g))))
+    rng = np.random.default_rng(seed)
+    picks, rejected = [int(rng.integers(len(g)))], 5
     while len(picks) < 40:
-        weight = (euclid(g, g[picks]) ** 2).min(axis=1)
-        picks.append(int(np.searchsorted(np.cumsum(weight), rng.random() * weight.sum(), side="right")))
+        if rejected == 5:  # all distances are looked at anew
+            old, rejected = (euclid(g, g[picks]) ** 2).min(axis=1), 0
+        drawn = int(np.searchsorted(np.cumsum(old), rng.random() * old.sum(), side="right"))
+        if rng.random() * old[drawn] < min((euclid(g[[drawn]], g[picks]) ** 2).min(), old[drawn]):
+            picks.append(drawn)
+        else:
+            rejected += 1
     assert select("badge", pool, 40, seed).rows.tolist() == pool.unlabelled[picks].tolist()
+
+
+@pytest.mark.parametrize("rejected", [1, 1000])
+def test_badge_draws_by_squared_distance(rejected, monkeypatch):
+    """Of 6 samples 3 are drawn 4,000 times; compared is how often each pair follows the first."""
+    monkeypatch.setattr(gradient, "REJECTED", rejected)
+    features = np.random.default_rng(2).standard_normal((6, 3)).astype(np.float32)
+    pool = Pool(some(6, 0), 4, probs=probabilities(6, 4), activations=features)
+    g = embeddings(pool.probs, features)
+    squared = euclid(g, g) ** 2
+    rng, drawn = np.random.default_rng(0), {}
+    for _ in range(4000):
+        rows = tuple(REGISTRY["badge"].select(pool, 3, rng).rows.tolist())
+        drawn[rows] = drawn.get(rows, 0) + 1
+    for first, second, third in permutations(range(6), 3):
+        nearer = np.minimum(squared[first], squared[second])
+        chance = squared[first, second] / squared[first].sum() * nearer[third] / nearer.sum() / 6
+        spread = (4000 * chance * (1 - chance)) ** 0.5
+        assert abs(drawn.get((first, second, third), 0) - 4000 * chance) < 4.5 * spread + 1
 
 
 def test_badge_distances_are_those_of_the_embeddings():
@@ -314,7 +412,7 @@ def test_badge_prefers_the_uncertain():
     probs = np.tile(np.array([[0.999, 0.001]], np.float32), (400, 1))
     probs[::4] = [0.55, 0.45]
     features = 1 + np.random.default_rng(0).random((400, 10)).astype(np.float32)
-    picks = select("badge", Pool(some(400, 0), 2, probs=probs, features=features), 30)
+    picks = select("badge", Pool(some(400, 0), 2, probs=probs, activations=features), 30)
     assert (picks.rows[1:] % 4 == 0).mean() > 0.9
 
 
@@ -332,6 +430,20 @@ def test_cluster_margin(seed):
     assert picks.rows.tolist() == [queue[0] for queue in queues]
 
 
+def test_cluster_margin_looks_at_so_many_candidates():
+    """Of the 4 x 2 smallest margins most lie in blob 1, which has its turn last; of the 10 x 2 smallest in blob 0."""
+    features, blob = blobs([20, 20])
+    small = np.array([1, 1, 0, 1, 1, 0, 1, 1, *[0] * 12])  # blobs of the 20 smallest margins, the smallest first
+    rank = np.full(40, 39)
+    for b in range(2):
+        rank[np.flatnonzero(blob == b)[: (small == b).sum()]] = np.flatnonzero(small == b)
+    first = 0.5 + 0.01 * rank
+    pool = Pool(some(40, 0), 2, probs=np.c_[first, 1 - first].astype(np.float32), features=features)
+    of_blob = [int(np.flatnonzero(blob == b)[0]) for b in range(2)]
+    assert select("cluster_margin", pool, 2, cluster_margin_candidates=4).rows.tolist() == of_blob
+    assert select("cluster_margin", pool, 2).rows.tolist() == of_blob[::-1]
+
+
 def test_cluster_margin_passes_over_exhausted_clusters():
     features, blob = blobs([2, 3, 15])
     features[blob == 0] = features[blob == 0][0]
@@ -344,6 +456,15 @@ def test_cluster_margin_passes_over_exhausted_clusters():
     turns = [queues[b].pop(0) for b in (0, 1, 2, 0, 1, 2, 1, 2, 2, 2)]
     picks = select("cluster_margin", Pool(some(20, 0), 2, probs=probs, features=features), 10)
     assert picks.rows.tolist() == turns
+
+
+def most_central(features, groups):
+    """Of each group of rows, the larger first, the one nearest to its mean."""
+    rows = []
+    for members in sorted(groups, key=lambda members: (-len(members), members[0])):
+        x = features[members].astype(float)
+        rows.append(int(members[np.linalg.norm(x - x.mean(axis=0), axis=1).argmin()]))
+    return rows
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -362,11 +483,8 @@ def test_dropquery(seed, k):
     np.testing.assert_allclose(picks.scores, changed[picks.rows] / 3, rtol=1e-6)
     assert (picks.rows < 77).all(), "a robust sample was taken before the fragile ones"
     if k == 4:
-        expected, groups = [], [np.flatnonzero((blob == b) & ~labelled[:77]) for b in range(4)]
-        for members in sorted(groups, key=lambda members: (-len(members), members[0])):
-            gap = np.linalg.norm(features[members].astype(float) - features[members].astype(float).mean(axis=0), axis=1)
-            expected.append(int(members[gap.argmin()]))
-        assert picks.rows.tolist() == expected
+        groups = [np.flatnonzero((blob == b) & ~labelled[:77]) for b in range(4)]
+        assert picks.rows.tolist() == most_central(features, groups)
 
 
 def test_dropquery_fills_up_from_the_robust():
@@ -376,7 +494,8 @@ def test_dropquery_fills_up_from_the_robust():
     votes[:2, [4, 5]] = 1
     picks = select("dropquery", Pool(some(30, 0), 2, probs=probs, features=features, drop_votes=votes), 5)
     assert picks.rows[:2].tolist() == [4, 5]
-    assert set(blob[picks.rows[2:]]) == {0, 1, 2}
+    steady = np.isin(np.arange(30), [4, 5], invert=True)
+    assert picks.rows[2:].tolist() == most_central(features, [np.flatnonzero((blob == b) & steady) for b in range(3)])
     np.testing.assert_allclose(picks.scores, [2 / 3, 2 / 3, 0, 0, 0], rtol=1e-6)
 
 
@@ -392,9 +511,8 @@ def test_dropquery_half_of_an_even_number_of_passes_is_not_more_than_half():
 
 def test_streaming_gives_the_same_picks(monkeypatch):
     features, _ = blobs([60, 70, 80], d=20)
-    pool = Pool(some(210, 12), 3, probs=probabilities(210, 3), features=features)
+    pool = Pool(some(210, 12), 3, probs=probabilities(210, 3), features=features, activations=features)
     whole = {name: select(name, pool, 30).rows for name in ("coreset", "badge")}
-    monkeypatch.setattr(neighbours, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(neighbours, "BLOCK_ROWS", 64)
     for name, rows in whole.items():
         np.testing.assert_array_equal(select(name, pool, 30).rows, rows)

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from al.neighbours import kmeans
 from al.strategies.base import Picks, Pool
-from al.strategies.scores import smallest_margin, top_k
+from al.strategies.scores import scored, smallest_margin, top_k
 
 
 def round_robin(groups: NDArray[np.int64], turns: NDArray[np.int64], wanted: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -32,7 +32,7 @@ def cluster_margin(pool: Pool, k: int, rng: np.random.Generator, *, cluster_marg
     from the smallest up, each giving its smallest margin. The score is -(p_1 - p_2).
     """
     unlabelled = pool.unlabelled
-    candidates = top_k(smallest_margin(pool.probs[unlabelled]), unlabelled, cluster_margin_candidates * k)
+    candidates = top_k(scored(smallest_margin, pool.probs, unlabelled), unlabelled, cluster_margin_candidates * k)
     order = np.argsort(candidates.rows)
     rows, margins = candidates.rows[order], candidates.scores[order]
     clustering = kmeans(pool.features, k, int(rng.integers(2**31)), rows=rows)
@@ -49,15 +49,19 @@ def dropquery(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     way. The score is the share of passes that differ.
     """
     rows = pool.unlabelled
-    probs = pool.probs[rows]
-    if not np.isfinite(probs).all():
-        raise ValueError("probabilities hold NaN or infinite values: the model has diverged")
-    changed = (pool.drop_votes[:, rows] != probs.argmax(axis=1)).mean(axis=0)
+    changed = (pool.drop_votes[:, rows] != scored(_predicted, pool.probs, rows)).mean(axis=0)
     fragile, steady = np.flatnonzero(changed > 0.5), np.flatnonzero(changed <= 0.5)
     picks = fragile if len(fragile) <= k else fragile[_one_of_each(pool.features, rows[fragile], k, rng)]
     if len(picks) < k:
         picks = np.append(picks, steady[_one_of_each(pool.features, rows[steady], k - len(picks), rng)])
     return Picks(rows[picks], changed[picks].astype(np.float32))
+
+
+def _predicted(probs: NDArray[np.float32]) -> NDArray[np.int64]:
+    """[n, C] -> [n] class of highest probability."""
+    if not np.isfinite(probs).all():
+        raise ValueError("probabilities hold NaN or infinite values: the model has diverged")
+    return probs.argmax(axis=1)
 
 
 def _one_of_each(features: NDArray, rows: NDArray[np.int64], k: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from al.neighbours import release
 from al.strategies.base import Picks, Pool, Select
 
-ROWS = 65_536
-"""Scored at a time, so that a pool of millions needs no second copy of its probabilities."""
+BLOCK_BYTES = 16 * 2**20
+"""Of probabilities scored at a time: a pool of millions needs no second copy of them."""
 
 
 def top_k(scores: NDArray[np.floating], rows: NDArray[np.int64], k: int) -> Picks:
@@ -44,14 +45,22 @@ def mutual_information(mc_probs: NDArray[np.float32]) -> NDArray[np.float32]:
     return predictive_entropy(mc_probs.mean(axis=0)) - np.mean([predictive_entropy(p) for p in mc_probs], axis=0)
 
 
+def scored(score: Callable[[NDArray], NDArray], array: NDArray, rows: NDArray[np.int64]) -> NDArray:
+    """[n] `score` of those rows, one at least, of probs [N, C] or mc_probs [T, N, C], block by block."""
+    step = max(1, BLOCK_BYTES // max(1, array[..., :1, :].nbytes))
+    parts = []
+    for start in range(0, len(rows), step):
+        parts.append(score(array[..., rows[start : start + step], :]))
+        release(array)
+    return np.concatenate(parts)
+
+
 def ranking(score: Callable[[NDArray], NDArray], of: str = "probs") -> Select:
     """The strategy that picks the highest `score` of an array of the pool: probs [N, C] or mc_probs [T, N, C]."""
 
     def choose(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
         rows = pool.unlabelled
-        array = getattr(pool, of)
-        parts = [score(array[..., rows[start : start + ROWS], :]) for start in range(0, len(rows), ROWS)]
-        return top_k(np.concatenate(parts), rows, k)
+        return top_k(scored(score, getattr(pool, of), rows), rows, k)
 
     return choose
 

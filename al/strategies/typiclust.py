@@ -8,11 +8,13 @@ from numpy.typing import NDArray
 from al.neighbours import Clustering, gather, kmeans, neighbour_distances
 from al.strategies.base import Picks, Pool
 from al.strategies.diverse import round_robin
-from al.strategies.scores import predictive_entropy, top_k
+from al.strategies.scores import predictive_entropy, scored, top_k
 
 SMALL = 5
 """Clusters of this many samples or fewer are outliers to `typiclust_typical`."""
 NEIGHBOURS = 20
+MEMBERS = 20_000
+"""Of a larger cluster `typiclust_typical` looks at a random part, as all pairs of its samples are compared."""
 
 
 def unit_interval(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -28,7 +30,7 @@ def typiclust(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     min(100, floor(sqrt(U))) clusters of the unlabelled, and scaled() maps to [0, 1].
     """
     rows = pool.unlabelled
-    entropy = predictive_entropy(pool.probs[rows])
+    entropy = scored(predictive_entropy, pool.probs, rows)
     distance = kmeans(pool.features, min(100, isqrt(len(rows))), int(rng.integers(2**31)), rows=rows).distance
     return top_k((unit_interval(entropy) + unit_interval(distance)) / 2, rows, k)
 
@@ -47,14 +49,14 @@ def typiclust_typical(pool: Pool, k: int, rng: np.random.Generator, *, typiclust
     labels = np.bincount(clustering.assignment[pool.labelled], minlength=len(sizes))
     turns = np.lexsort((-sizes, labels))
     large = turns[sizes[turns] > SMALL]
-    rows, scores = _typical(pool, clustering, large, k)
+    rows, scores = _typical(pool, clustering, large, k, rng)
     if len(rows) < k:
-        more = _typical(pool, clustering, turns[sizes[turns] <= SMALL], k - len(rows))
+        more = _typical(pool, clustering, turns[sizes[turns] <= SMALL], k - len(rows), rng)
         rows, scores = np.append(rows, more.rows), np.append(scores, more.scores)
     return Picks(rows, scores)
 
 
-def _typical(pool: Pool, clustering: Clustering, turns: NDArray[np.int64], k: int) -> Picks:
+def _typical(pool: Pool, clustering: Clustering, turns: NDArray[np.int64], k: int, rng: np.random.Generator) -> Picks:
     """Up to k unlabelled samples, one cluster of `turns` after another and round again."""
     free = ~pool.labelled
     has_free = np.bincount(clustering.assignment[free], minlength=len(clustering.centres)) > 0
@@ -62,6 +64,8 @@ def _typical(pool: Pool, clustering: Clustering, turns: NDArray[np.int64], k: in
     typical = np.zeros(len(free), dtype=np.float32)
     for cluster in turns:
         members = np.flatnonzero(clustering.assignment == cluster)
+        if len(members) > MEMBERS:
+            members = np.sort(rng.choice(members, MEMBERS, replace=False))
         typical[members] = typicality(gather(pool.features, members, unit=True))
     rows = np.flatnonzero(free & np.isin(clustering.assignment, turns))
     known = np.sort(turns)

@@ -1,0 +1,1 @@
+"""What the suite's claims about speed and memory are measured with: `python -m benchmarks --help`."""

@@ -1,0 +1,69 @@
+"""All benchmarks, each in a process of its own, and one table at the end.
+
+python -m benchmarks                      # the default sizes, about a quarter of an hour on two cores
+python -m benchmarks --only=scoring,startup
+python -m benchmarks.scoring --images=50000    # one of them with its own options, see its --help
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.measuring import HEADING, line
+
+ROOT = Path(__file__).resolve().parents[1]
+ALL = {
+    "scoring": ("scoring",),
+    "training_step": ("training_step",),
+    "selection": ("selection", "--repeats=2"),
+    "million": (
+        "selection",
+        "--rows=1000000",
+        "--dtype=float16",
+        "--memory-map",
+        "--strategies=typiclust",
+        "--repeats=1",
+    ),
+    "whole_run": ("whole_run",),
+    "startup": ("startup",),
+    "memory": ("memory", "--strategies=typiclust"),
+    "logging_cost": ("logging_cost",),
+}
+"""Name -> module and what it is run with here."""
+
+
+def run(name: str, out: Path) -> list[dict[str, str]]:
+    """The rows of one benchmark; none where it failed, which it has said itself."""
+    module, *arguments = ALL[name]
+    path = out / f"{name}.csv"
+    path.unlink(missing_ok=True)
+    print(f"== {name}", flush=True)
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, f"--csv={path}"]
+    subprocess.run(command, cwd=ROOT, check=False)
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(ALL), help="comma-separated, of " + ", ".join(ALL))
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of the CSV files")
+    options = parser.parse_args(arguments)
+    names = options.only.split(",")
+    if unknown := set(names) - set(ALL):
+        parser.error(f"--only={','.join(sorted(unknown))}: no such benchmark; use {', '.join(ALL)}")
+    rows = {name: run(name, options.out.resolve()) for name in names}
+    print(f"\n{HEADING}")
+    for row in (row for found in rows.values() for row in found):
+        print(line(row))
+    failed = [name for name, found in rows.items() if not found]
+    print(f"files in {options.out}" + (f"; FAILED: {', '.join(failed)}" if failed else ""))
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,63 @@
+"""Runs of `train.py` as a process of their own, watched from outside: seconds, first epoch, peak memory."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import peak_mib
+
+ROOT = Path(__file__).resolve().parents[1]
+PAUSE = 0.02
+"""Seconds between two looks at a run."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that went to its end."""
+
+    folder: Path
+    epochs: list[dict[str, Any]]
+    """The lines of epochs.jsonl."""
+    seconds: float
+    """From the start of the process to its end."""
+    first_epoch: float
+    """From the start of the process to the first line of epochs.jsonl."""
+    peak_mib: float
+
+
+def train(results: Path, **parameters: Any) -> Finished:
+    """`python train.py` with `parameters`, without W&B.
+
+    Raises:
+        SystemExit: the run failed; says what it said.
+    """
+    command = [sys.executable, "train.py", f"--results_dir={results}", *(f"--{k}={v}" for k, v in parameters.items())]
+    peak = first = 0.0
+    with tempfile.TemporaryFile("w+") as said:
+        start = time.perf_counter()
+        environment = os.environ | {"WANDB_MODE": "disabled"}
+        process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=environment)
+        while process.poll() is None:
+            first = first or (time.perf_counter() - start if any(results.glob("*/*/epochs.jsonl")) else 0.0)
+            peak = max(peak, _peak(process.pid))
+            time.sleep(PAUSE)
+        seconds = time.perf_counter() - start
+        if process.returncode:
+            said.seek(0)
+            raise SystemExit(f"error: {' '.join(command)} ended with {process.returncode}\n{said.read()}")
+    (lines,) = results.glob("*/*/epochs.jsonl")
+    epochs = [json.loads(line) for line in lines.read_text().splitlines()]
+    return Finished(lines.parent, epochs, seconds, first, peak)
+
+
+def _peak(process: int) -> float:
+    try:
+        return peak_mib(process)
+    except ProcessLookupError:
+        return 0.0

@@ -1,0 +1,239 @@
+"""A whole run: 5,000 labels of a pool of 50,000 on the study's schedule, both sides, from measured parts.
+
+    python -m benchmarks.whole_run            # parts measured on a tenth of the pool, then added up: extrapolated
+    python -m benchmarks.whole_run --full     # ours at full size as well, to hold the sum against
+
+Ours are the seconds that `train.py` writes down by phase, and its wall time beside them. The usual stack's loop is
+train, validate, test, score what is unlabelled, select; its start, its checkpoints and its logging count nothing.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from al.strategies import REGISTRY, Pool
+from benchmarks import measuring, synthetic, usual
+from benchmarks.measuring import Measurement, Spread, Target, in_turn
+from benchmarks.runs import Finished, train
+from benchmarks.sides import both_sides
+
+POOL, TEST = 50_000, 10_000
+BUDGET, INITIAL, BATCH = 5000, 500, 250
+EPOCHS = 29  # the study's mean at this budget is 28.8
+VAL_FRACTION = 0.15
+PART_POOL, PART_TEST = 5000, 1000
+PART = {
+    "dataset": "imagefolder",
+    "dropout": 0.2,
+    "variant": "balanced_100",
+    "budget": 1750,
+    "initial_min": INITIAL,
+    "batch_fraction": 1 / 7,
+    "max_epochs": 7,
+}
+"""Ours on a tenth of the pool: six epochs with 500 to 1,500 labels that end in a round of 250, one with 1,750."""
+FULL = {
+    **PART,
+    "variant": "balanced_10",
+    "batch_fraction": 0.05,
+    "max_epochs": EPOCHS,
+    "patience": EPOCHS,
+    "budget": BUDGET,
+}
+TARGETS = {"uncertainty": Target("ratio", 6, 10), "typiclust": Target("ratio", 10, 16)}
+RELATIVE = Target("value", 1.08, 1.03)
+
+
+class Epoch(NamedTuple):
+    """One epoch of the schedule."""
+
+    labels: int
+    acquires: bool
+
+    @property
+    def validation(self) -> int:
+        return round(VAL_FRACTION * self.labels)
+
+    @property
+    def steps(self) -> int:
+        return ceil((self.labels - self.validation) / usual.BATCH)
+
+
+def schedule() -> Iterator[Epoch]:
+    """One epoch a round until the budget is spent, then on to the end."""
+    for number in range(EPOCHS):
+        labels = min(INITIAL + number * BATCH, BUDGET)
+        yield Epoch(labels, labels < BUDGET)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds of the parts of one side's run."""
+
+    step: float
+    evaluated: float
+    """An image of validation or test."""
+    scored: float
+    """An image of the pool."""
+    selection: float
+    """Of one round at the full size of the pool."""
+    scores_labelled: bool
+    """Whether the labelled images of the pool are scored too."""
+    rest: float = 0.0
+    """Of an epoch: what is written down, checkpoints."""
+    once: float = 0.0
+    """Start and end."""
+
+    def whole_run(self) -> float:
+        total = self.once
+        for epoch in schedule():
+            total += epoch.steps * self.step + (epoch.validation + TEST) * self.evaluated + self.rest
+            if epoch.acquires:
+                total += (POOL - (0 if self.scores_labelled else epoch.labels)) * self.scored + self.selection
+        return total
+
+
+def our_costs(strategy: str, data: Path, network: Path, scratch: Path, options: argparse.Namespace) -> Costs:
+    """From a run of `train.py` on a tenth of the pool, medians over its epochs."""
+    run = train(scratch / strategy, **PART, strategy=strategy, data_dir=data, model=network, device=options.device)
+    phases = ("train", "evaluate", "score", "select")
+    spent = {name: sum(epoch["seconds"][name] for epoch in run.epochs) for name in phases}
+    first = sum(run.epochs[0]["seconds"][name] for name in phases)
+    between = run.seconds - run.first_epoch - (sum(spent.values()) - first)
+    return Costs(
+        step=_median(run, lambda row: row["seconds"]["train"] / ceil(row["train_size"] / usual.BATCH)),
+        evaluated=_median(run, lambda row: row["seconds"]["evaluate"] / (row["val_size"] + PART_TEST)),
+        scored=_median(run, lambda row: row["seconds"]["score"] / PART_POOL if row["seconds"]["score"] else None),
+        selection=our_selection(strategy),
+        scores_labelled=True,
+        rest=between / len(run.epochs),
+        once=run.first_epoch - first,
+    )
+
+
+def _median(run: Finished, value: Callable[[dict], float | None]) -> float:
+    """Over all epochs but the first, which warms up."""
+    return statistics.median(found for row in run.epochs[1:] if (found := value(row)) is not None)
+
+
+def our_selection(strategy: str) -> float:
+    pool = Pool(np.arange(POOL) < INITIAL, synthetic.CLASSES, _probs(), synthetic.features(POOL))
+    return _seconds(lambda: REGISTRY[strategy].select(pool, BATCH, np.random.default_rng(0)))
+
+
+def their_selection(strategy: str) -> float:
+    probs, features = _probs()[INITIAL:], synthetic.features(POOL)[INITIAL:]
+    if strategy == "uncertainty":
+        return _seconds(lambda: usual.select_uncertain(probs, BATCH))
+    return _seconds(lambda: usual.select_typiclust(probs, features, BATCH))
+
+
+def _probs() -> np.ndarray:
+    return np.random.default_rng(0).dirichlet(np.full(synthetic.CLASSES, 0.3), POOL).astype(np.float32)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    return in_turn({"it": work}, 3)["it"].median
+
+
+def their_costs(options: argparse.Namespace) -> dict[str, Costs]:
+    """By strategy: a step over 640 images, an evaluation of 1,000, and each pass over 1,000 of the pool."""
+    sides = both_sides(options.device)
+    network, optimiser = sides.theirs, usual.new_optimiser(sides.theirs)
+    labelled = usual.Images(*synthetic.images(20 * usual.BATCH), usual.FOR_TRAINING)
+    others = usual.Images(*synthetic.images(PART_TEST, seed=1), usual.FOR_SCORING)
+    workers = usual.best_workers(lambda n: usual.probabilities(network, usual.loader(others, n), sides.device))
+    training, batches = usual.loader(labelled, workers, shuffle=True), usual.loader(others, workers)
+    spent = in_turn(
+        {
+            "train": lambda: usual.train_epoch(network, optimiser, training, sides.device),
+            "evaluate": lambda: usual.evaluate(network, batches, sides.device),
+            "probabilities": lambda: usual.probabilities(network, batches, sides.device),
+            "features": lambda: usual.features(network, batches, sides.device),
+        },
+        options.repeats,
+    )
+    step, evaluated = spent["train"].median / 20, spent["evaluate"].median / PART_TEST
+    passes = {"uncertainty": ("probabilities",), "typiclust": ("probabilities", "features")}
+    return {
+        strategy: Costs(
+            step=step,
+            evaluated=evaluated,
+            scored=sum(spent[name].median for name in needed) / PART_TEST,
+            selection=their_selection(strategy),
+            scores_labelled=False,
+        )
+        for strategy, needed in passes.items()
+    }
+
+
+def measure(options: argparse.Namespace) -> list[Measurement]:
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        network = scratch / "network"
+        usual.save(usual.efficientnet_b0(synthetic.CLASSES), network)
+        data = synthetic.write_folder(scratch / "data", PART_POOL, PART_TEST)
+        train(scratch / "warm-up", **PART, strategy="stratified", data_dir=data, model=network, device=options.device)
+        ours = {strategy: our_costs(strategy, data, network, scratch, options) for strategy in TARGETS}
+        full = full_runs(network, scratch, options) if options.full else {}
+    theirs = their_costs(options)
+    measured = [_measurement(strategy, ours[strategy], theirs[strategy]) for strategy in TARGETS]
+    relative = [sides["typiclust"].whole_run() / sides["uncertainty"].whole_run() for sides in (ours, theirs)]
+    once = [Spread.of([value]) for value in relative]
+    measured.append(
+        Measurement(
+            "typiclust run / uncertainty run", "times", once[0], once[1], RELATIVE, "same sums", extrapolated=True
+        )
+    )
+    for strategy, seconds in full.items():
+        what = f"whole run, {strategy}, ours in full"
+        measured.append(Measurement(what, "s", Spread.of([seconds]), conditions="wall time of the process"))
+    return measured
+
+
+def _measurement(strategy: str, ours: Costs, theirs: Costs) -> Measurement:
+    seconds = [Spread.of([side.whole_run()]) for side in (ours, theirs)]
+    conditions = (
+        f"{EPOCHS} epochs, {BUDGET:,} labels of {POOL:,}; ms a step {1e3 * ours.step:.0f} and {1e3 * theirs.step:.0f}, "
+        f"ms an image scored {1e3 * ours.scored:.2f} and {1e3 * theirs.scored:.2f}, s a selection "
+        f"{ours.selection:.2f} and {theirs.selection:.2f}"
+    )
+    return Measurement(
+        f"whole run, {strategy} (extrapolated)", "s", *seconds, TARGETS[strategy], conditions, extrapolated=True
+    )
+
+
+def full_runs(network: Path, scratch: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Wall seconds of our runs at full size; their images are decoded before."""
+    from data_prep.datasets import load_dataset
+
+    data = synthetic.write_folder(scratch / "full", POOL, TEST)
+    load_dataset("imagefolder", data)
+    seconds = {}
+    for strategy in TARGETS:
+        start = time.perf_counter()
+        train(
+            scratch / f"full-{strategy}", **FULL, strategy=strategy, data_dir=data, model=network, device=options.device
+        )
+        seconds[strategy] = time.perf_counter() - start
+    return seconds
+
+
+def main(arguments: list[str]) -> None:
+    parser = measuring.options(__doc__, "whole_run")
+    parser.add_argument("--full", action="store_true", help="also carry out our runs at full size")
+    options = parser.parse_args(arguments)
+    measuring.report(measure(options), options.csv, options.device)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,181 @@
+"""One run over several processes: the same run, and all of them end with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import launch
+import pytest
+import runs
+
+from al.errors import UserError
+from al.runtime import _gpu_of_this_process
+
+ENDLESS = {"max_epochs": 500, "patience": 500, "min_delta": 0}
+
+
+def torchrun(*arguments, processes=2, **options):
+    """`torchrun train.py ARGUMENTS`, its output in files of the folder `options["output"]`."""
+    output = options.pop("output")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    with (output / "stdout").open("w") as stdout, (output / "stderr").open("w") as stderr:
+        return subprocess.Popen(
+            [*command, str(launch.ROOT / "train.py"), *arguments],
+            cwd=launch.ROOT,
+            env=launch.environment(),
+            stdout=stdout,
+            stderr=stderr,
+        )
+
+
+def ours(folder):
+    """What the processes of the run said on stderr, without torchrun's own report."""
+    lines = (folder / "stderr").read_text().splitlines()
+    return [line for line in lines if line.startswith(("error: ", "stopped by "))]
+
+
+def ranks_of(process):
+    """Process ids by rank."""
+    found = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            variables = (status.parent / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        rank = [int(entry[5:]) for entry in variables if entry.startswith(b"RANK=")]
+        if parent == process.pid and rank:
+            found[rank[0]] = int(status.parent.name)
+    return found
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def going(tmp_path):
+    """A run of two processes in its third epoch or later that goes on for long: torchrun, and the ranks."""
+    process = torchrun(*launch.small(tmp_path / "results", **ENDLESS), output=tmp_path)
+    deadline = time.monotonic() + 90
+    while not any(len(runs.read_lines(p)) > 2 for p in tmp_path.glob("results/*/*/epochs.jsonl")):
+        assert process.poll() is None, (tmp_path / "stderr").read_text()
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+    ranks = ranks_of(process)
+    yield process, ranks
+    for pid in (process.pid, *ranks.values()):
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory):
+    """A finished run of two processes."""
+    folder = tmp_path_factory.mktemp("sharded")
+    process = torchrun(*launch.small(folder / "results", strategy="typiclust"), output=folder)
+    assert process.wait(120) == 0, (folder / "stderr").read_text()
+    return folder
+
+
+class TestSameRun:
+    def test_bit_for_bit(self, sharded, launcher, tmp_path):
+        """Pool and test set take several batches here, so both are scored by both processes."""
+        assert launcher.run(launch.small(tmp_path, strategy="typiclust")).code == 0
+        runs.assert_same(runs.only_run(sharded / "results"), runs.only_run(tmp_path))
+
+    def test_one_process_speaks(self, sharded):
+        said = (sharded / "stdout").read_text()
+        assert said.count("results: ") == 1
+        assert sum("  epoch  " in line for line in said.splitlines()) == 8
+        assert not (sharded / "stderr").read_text()
+
+    def test_complete_run_is_not_run_again(self, sharded):
+        folder = sharded / "again"
+        folder.mkdir()
+        process = torchrun(*launch.small(sharded / "results", strategy="typiclust"), output=folder)
+        assert process.wait(60) == 0
+        assert (folder / "stdout").read_text().count("complete already") == 1
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("changed", [{"strategy": "bald"}, {"strategy": "dropquery", "pool_sample": 700}])
+    def test_of_three_processes(self, launcher, tmp_path, changed):
+        process = torchrun(*launch.small(tmp_path / "three", **changed), output=tmp_path, processes=3)
+        assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
+        assert launcher.run(launch.small(tmp_path / "one", **changed)).code == 0
+        runs.assert_same(runs.only_run(tmp_path / "three"), runs.only_run(tmp_path / "one"))
+
+
+class TestEnd:
+    def test_mistake_is_told_once(self, tmp_path):
+        assert torchrun("--lr=-1", output=tmp_path).wait(60) == 1  # torchrun's, whatever a process ends with
+        (complaint,) = ours(tmp_path)
+        assert complaint.startswith("error: lr=-1: ")
+        assert "exitcode  : 2" in (tmp_path / "stderr").read_text()
+
+    @pytest.mark.slow
+    def test_help_is_given_once(self, tmp_path):
+        assert torchrun("--help", output=tmp_path).wait(60) == 0
+        assert (tmp_path / "stdout").read_text().count("usage: train.py") == 1
+
+    def test_lost_worker_ends_the_run_and_it_goes_on(self, going, launcher, tmp_path):
+        process, ranks = going
+        os.kill(ranks[1], signal.SIGKILL)
+        assert process.wait(30) != 0
+        (said,) = ours(tmp_path)
+        assert said.endswith("give the same command again to go on")
+        assert not any(is_alive(pid) for pid in ranks.values())
+        again = launcher.start(launch.small(tmp_path / "results", **ENDLESS))
+        again.until(lambda: "goes on after epoch" in again.stdout)
+        again.send(signal.SIGTERM)
+        assert again.wait(20).code == 143
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+    def test_signal_to_torchrun_stops_all(self, going, tmp_path, signum):
+        process, ranks = going
+        process.send_signal(signum)
+        assert process.wait(30) != 0
+        assert ours(tmp_path) == [f"stopped by {signum.name}: give the same command again to go on"]
+        assert not any(is_alive(pid) for pid in ranks.values())
+        assert (runs.only_run(tmp_path / "results") / "checkpoint.pt").is_file()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("killed", ["rank 0", "torchrun"])
+    def test_nothing_outlives_the_run(self, going, killed):
+        process, ranks = going
+        os.kill(process.pid if killed == "torchrun" else ranks[0], signal.SIGKILL)
+        assert process.wait(30) != 0
+        deadline = time.monotonic() + 30
+        while any(is_alive(pid) for pid in ranks.values()):
+            assert time.monotonic() < deadline, "a process was left alone"
+            time.sleep(0.1)
+
+
+class TestDevices:
+    @pytest.fixture
+    def two_gpus(self, monkeypatch):
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+    def test_each_process_has_its_own(self, two_gpus):
+        assert _gpu_of_this_process("cuda") == "cuda:1"
+
+    def test_one_for_all_is_refused(self, two_gpus):
+        with pytest.raises(UserError, match="use device=cuda"):
+            _gpu_of_this_process("cuda:0")
+
+    def test_more_processes_than_gpus_are_refused(self, two_gpus, monkeypatch):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+        with pytest.raises(UserError, match="--nproc-per-node=3: there are 2 GPUs"):
+            _gpu_of_this_process("cuda")
