@@ -72,13 +72,12 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     """
     chosen = _device(device)
     if chosen.type == "cuda":
-        # TensorFloat-32 is left off and autotuning too: the same seed is to give the same picks.
+        # No autotuning: the same seed is to give the same picks. TensorFloat-32 stays as torch has it, in convolutions.
         if chosen.index is not None:
             torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(precision) or _fast_dtype(chosen)
-    return Runtime(chosen, dtype)
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
 
 def _device(name: str) -> torch.device:
@@ -108,16 +107,3 @@ def _gpu_of_this_process(name: str) -> str:
 
 def _has_mps() -> bool:
     return torch.backends.mps.is_available()
-
-
-def _fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where arithmetic in it is native, float32 elsewhere."""
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = device.type == "cpu" and torch.backends.mkldnn.is_available() and _cpu_has_bfloat16()
-    return torch.bfloat16 if native else torch.float32
-
-
-def _cpu_has_bfloat16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
