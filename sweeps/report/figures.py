@@ -83,13 +83,14 @@ def _panels(cells: Sequence[Cell], reference: Cell, paths: Sequence[Path]) -> No
     with drawing(11, 0.9 + 2.3 * rows, rows, PANELS_A_ROW, sharex=True, sharey=True) as (figure, axes):
         for ax in axes.flat[len(cells) :]:
             ax.set_axis_off()
-        for ax, cell in zip(axes.flat, cells):
+        for number, (ax, cell) in enumerate(zip(axes.flat, cells)):
             _draw_band(ax, reference, "labels", grey, label=reference.label)
             _draw_band(ax, cell, "labels", own, label="the strategy of the panel")
             _scale_labels(ax, [*cells, reference])
             ax.set_title(cell.label)
-            ax.set_xlabel("labels")
-            ax.label_outer()
+            if number + PANELS_A_ROW >= len(cells):  # nothing below it
+                ax.set_xlabel("labels")
+                ax.tick_params(labelbottom=True)
         for ax in axes[:, 0]:
             ax.set_ylabel("test accuracy (%)")
         axes[0, 0].set_ylim(*_limits([*cells, reference]))
