@@ -29,7 +29,7 @@ class Runtime:
     @property
     def scoring_batch(self) -> int:
         """Images scored at once: on a CPU as many as its cache likes, elsewhere enough to fill the device."""
-        return 500 if self.on_cpu else 2500
+        return 250 if self.on_cpu else 2500
 
     @cached_property
     def name(self) -> str:
