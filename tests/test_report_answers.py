@@ -60,7 +60,8 @@ def test_a_clear_winner_is_called_one(tmp_path):
     write_cells(tmp_path, small(noise=0.1, effects={"margin": 9.0}), FIVE, SEEDS, **DIGITS)
     decision = decide(analysed(tmp_path))
     assert decision.headline.startswith("margin needs the fewest labels: ")
-    assert "fewer labels than uncertainty and typiclust beyond chance" in decision.text
+    others = ("uncertainty and typiclust", "typiclust and uncertainty")  # in the order that the runs' noise gives them
+    assert any(f"fewer labels than {pair} beyond chance" in decision.text for pair in others)
 
 
 def test_equal_strategies_have_no_winner(tmp_path):
