@@ -32,6 +32,9 @@ class FrozenLearner(Learner):
         nn.init.zeros_(head.head.bias)
         return head.to(self.runtime.device)
 
+    def restart(self, *, warm: bool) -> None:
+        """Nothing to do: every fit starts from zero, and what is known of the embeddings stays known."""
+
     def _new_scorer(self) -> Scorer:
         return FrozenScorer(self.model, self.runtime, self.size, self.scratch)
 

@@ -266,15 +266,13 @@ def _settle(
     return np.where(squared <= rounding**2 * scale, 0, np.sqrt(np.maximum(squared, 0)))
 
 
-def squared_distances(
-    features: NDArray, point: NDArray[np.float32], rows: NDArray[np.int64] | None = None
-) -> NDArray[np.float32]:
+def squared_distances(features: NDArray, point: NDArray[np.float32]) -> NDArray[np.float32]:
     """[n] squared Euclidean distances to one `point` [D], by subtraction: exactly 0 for an equal sample."""
     import faiss
 
     point = np.ascontiguousarray(point, dtype=np.float32)
-    out = np.empty(len(features) if rows is None else len(rows), dtype=np.float32)
-    for where, block in blocks(features, rows):
+    out = np.empty(len(features), dtype=np.float32)
+    for where, block in blocks(features):
         part = out[where]
         faiss.fvec_L2sqr_ny(faiss.swig_ptr(part), faiss.swig_ptr(point), faiss.swig_ptr(block), len(point), len(block))
     return out

@@ -1,8 +1,11 @@
 """What the report says about synthetic runs whose truth is known: savings, decisions, claims, tables."""
 
+import json
+
 import numpy as np
 import pytest
 from report_results import SEEDS, World, write_cells, write_study
+from scipy.stats import ttest_rel
 
 from sweeps.report import tables
 from sweeps.report.analysis import analyse, compare_accuracy, time_ratio, worst_class
@@ -54,6 +57,39 @@ def test_random_that_never_arrives_makes_the_saving_a_lower_bound(tmp_path):
     text = decide(analysis).text
     assert "against random sampling it saves at least" in text
     assert "random reached it in 0 of 5 split seeds only" in text
+
+
+def test_strategies_are_compared_with_random_along_the_curve(tmp_path):
+    """Numbers taken from the rows on disk, with SciPy's paired test and Holm's rule written out."""
+    write_cells(tmp_path, small(noise=0.4, effects={"margin": 2.0}), FIVE, SEEDS, **DIGITS)
+    at = {}
+    for path in tmp_path.glob("*/split_seed_*"):
+        known = json.loads((path / "config.json").read_text())["config"]
+        for row in map(json.loads, (path / "epochs.jsonl").read_text().splitlines()):
+            if row["best"] or (known["strategy"], row["labels"], known["split_seed"]) not in at:
+                at[known["strategy"], row["labels"], known["split_seed"]] = row["test"]["accuracy"]
+    rows = tables.curve_table(families(tmp_path)).rows
+    counts = sorted({row[1] for row in rows})
+    assert len(counts) == 4
+    assert counts[-1] == 1000
+    for count in counts:
+        accuracy = {name: np.array([at[name, count, seed] for seed in SEEDS]) for name in FIVE[1:]}
+        p = {name: ttest_rel(accuracy[name], accuracy["random"]).pvalue for name in FIVE[2:]}
+        ordered = sorted(p, key=p.get)
+        holm = {name: max(min(1, (3 - i) * p[ordered[i]]) for i in range(n + 1)) for n, name in enumerate(ordered)}
+        here = {row[2]: row for row in rows if row[1] == count}
+        assert set(here) == set(accuracy)
+        for name in ordered:
+            _, _, _, seeds, mean, difference, _, adjusted = here[name]
+            assert seeds == len(SEEDS)
+            assert mean.startswith(f"{accuracy[name].mean():.1f} [")
+            assert difference.startswith(f"{(accuracy[name] - accuracy['random']).mean():.1f} [")
+            assert adjusted == tables.p_value(holm[name])
+
+
+def test_without_random_there_is_nothing_along_the_curve(tmp_path):
+    write_cells(tmp_path, small(), ("stratified", "margin", "typiclust"), SEEDS, **DIGITS)
+    assert tables.curve_table(families(tmp_path)).rows == []
 
 
 def test_a_clear_winner_is_called_one(tmp_path):

@@ -147,6 +147,7 @@ def _tables(findings: Findings) -> Iterator[tuple[str, Table, bool]]:
         yield "study", tables.zero_shot_table(findings.zero_shot), True
     yield "metrics", tables.quality_table(families), False
     yield "metrics", tables.comparison_table(families), True
+    yield "metrics", tables.curve_table(families), True
     for table in tables.class_tables(families):
         yield "classes", table, False
     yield "time", tables.time_table(families), True

@@ -316,6 +316,49 @@ def comparison_table(families: Sequence[Family]) -> Table:
     return Table("comparisons", "Accuracy at the end, compared", columns, rows, note)
 
 
+CURVE_POINTS = 4
+"""Label counts along a curve at which strategies are compared with random sampling."""
+
+
+def curve_table(families: Sequence[Family]) -> Table:
+    """Accuracy along the learning curves: every strategy against random sampling at the same label counts."""
+    columns = ("setting", "labels", "strategy", "seeds", "accuracy (%)", "minus random (points)", "p, paired t")
+    settings = [setting for family in families for setting in family.settings]
+    rows = [row for setting in settings for row in _along_the_curve(setting)]
+    note = (
+        f"At {CURVE_POINTS} label counts that all runs share, evenly spaced among these, paired by split seed. Holm's "
+    )
+    note += "correction over the strategies of a setting at one count."
+    return Table("curves", "Accuracy along the curve, against random", (*columns, "p, Holm"), rows, note)
+
+
+def _along_the_curve(setting: Setting) -> list[tuple]:
+    known = accuracy_at(setting.cells)
+    if "random" not in known or len(known) < 2:
+        return []
+    shared = sorted(set.intersection(*(set(curve) for seeds in known.values() for curve in seeds.values())))
+    chosen = {round(k) for k in np.linspace(0, len(shared) - 1, CURVE_POINTS + 1)[1:]} if shared else set()
+    return [row for k in sorted(chosen) for row in _against_random(setting, known, shared[k])]
+
+
+def _against_random(setting: Setting, known: dict[str, dict[int, dict[int, float]]], labels: int) -> list[tuple]:
+    """One row a strategy at one label count, the most accurate first."""
+    at = {label: {seed: curve[labels] for seed, curve in seeds.items()} for label, seeds in known.items()}
+    random = at.pop("random")
+    tests = {
+        label: paired_test(*zip(*[(values[seed], random[seed]) for seed in values if seed in random]))
+        for label, values in at.items()
+        if set(values) & set(random)
+    }
+    adjusted = dict(zip(tests, holm([test.p for test in tests.values()])))
+    rows = [(setting.title, labels, "random", len(random), span(mean_interval(list(random.values()))), "", "", "")]
+    for label in sorted(tests, key=lambda label: -np.mean(list(at[label].values()))):
+        test, mean = tests[label], span(mean_interval(list(at[label].values())))
+        compared = (span(test.difference), p_value(test.p), p_value(adjusted[label]))
+        rows.append((setting.title, labels, label, test.difference.n, mean, *compared))
+    return rows
+
+
 def _comparison(setting: Setting, a: str, b: str, test, adjusted: float) -> tuple:
     values = (test.difference.n, span(test.difference, 2), p_value(test.p), p_value(test.wilcoxon), p_value(adjusted))
     return (setting.title, a, b, *values)
