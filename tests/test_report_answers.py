@@ -61,7 +61,8 @@ def test_random_that_never_arrives_makes_the_saving_a_lower_bound(tmp_path):
 
 def test_strategies_are_compared_with_random_along_the_curve(tmp_path):
     """Numbers taken from the rows on disk, with SciPy's paired test and Holm's rule written out."""
-    write_cells(tmp_path, small(noise=0.4, effects={"margin": 2.0}), FIVE, SEEDS, **DIGITS)
+    near = {"random": 0.0, "uncertainty": 0.2, "margin": 0.5, "typiclust": -0.4}
+    write_cells(tmp_path, small(noise=0.5, effects=near), FIVE, SEEDS, **DIGITS)
     at = {}
     for path in tmp_path.glob("*/split_seed_*"):
         known = json.loads((path / "config.json").read_text())["config"]
@@ -77,6 +78,7 @@ def test_strategies_are_compared_with_random_along_the_curve(tmp_path):
         p = {name: ttest_rel(accuracy[name], accuracy["random"]).pvalue for name in FIVE[2:]}
         ordered = sorted(p, key=p.get)
         holm = {name: max(min(1, (3 - i) * p[ordered[i]]) for i in range(n + 1)) for n, name in enumerate(ordered)}
+        assert any(tables.p_value(holm[name]) != tables.p_value(p[name]) for name in ordered), "could not fail"
         here = {row[2]: row for row in rows if row[1] == count}
         assert set(here) == set(accuracy)
         for name in ordered:
