@@ -12,7 +12,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -102,27 +102,45 @@ class Costs:
         return total
 
 
-def our_costs(strategy: str, data: Path, network: Path, scratch: Path, options: argparse.Namespace) -> Costs:
-    """From a run of `train.py` on a tenth of the pool, medians over its epochs."""
-    run = train(scratch / strategy, **PART, strategy=strategy, data_dir=data, model=network, device=options.device)
+def our_costs(data: Path, network: Path, scratch: Path, options: argparse.Namespace) -> dict[str, Costs]:
+    """By strategy, from a run of `train.py` each on a tenth of the pool.
+
+    What does not depend on the strategy is taken over all runs: else its noise would be their difference.
+    """
+    runs = {
+        strategy: train(
+            scratch / strategy, **PART, strategy=strategy, data_dir=data, model=network, device=options.device
+        )
+        for strategy in TARGETS
+    }
+    every = list(runs.values())
+    step = _median(every, lambda row: row["seconds"]["train"] / ceil(row["train_size"] / usual.BATCH))
+    evaluated = _median(every, lambda row: row["seconds"]["evaluate"] / (row["val_size"] + PART_TEST))
+    once, rest = (statistics.mean(seconds) for seconds in zip(*map(_outside_of_phases, every)))
+    return {
+        strategy: Costs(
+            step=step,
+            evaluated=evaluated,
+            scored=_median([run], lambda row: row["seconds"]["score"] / PART_POOL if row["seconds"]["score"] else None),
+            selection=our_selection(strategy),
+            scores_labelled=True,
+            rest=rest,
+            once=once,
+        )
+        for strategy, run in runs.items()
+    }
+
+
+def _outside_of_phases(run: Finished) -> tuple[float, float]:
+    """Seconds of a run before its first epoch, and of each epoch for what is written down."""
     phases = ("train", "evaluate", "score", "select")
-    spent = {name: sum(epoch["seconds"][name] for epoch in run.epochs) for name in phases}
-    first = sum(run.epochs[0]["seconds"][name] for name in phases)
-    between = run.seconds - run.first_epoch - (sum(spent.values()) - first)
-    return Costs(
-        step=_median(run, lambda row: row["seconds"]["train"] / ceil(row["train_size"] / usual.BATCH)),
-        evaluated=_median(run, lambda row: row["seconds"]["evaluate"] / (row["val_size"] + PART_TEST)),
-        scored=_median(run, lambda row: row["seconds"]["score"] / PART_POOL if row["seconds"]["score"] else None),
-        selection=our_selection(strategy),
-        scores_labelled=True,
-        rest=between / len(run.epochs),
-        once=run.first_epoch - first,
-    )
+    spent = [sum(epoch["seconds"][name] for name in phases) for epoch in run.epochs]
+    return run.first_epoch - spent[0], (run.seconds - run.first_epoch - sum(spent[1:])) / len(run.epochs)
 
 
-def _median(run: Finished, value: Callable[[dict], float | None]) -> float:
-    """Over all epochs but the first, which warms up."""
-    return statistics.median(found for row in run.epochs[1:] if (found := value(row)) is not None)
+def _median(runs: Sequence[Finished], value: Callable[[dict], float | None]) -> float:
+    """Over all epochs but the first of each run, which warms up."""
+    return statistics.median(found for run in runs for row in run.epochs[1:] if (found := value(row)) is not None)
 
 
 def our_selection(strategy: str) -> float:
@@ -183,7 +201,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
         usual.save(usual.efficientnet_b0(synthetic.CLASSES), network)
         data = synthetic.write_folder(scratch / "data", PART_POOL, PART_TEST)
         train(scratch / "warm-up", **PART, strategy="stratified", data_dir=data, model=network, device=options.device)
-        ours = {strategy: our_costs(strategy, data, network, scratch, options) for strategy in TARGETS}
+        ours = our_costs(data, network, scratch, options)
         full = full_runs(network, scratch, options) if options.full else {}
     theirs = their_costs(options)
     measured = [_measurement(strategy, ours[strategy], theirs[strategy]) for strategy in TARGETS]
