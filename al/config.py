@@ -289,8 +289,13 @@ class RunConfig(BaseModel):
     @property
     def uses_embeddings(self) -> bool:
         """Whether the outcome depends on what `features` names."""
-        clusters = "features" in self.method.needs and not self.method.baseline
-        return self.features != OWN_FEATURES and (self.frozen or self._starts_on_embeddings or clusters)
+        others = self.features != OWN_FEATURES and (self.frozen or self._starts_on_embeddings)
+        return others or self.clusters_embeddings
+
+    @property
+    def clusters_embeddings(self) -> bool:
+        """Whether the strategy reads what `features` names, in place of the model's own."""
+        return self.features != OWN_FEATURES and "features" in self.method.needs and not self.method.baseline
 
     @property
     def shares(self) -> Shares:

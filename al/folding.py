@@ -2,24 +2,34 @@
 
 For a convolution W * x + b followed by batch normalisation with scale g, shift h, mean m and variance v,
     W' = W g / sqrt(v + eps),   b' = h + (b - m) g / sqrt(v + eps).
-The activation after them works in place: on a CPU, fresh memory for its output costs more than its arithmetic.
+The activation after them becomes part of the convolution where that has a form with it, and works in place where it
+has not: on a CPU, fresh memory for its output costs more than its arithmetic. For the same reason zeros around the
+images of a depthwise convolution, more on one side than on the other, become equal padding and zeros in its kernel.
 """
 
+from collections import Counter
 from copy import deepcopy
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from al.layers import for_scoring
+from al.layers import FUSED, DepthwiseConv, FusedPointwise, for_scoring, padding_of
 
 
 class Pair(NamedTuple):
-    """Names of a convolution, of the batch normalisation of its output, and of the activation of that, if any."""
+    """Names of a convolution and what goes with it."""
 
     conv: str
     bn: str
+    """The batch normalisation of its output."""
     activation: str | None = None
+    """What the output of that goes into."""
+    only_here: bool = False
+    """Whether the network uses this activation nowhere else."""
+    zeros: str | None = None
+    """The zeros around its input, where a kernel of another size can do without them."""
 
 
 Pairs = list[Pair]
@@ -29,12 +39,12 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
     """What follows each other directly and can be folded, seen in one forward pass over `example` [N, 3, H, W].
 
     Where activations in place would change the output on `example`, for instance because a tensor is used a second
-    time, there are none of them; where folding alone would, the result is empty.
+    time, there is nothing but the batch normalisation; where folding that alone would, the result is empty.
     """
     probe = deepcopy(model).eval()
     with torch.no_grad():
         pairs, expected = _followers(probe, example)
-        for candidate in (pairs, [Pair(conv, bn) for conv, bn, _ in pairs]):
+        for candidate in (pairs, [Pair(conv, bn) for conv, bn, *_ in pairs]):
             if torch.allclose(fold(probe, candidate)(example)[1], expected, rtol=1e-3, atol=1e-3):
                 return candidate
     return []
@@ -44,13 +54,19 @@ def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Te
     """Which module takes what another one returned, by the identity of tensors; and the features of `example`."""
     made_by: dict[int, tuple[Pair, torch.Tensor]] = {}  # keeps the tensors, so an id stays its own
     pairs: dict[str, Pair] = {}
+    padded: dict[int, tuple[str, torch.Tensor]] = {}
+    calls: Counter[str | None] = Counter()
 
     def after(name, module, inputs, output):
+        calls[name] += 1
         known, _ = made_by.get(id(inputs[0]), (None, None))
         if isinstance(module, nn.Conv2d):
-            made_by[id(output)] = (Pair(name, ""), output)
+            zeros, _ = padded.get(id(inputs[0]), (None, None))
+            made_by[id(output)] = (Pair(name, "", zeros=zeros if _takes_zeros(module) else None), output)
+        elif type(module) is nn.ZeroPad2d and min(module.padding) >= 0:
+            padded[id(output)] = (name, output)
         elif isinstance(module, nn.BatchNorm2d) and known and not known.bn:
-            pairs[name] = Pair(known.conv, name)
+            pairs[name] = known._replace(bn=name)
             made_by[id(output)] = (pairs[name], output)
         elif isinstance(getattr(module, "inplace", None), bool) and known and known.bn:
             pairs[known.bn] = known._replace(activation=name)
@@ -58,31 +74,92 @@ def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Te
     hooks = [
         module.register_forward_hook(lambda module, inputs, output, name=name: after(name, module, inputs, output))
         for name, module in probe.named_modules()
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or hasattr(module, "inplace")
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace")
     ]
     features = probe(example)[1]
     for hook in hooks:
         hook.remove()
-    return list(pairs.values()), features
+    found = [
+        pair._replace(
+            only_here=calls[pair.activation] == 1,
+            zeros=pair.zeros if calls[pair.zeros] == 1 else None,
+        )
+        for pair in pairs.values()
+    ]
+    return found, features
+
+
+def _takes_zeros(conv: nn.Conv2d) -> bool:
+    return isinstance(conv, DepthwiseConv) and not any(padding_of(conv)) and conv.dilation == (1, 1)
 
 
 def fold(model: nn.Module, pairs: Pairs) -> nn.Module:
     """A copy of the model in evaluation mode with the batch normalisation of `pairs` folded away."""
     folded = for_scoring(deepcopy(model)).eval()
-    for conv_name, bn_name, activation in pairs:
-        conv, bn = folded.get_submodule(conv_name), folded.get_submodule(bn_name)
+    for pair in pairs:
+        conv, bn = folded.get_submodule(pair.conv), folded.get_submodule(pair.bn)
+        if conv.bias is None:
+            conv.bias = nn.Parameter(torch.zeros_like(bn.running_mean))
+        _replace(folded, pair.bn, _what_is_left(bn))
+        if pair.zeros is not None:
+            _take_zeros(folded, conv, pair)
+        if pair.activation is not None:
+            _fuse(folded, conv, pair)
+    refold(folded, model, pairs)
+    return folded.requires_grad_(False)
+
+
+def refold(folded: nn.Module, model: nn.Module, pairs: Pairs) -> None:
+    """Takes the present weights of the model over into what `fold` made of it."""
+    weights = model.state_dict()
+    for pair in pairs:
+        conv, bn = model.get_submodule(pair.conv), model.get_submodule(pair.bn)
         scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
-        bias = torch.zeros_like(bn.running_mean) if conv.bias is None else conv.bias
-        conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None], requires_grad=False)
-        conv.bias = nn.Parameter(bn.bias + (bias - bn.running_mean) * scale, requires_grad=False)
-        parent, _, child = bn_name.rpartition(".")
-        setattr(folded.get_submodule(parent), child, _what_is_left(bn))
-        if activation is not None:
-            folded.get_submodule(activation).inplace = True
-    return folded
+        bias = 0 if conv.bias is None else conv.bias
+        weight = conv.weight * scale[:, None, None, None]
+        margin = _margin(model.get_submodule(pair.zeros).padding) if pair.zeros else (0, 0, 0, 0)
+        weights[f"{pair.conv}.weight"] = F.pad(weight, margin)
+        weights[f"{pair.conv}.bias"] = bn.bias + (bias - bn.running_mean) * scale
+    with torch.no_grad():
+        for name, tensor in folded.state_dict().items():
+            tensor.copy_(weights[name])
+
+
+def _fuse(folded: nn.Module, conv: nn.Module, pair: Pair) -> None:
+    """The activation within the convolution, where it can be, else in place."""
+    activation = folded.get_submodule(pair.activation)
+    if pair.only_here and isinstance(conv, FusedPointwise) and type(activation) in FUSED:
+        conv.activation = FUSED[type(activation)]
+        _replace(folded, pair.activation, nn.Identity())
+    else:
+        activation.inplace = True
+
+
+def _take_zeros(folded: nn.Module, conv: nn.Conv2d, pair: Pair) -> None:
+    """Equal padding, and a kernel with room for the margin."""
+    left, right, top, bottom = zeros = folded.get_submodule(pair.zeros).padding
+    conv.padding = (max(top, bottom), max(left, right))
+    conv.weight = nn.Parameter(F.pad(conv.weight, _margin(zeros)))
+    conv.kernel_size = tuple(conv.weight.shape[-2:])
+    _replace(folded, pair.zeros, nn.Identity())
+
+
+def _margin(zeros: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Zeros left, right, above and below a kernel that undo equal padding on the sides that had less."""
+    left, right, top, bottom = zeros
+    columns, rows = max(left, right), max(top, bottom)
+    return columns - left, columns - right, rows - top, rows - bottom
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
 
 
 def _what_is_left(bn: nn.BatchNorm2d) -> nn.Module:
     """timm's batch normalisation carries an activation with it; torch's carries nothing."""
-    rest = [getattr(bn, name) for name in ("drop", "act") if hasattr(bn, name)]
-    return nn.Sequential(*rest) if rest else nn.Identity()
+    rest = nn.Sequential()
+    for name in ("drop", "act"):
+        if hasattr(bn, name):
+            rest.add_module(name, getattr(bn, name))
+    return rest if len(rest) else nn.Identity()

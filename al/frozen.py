@@ -45,6 +45,9 @@ class FrozenLearner(Learner):
 class FrozenScorer(Scorer):
     """Scores embeddings: there is no backbone, and the head is float32."""
 
+    step = 2500
+    """Embeddings scored at once."""
+
     def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = images.float()
         return network.head(features), features

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from al.folding import Pairs, conv_bn_pairs, fold
+from al.folding import Pairs, conv_bn_pairs, fold, refold
 from al.models import Classifier
 from al.neighbours import read, release
 from al.runtime import Runtime
@@ -68,12 +68,18 @@ class Scorer:
     def __init__(self, model: Classifier, runtime: Runtime, size: int, scratch: Path | None = None):
         self.model, self.runtime, self.size = model, runtime, size
         self.scratch = scratch or Path(tempfile.gettempdir())
-        self._pairs: Pairs | None = None
+        self._pairs: Pairs = []
         self._folded: nn.Module | None = None
+        self._stale = False
 
     def refresh(self) -> None:
         """To be called when the weights have changed."""
-        self._folded = None
+        self._stale = True
+
+    @property
+    def step(self) -> int:
+        """Images scored at once."""
+        return self.runtime.scoring_batch(self.size)
 
     def predict(
         self,
@@ -103,19 +109,18 @@ class Scorer:
                 if features:
                     features_out.write(start, _finite(batch_features.cpu().numpy()))
                 start += len(logits)
-            log_probs = _log_softmax_in_place(logits_out, self.runtime.scoring_batch).cpu().numpy()
+            log_probs = _log_softmax_in_place(logits_out, self.step).cpu().numpy()
         losses = np.full(len(rows), np.nan, np.float32)
         if labels is not None:
             losses = -log_probs[np.arange(len(rows)), labels]
         return Predictions(np.exp(log_probs, out=log_probs), features_out.read(), losses)
 
     def _outputs(self, images: torch.Tensor, rows: NDArray[np.int64], features: bool) -> Outputs:
-        step = self.runtime.scoring_batch
-        if self.peers is not None and len(rows) > step:
+        if self.peers is not None and len(rows) > self.step:
             yield from self.peers.outputs(images, rows, features=features)
             return
-        for start in range(0, len(rows), step):
-            yield self.outputs_of(images, rows[start : start + step])
+        for start in range(0, len(rows), self.step):
+            yield self.outputs_of(images, rows[start : start + self.step])
 
     def outputs_of(self, images: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits [b, C] and features [b, D] of one batch; on the device, without gradients."""
@@ -150,9 +155,8 @@ class Scorer:
         """Pass, first row and probabilities [b, C], one scoring batch after another."""
         head, device = self.model.head, self.runtime.device
         generator = torch.Generator(device).manual_seed(seed)
-        step = self.runtime.scoring_batch
-        for start in range(0, len(features), step):
-            batch = self.runtime.place(read(features, slice(start, start + step)))
+        for start in range(0, len(features), self.step):
+            batch = self.runtime.place(read(features, slice(start, start + self.step)))
             for t in range(passes):
                 with torch.inference_mode():
                     kept = torch.rand(batch.shape, generator=generator, device=device) >= rate
@@ -167,12 +171,14 @@ class Scorer:
         return self.model.head(features), features
 
     def _network(self) -> nn.Module:
-        if self._pairs is None:
+        if self._folded is None:
             example = torch.linspace(-1, 1, 2 * 3 * self.size**2, device=self.runtime.device)
             self._pairs = conv_bn_pairs(self.model, example.view(2, 3, self.size, self.size))
-        if self._folded is None:
             folded = fold(self.model, self._pairs)
             self._folded = folded.to(self.runtime.scoring_dtype, memory_format=torch.channels_last)
+        elif self._stale:
+            refold(self._folded, self.model, self._pairs)
+        self._stale = False
         return self._folded
 
 

@@ -2,7 +2,8 @@
 
 Most of a training step at 32x32 is backward passes of convolutions over maps of a few pixels. On channels-last
 tensors a 1x1 convolution is a matrix product, and a depthwise one over a few pixels is a few products with slices
-of its kernel; both run a step of EfficientNet-B0 almost twice as fast. For scoring, plain depthwise ones are better.
+of its kernel; both run a step of EfficientNet-B0 almost twice as fast. For scoring, plain depthwise ones are better,
+and the matrix product takes the bias and the activation along, which would each go over the memory again.
 """
 
 from functools import cache
@@ -14,9 +15,8 @@ from torch.nn import functional as F
 
 FEW_OUTPUTS = 4
 """Pixels of output up to which slices of a depthwise kernel beat the library's backward pass."""
-SMALL_MAP = 16
-"""Pixels up to which a matrix product beats the library's 1x1 convolution in half precision; in float32 it always
-does."""
+FUSED = {nn.SiLU: "swish", nn.ReLU: "relu", nn.Hardswish: "hardswish", nn.Hardsigmoid: "hardsigmoid"}
+"""oneDNN's names of the activations that `FusedPointwise` can take along."""
 
 Windows = tuple[tuple[slice, slice], ...]
 
@@ -25,10 +25,23 @@ class PointwiseConv(nn.Conv2d):
     """A 1x1 convolution as a matrix product over the channels of each pixel."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if images.dtype is not torch.float32 and images.shape[-2] * images.shape[-1] > SMALL_MAP:
-            return super().forward(images)
-        weight = self.weight.view(self.out_channels, self.in_channels)
-        return F.linear(images.permute(0, 2, 3, 1), weight, self.bias).permute(0, 3, 1, 2)
+        return self._product(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def _product(self, pixels: torch.Tensor) -> torch.Tensor:
+        return F.linear(pixels, self._matrix, self.bias)
+
+    @property
+    def _matrix(self) -> torch.Tensor:
+        return self.weight.view(self.out_channels, self.in_channels)
+
+
+class FusedPointwise(PointwiseConv):
+    """A 1x1 convolution, its bias and the activation after it in one call of oneDNN; has no gradient."""
+
+    activation = "none"
+
+    def _product(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(pixels, self._matrix, self.bias, self.activation, [], "")
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -99,7 +112,7 @@ def _window(start: int, size: int, kernel: int, dilation: int) -> tuple[slice, s
 
 def _axes(conv: nn.Conv2d, images: torch.Tensor) -> list[tuple[int, ...]]:
     """Arguments of `_windows` for rows and columns."""
-    return list(zip(images.shape[-2:], conv.kernel_size, conv.stride, _padding(conv), conv.dilation))
+    return list(zip(images.shape[-2:], conv.kernel_size, conv.stride, padding_of(conv), conv.dilation))
 
 
 def for_training(model: nn.Module) -> nn.Module:
@@ -113,7 +126,7 @@ def for_training(model: nn.Module) -> nn.Module:
             module.kernel_size == (1, 1)
             and module.groups == 1
             and module.stride == (1, 1)
-            and not any(_padding(module))
+            and not any(padding_of(module))
         ):
             module.__class__ = PointwiseConv
         elif module.groups == module.in_channels == module.out_channels and _has_slices(module):
@@ -122,11 +135,28 @@ def for_training(model: nn.Module) -> nn.Module:
 
 
 def for_scoring(model: nn.Module) -> nn.Module:
-    """Puts plain depthwise convolutions back, in place."""
+    """Puts plain depthwise convolutions back, and pointwise ones that activations can be fused into, in place."""
     for module in model.modules():
         if isinstance(module, DepthwiseConv):
             module.__class__ = nn.Conv2d
+        elif isinstance(module, PointwiseConv) and _has_fused_product():
+            module.__class__ = FusedPointwise
     return model
+
+
+@cache
+def _has_fused_product() -> bool:
+    """Whether this torch has the call, which is meant for its own compiler, and it computes what it should here."""
+    pixels, matrix, bias = (
+        torch.linspace(-3, 3, 24).view(2, 3, 1, 4),
+        torch.linspace(-1, 1, 32).view(8, 4),
+        torch.ones(8),
+    )
+    try:
+        found = torch.ops.mkldnn._linear_pointwise(pixels, matrix, bias, "swish", [], "")
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, F.silu(F.linear(pixels, matrix, bias)), atol=1e-5)
 
 
 def _is_plain(module: nn.Module) -> bool:
@@ -143,7 +173,7 @@ def _has_slices(conv: nn.Conv2d) -> bool:
     return conv.padding_mode == "zeros" and all(size % 2 for size in conv.kernel_size)
 
 
-def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+def padding_of(conv: nn.Conv2d) -> tuple[int, ...]:
     """Pixels on either side; `same` is symmetric for the odd kernels that are asked about."""
     if conv.padding == "valid":
         return (0, 0)
@@ -154,4 +184,4 @@ def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
 
 def _keeps_size(conv: nn.Conv2d) -> bool:
     same = (spread * (size - 1) // 2 for spread, size in zip(conv.dilation, conv.kernel_size))
-    return conv.stride == (1, 1) and _padding(conv) == tuple(same)
+    return conv.stride == (1, 1) and padding_of(conv) == tuple(same)

@@ -113,15 +113,17 @@ def candidates(config: Any, scope: NDArray[np.int64], labelled: NDArray[np.bool_
         scope: i64[S] rows that may be labelled.
         labelled: bool[N] what is labelled already.
 
-    All of the scope, or under `pool_sample` a random part of what is unlabelled; with it all that is labelled, where
-    the strategy compares features.
+    What is unlabelled, or under `pool_sample` a random part of it; with it what is labelled, where the strategy
+    compares with that. Frozen embeddings are read where they lie: all of the scope, as a part would be a copy.
     """
     known = labelled[scope]
-    if config.pool_sample is None or config.pool_sample >= (~known).sum():
+    rows = scope[~known]
+    if config.pool_sample is not None and config.pool_sample < len(rows):
+        rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
+        rows = np.sort(rng.choice(rows, config.pool_sample, replace=False))
+    elif config.clusters_embeddings:
         return scope
-    rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
-    sample = rng.choice(scope[~known], config.pool_sample, replace=False)
-    return np.sort(np.append(sample, scope[known]) if "features" in config.method.needs else sample)
+    return np.sort(np.append(rows, scope[known])) if config.method.against_labelled else rows
 
 
 def seconds_left(plan: Plan, config: Any, state: RunState, row: Row) -> float:

@@ -1,5 +1,6 @@
 """Where a run computes: the only place that names devices, precisions and threads."""
 
+import ctypes
 import os
 import warnings
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ import numpy as np
 import torch
 
 from al.errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+MMAP_THRESHOLDS = (2**30, 2**25)
+"""Bytes from which glibc takes memory from the system for each block alone; older ones allow 32 MiB at most."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,12 @@ class Runtime:
     def fused_optimiser(self) -> bool:
         return self.device.type in ("cuda", "cpu")
 
-    @property
-    def scoring_batch(self) -> int:
-        """Images scored at once: on a CPU as many as its cache likes, elsewhere enough to fill the device."""
-        return 250 if self.on_cpu else 2500
+    def scoring_batch(self, size: int) -> int:
+        """Images of `size` x `size` pixels scored at once: 500 of 32 x 32 on a CPU, elsewhere 2,500.
+
+        Larger images come in smaller batches, so that a layer's output takes the same memory.
+        """
+        return max(1, (500 if self.on_cpu else 2500) * 32**2 // max(size, 32) ** 2)
 
     @cached_property
     def name(self) -> str:
@@ -71,6 +78,8 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
         UserError: no such device here.
     """
     chosen = _device(device)
+    if chosen.type == "cpu":
+        _keep_freed_memory()
     if chosen.type == "cuda":
         # No autotuning: the same seed is to give the same picks. TensorFloat-32 stays as torch has it, in convolutions.
         if chosen.index is not None:
@@ -78,6 +87,22 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+
+def _keep_freed_memory() -> None:
+    """Has glibc use the memory of activations again; elsewhere nothing.
+
+    As it comes it gives large blocks back to the system at once and takes them anew for the next layer: each page of
+    them is then faulted in and zeroed again, up to a third of the time that scoring takes.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for limit in MMAP_THRESHOLDS:
+        if mallopt(M_MMAP_THRESHOLD, limit):
+            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+            return
 
 
 def _device(name: str) -> torch.device:

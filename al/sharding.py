@@ -252,7 +252,7 @@ class _Group:
         import torch
         import torch.distributed as dist
 
-        step = self.scorer.runtime.scoring_batch
+        step = self.scorer.step
         width = self.classes + features * self.scorer.model.head.in_features
         own = torch.zeros(step, width, device=self.place)
         parts = [] if self.rank else [torch.empty_like(own) for _ in range(self.ranks)]

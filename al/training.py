@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from al import seeds
+from al.adam import Adam
 from al.inference import to_input
 from al.models import Classifier
 from al.runtime import Runtime
@@ -53,16 +54,12 @@ class Trainer:
     def __init__(self, model: Classifier, runtime: Runtime, *, image_size: int, config: Any, classes: int):
         self.model, self.runtime, self.size = model, runtime, image_size
         self.config, self.classes = config, classes
-        self.optimiser = torch.optim.Adam(
-            model.parameters(),
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            fused=runtime.fused_optimiser,
+        self.optimiser = Adam(
+            model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=runtime.fused_optimiser
         )
 
     def set_lr(self, lr: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
+        self.optimiser.lr = lr
 
     def epoch(
         self, images: torch.Tensor, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
@@ -94,7 +91,7 @@ class Trainer:
                 inputs = warp(inputs, maps[batch])
             logits, _ = self.model(inputs)
             loss = F.cross_entropy(logits, targets[batch], weight=weight)
-            self.optimiser.zero_grad(set_to_none=True)
+            self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
             predicted[batch] = logits.detach().argmax(1)

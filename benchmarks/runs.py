@@ -28,6 +28,8 @@ class Finished:
     """From the start of the process to its end."""
     first_epoch: float
     """From the start of the process to the first line of epochs.jsonl."""
+    last_epoch: float
+    """From the start of the process to the last one."""
     peak_mib: float
 
 
@@ -40,11 +42,12 @@ def train(results: Path, **parameters: Any) -> Finished:
     command = [sys.executable, "train.py", f"--results_dir={results}", *(f"--{k}={v}" for k, v in parameters.items())]
     peak = first = 0.0
     with tempfile.TemporaryFile("w+") as said:
-        start = time.perf_counter()
+        start, clock = time.perf_counter(), time.time()
         environment = os.environ | {"WANDB_MODE": "disabled"}
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
-            first = first or (time.perf_counter() - start if any(results.glob("*/*/epochs.jsonl")) else 0.0)
+            lines = results.glob("*/*/epochs.jsonl")  # there is an empty one before the first epoch
+            first = first or (time.perf_counter() - start if any(path.stat().st_size for path in lines) else 0.0)
             peak = max(peak, _peak(process.pid))
             time.sleep(PAUSE)
         seconds = time.perf_counter() - start
@@ -53,7 +56,7 @@ def train(results: Path, **parameters: Any) -> Finished:
             raise SystemExit(f"error: {' '.join(command)} ended with {process.returncode}\n{said.read()}")
     (lines,) = results.glob("*/*/epochs.jsonl")
     epochs = [json.loads(line) for line in lines.read_text().splitlines()]
-    return Finished(lines.parent, epochs, seconds, first, peak)
+    return Finished(lines.parent, epochs, seconds, first, lines.stat().st_mtime - clock, peak)
 
 
 def _peak(process: int) -> float:

@@ -30,7 +30,9 @@ POOL, TEST = 50_000, 10_000
 BUDGET, INITIAL, BATCH = 5000, 500, 250
 EPOCHS = 29  # the study's mean at this budget is 28.8
 VAL_FRACTION = 0.15
-PART_POOL, PART_TEST = 5000, 1000
+PART_POOL = 5000
+THEIR_PART = 1000
+"""Images of one pass that is timed of the usual stack."""
 PART = {
     "dataset": "imagefolder",
     "dropout": 0.2,
@@ -86,8 +88,6 @@ class Costs:
     """An image of the pool."""
     selection: float
     """Of one round at the full size of the pool."""
-    scores_labelled: bool
-    """Whether the labelled images of the pool are scored too."""
     rest: float = 0.0
     """Of an epoch: what is written down, checkpoints."""
     once: float = 0.0
@@ -98,7 +98,7 @@ class Costs:
         for epoch in schedule():
             total += epoch.steps * self.step + (epoch.validation + TEST) * self.evaluated + self.rest
             if epoch.acquires:
-                total += (POOL - (0 if self.scores_labelled else epoch.labels)) * self.scored + self.selection
+                total += (POOL - epoch.labels) * self.scored + self.selection
         return total
 
 
@@ -115,15 +115,14 @@ def our_costs(data: Path, network: Path, scratch: Path, options: argparse.Namesp
     }
     every = list(runs.values())
     step = _median(every, lambda row: row["seconds"]["train"] / ceil(row["train_size"] / usual.BATCH))
-    evaluated = _median(every, lambda row: row["seconds"]["evaluate"] / (row["val_size"] + PART_TEST))
+    evaluated = _median(every, lambda row: row["seconds"]["evaluate"] / (row["val_size"] + TEST))
     once, rest = (statistics.mean(seconds) for seconds in zip(*map(_outside_of_phases, every)))
     return {
         strategy: Costs(
             step=step,
             evaluated=evaluated,
-            scored=_median([run], lambda row: row["seconds"]["score"] / PART_POOL if row["seconds"]["score"] else None),
+            scored=_median([run], lambda row: row["seconds"]["score"] / row["pool_size"] or None),
             selection=our_selection(strategy),
-            scores_labelled=True,
             rest=rest,
             once=once,
         )
@@ -132,10 +131,11 @@ def our_costs(data: Path, network: Path, scratch: Path, options: argparse.Namesp
 
 
 def _outside_of_phases(run: Finished) -> tuple[float, float]:
-    """Seconds of a run before its first epoch, and of each epoch for what is written down."""
+    """Seconds of a run before its first and after its last epoch, and of each epoch for what is written down."""
     phases = ("train", "evaluate", "score", "select")
     spent = [sum(epoch["seconds"][name] for name in phases) for epoch in run.epochs]
-    return run.first_epoch - spent[0], (run.seconds - run.first_epoch - sum(spent[1:])) / len(run.epochs)
+    between = run.last_epoch - run.first_epoch - sum(spent[1:])
+    return run.first_epoch - spent[0] + run.seconds - run.last_epoch, between / (len(run.epochs) - 1)
 
 
 def _median(runs: Sequence[Finished], value: Callable[[dict], float | None]) -> float:
@@ -168,7 +168,7 @@ def their_costs(options: argparse.Namespace) -> dict[str, Costs]:
     sides = both_sides(options.device)
     network, optimiser = sides.theirs, usual.new_optimiser(sides.theirs)
     labelled = usual.Images(*synthetic.images(20 * usual.BATCH), usual.FOR_TRAINING)
-    others = usual.Images(*synthetic.images(PART_TEST, seed=1), usual.FOR_SCORING)
+    others = usual.Images(*synthetic.images(THEIR_PART, seed=1), usual.FOR_SCORING)
     workers = usual.best_workers(lambda n: usual.probabilities(network, usual.loader(others, n), sides.device))
     training, batches = usual.loader(labelled, workers, shuffle=True), usual.loader(others, workers)
     spent = in_turn(
@@ -180,15 +180,14 @@ def their_costs(options: argparse.Namespace) -> dict[str, Costs]:
         },
         options.repeats,
     )
-    step, evaluated = spent["train"].median / 20, spent["evaluate"].median / PART_TEST
+    step, evaluated = spent["train"].median / 20, spent["evaluate"].median / THEIR_PART
     passes = {"uncertainty": ("probabilities",), "typiclust": ("probabilities", "features")}
     return {
         strategy: Costs(
             step=step,
             evaluated=evaluated,
-            scored=sum(spent[name].median for name in needed) / PART_TEST,
+            scored=sum(spent[name].median for name in needed) / THEIR_PART,
             selection=their_selection(strategy),
-            scores_labelled=False,
         )
         for strategy, needed in passes.items()
     }
@@ -199,7 +198,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
         scratch = Path(name)
         network = scratch / "network"
         usual.save(usual.efficientnet_b0(synthetic.CLASSES), network)
-        data = synthetic.write_folder(scratch / "data", PART_POOL, PART_TEST)
+        data = synthetic.write_folder(scratch / "data", PART_POOL, TEST)
         train(scratch / "warm-up", **PART, strategy="stratified", data_dir=data, model=network, device=options.device)
         ours = our_costs(data, network, scratch, options)
         full = full_runs(network, scratch, options) if options.full else {}

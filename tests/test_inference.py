@@ -8,19 +8,22 @@ import tiny_networks
 import torch
 from torch.nn import functional as F
 
+from al.folding import Pair, conv_bn_pairs, fold
 from al.inference import Scorer, to_input
+from al.layers import FusedPointwise, for_training
 from al.models import build_model
 from al.runtime import Runtime
 
 CPU = torch.device("cpu")
-NETWORKS = ("small_cnn", "efficientnet_b0", "resnet18", "mobilenet_v3_small", "hf:resnet", "hf:vit", "hf:efficientnet")
+NETWORKS = ("small_cnn", "efficientnet_b0", "resnet50", "mobilenet_v3_small", "hf:resnet", "hf:vit", "hf:efficientnet")
 rng = np.random.default_rng(0)
 
 
 class SmallBatches(Runtime):
     """A runtime that scores so few images at once that a test has several batches and a part of one."""
 
-    scoring_batch = 4
+    def scoring_batch(self, size):
+        return 4
 
 
 def runtime(dtype=torch.float32):
@@ -52,7 +55,7 @@ def model(request, tmp_path_factory):
     if name.startswith("hf:"):
         name = str(tiny_networks.save(name[3:], tmp_path_factory.mktemp("hub") / "net"))
     weights = "imagenet" if request.param.startswith("hf:") else "none"
-    return trained(build_model(name, 6, weights=weights, dropout=0.3, image_size=32, seed=1))
+    return trained(for_training(build_model(name, 6, weights=weights, dropout=0.3, image_size=32, seed=1)))
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,74 @@ class TestSameAsThePlainModel:
         left = sum(isinstance(module, torch.nn.BatchNorm2d) for module in scorer._network().modules())
         there = sum(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules())
         assert left == 0 or there == 0, f"{left} of {there} are left"
+
+
+class Twice(torch.nn.Module):
+    """The same activation after two convolutions: it belongs to neither."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = torch.nn.ModuleList(torch.nn.Conv2d(3, 3, 1) for _ in range(2))
+        self.bns = torch.nn.ModuleList(torch.nn.BatchNorm2d(3) for _ in range(2))
+        self.act = torch.nn.SiLU()
+
+    def forward(self, images):
+        for conv, bn in zip(self.convs, self.bns):
+            images = self.act(bn(conv(images)))
+        return None, images.mean((2, 3))
+
+
+class TestActivations:
+    def test_go_into_the_convolution_before_them(self):
+        network = for_training(
+            build_model("efficientnet_b0", 6, weights="none", dropout=0.3, image_size=32, seed=1)
+        ).eval()
+        folded = fold(network, conv_bn_pairs(network, torch.randn(2, 3, 32, 32)))
+        fused = [module.activation for module in folded.modules() if isinstance(module, FusedPointwise)]
+        assert fused.count("swish") == 16, "the expansions of all blocks but the first, and the last convolution"
+
+    def test_stay_where_they_are_used_twice(self):
+        network, images = for_training(Twice()).eval(), torch.randn(2, 3, 8, 8)
+        pairs = conv_bn_pairs(network, images)
+        assert pairs == [Pair(f"convs.{i}", f"bns.{i}", "act") for i in range(2)]
+        torch.testing.assert_close(fold(network, pairs)(images)[1], network(images)[1])
+
+
+class Padded(torch.nn.Module):
+    """Zeros around the images, then a depthwise convolution."""
+
+    def __init__(self, zeros, kernel, stride, dilation=1):
+        super().__init__()
+        self.zeros = torch.nn.ZeroPad2d(zeros)
+        self.conv = torch.nn.Conv2d(3, 3, kernel, stride, groups=3, bias=False, dilation=dilation)
+        self.bn = torch.nn.BatchNorm2d(3)
+
+    def forward(self, images):
+        output = self.bn(self.conv(self.zeros(images)))
+        return None, output.flatten(1)
+
+
+class TestZerosAroundImages:
+    @pytest.mark.parametrize("zeros", [(0, 1, 0, 1), (1, 2, 1, 2), (2, 0, 1, 3), (1, 1, 1, 1), (0, 0, 0, 0)])
+    @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (5, 1), ((1, 3), (2, 1))])
+    @pytest.mark.parametrize("side", [7, 8])
+    def test_become_part_of_the_kernel(self, zeros, kernel, stride, side):
+        network, images = for_training(Padded(zeros, kernel, stride)).eval(), torch.randn(2, 3, side, side)
+        folded = fold(network, conv_bn_pairs(network, images))
+        assert not any(isinstance(module, torch.nn.ZeroPad2d) for module in folded.modules())
+        torch.testing.assert_close(folded(images)[1], network(images)[1])
+
+    def test_stay_where_they_cannot(self):
+        network, images = for_training(Padded((0, 1, 0, 1), 3, 1, dilation=2)).eval(), torch.randn(2, 3, 8, 8)
+        folded = fold(network, conv_bn_pairs(network, images))
+        torch.testing.assert_close(folded(images)[1], network(images)[1])
+
+
+class TestBatches:
+    def test_take_the_same_memory_whatever_the_size_of_images(self):
+        plain_runtime = Runtime(CPU, torch.float32)
+        sizes = (8, 32, 64, 224, 5000)
+        assert [plain_runtime.scoring_batch(size) for size in sizes] == [500, 500, 125, 10, 1]
 
 
 class TestRows:

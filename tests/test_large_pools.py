@@ -197,12 +197,23 @@ class TestPoolSample:
         assert (np.diff(rows) > 0).all()
         assert np.isin(rows, self.scope).all()
 
-    def test_labelled_rows_are_there_for_strategies_that_compare_features(self):
+    @pytest.mark.parametrize(("size", "unlabelled"), [(200, 200), (None, 966)])
+    def test_labelled_rows_are_there_for_strategies_that_compare_with_them(self, size, unlabelled):
         known = self.scope[self.labelled[self.scope]]
         for strategy in ("coreset", "probcover", "typiclust_typical"):
-            assert np.isin(known, candidates(config(strategy=strategy), self.scope, self.labelled, 1)).all()
-        for strategy in ("uncertainty", "margin", "bald"):
-            assert len(candidates(config(strategy=strategy), self.scope, self.labelled, 1)) == 200
+            rows = candidates(config(strategy=strategy, pool_sample=size), self.scope, self.labelled, 1)
+            assert np.isin(known, rows).all()
+            assert len(rows) == unlabelled + len(known)
+        for strategy in ("uncertainty", "typiclust", "bald", "badge"):
+            rows = candidates(config(strategy=strategy, pool_sample=size), self.scope, self.labelled, 1)
+            assert len(rows) == unlabelled
+            assert not self.labelled[rows].any()
+
+    def test_embeddings_are_read_where_they_lie(self, tmp_path):
+        np.save(tmp_path / "vectors.npy", np.zeros((3, 2), np.float32))
+        for strategy, expected in [("typiclust", 990), ("uncertainty", 966)]:
+            changed = config(strategy=strategy, pool_sample=None, features=f"file:{tmp_path}/vectors.npy")
+            assert len(candidates(changed, self.scope, self.labelled, 1)) == expected
 
     def test_follows_from_seeds_and_round_alone(self):
         cases = [({}, 1), ({}, 2), ({"seed": 7}, 1), ({"split_seed": 7}, 1)]

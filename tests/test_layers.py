@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers.models.efficientnet.modeling_efficientnet import EfficientNetDepthwiseConv2d
 
-from al.layers import DepthwiseConv, GlobalPool, PointwiseConv, for_scoring, for_training
+from al import layers
+from al.layers import FUSED, DepthwiseConv, FusedPointwise, GlobalPool, PointwiseConv, for_scoring, for_training
 
 FAST = {
     "pointwise": (nn.Conv2d(8, 16, 1), PointwiseConv, 6),
@@ -67,12 +68,34 @@ def test_a_forward_pass_of_its_own_stays():
     assert type(for_training(Padded(8, 8, 3, groups=8))) is Padded
 
 
-@pytest.mark.parametrize("side", [2, 6])
-def test_pointwise_scores_in_half_precision(side):
-    plain = nn.Conv2d(8, 16, 1).to(torch.bfloat16, memory_format=torch.channels_last)
-    images = torch.randn(4, 8, side, side, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+@pytest.mark.parametrize("side", [1, 2, 6])
+@pytest.mark.parametrize("activation", [nn.Identity, *FUSED])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_pointwise_scores_with_its_activation(side, activation, bias, dtype, error):
+    plain = nn.Conv2d(8, 16, 1, bias=bias).to(dtype, memory_format=torch.channels_last)
+    fused = for_scoring(for_training(deepcopy(plain)))
+    assert type(fused) is FusedPointwise
+    fused.activation = FUSED.get(activation, "none")
+    images = 3 * torch.randn(4, 8, side, side, generator=torch.Generator().manual_seed(0))
+    images = images.to(dtype, memory_format=torch.channels_last)
     with torch.no_grad():
-        torch.testing.assert_close(for_training(deepcopy(plain))(images), plain(images), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(fused(images), activation()(plain(images)), rtol=error, atol=error)
+
+
+@pytest.mark.parametrize("broken", [AttributeError, RuntimeError, lambda *_: torch.zeros(2, 3, 1, 8)])
+def test_pointwise_scores_without_the_fused_call(monkeypatch, broken):
+    """A later torch may lack the call, or give it another meaning."""
+
+    def call(*arguments):
+        if isinstance(broken, type):
+            raise broken
+        return broken(*arguments)
+
+    layers._has_fused_product.cache_clear()
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", call)
+    assert type(for_scoring(for_training(nn.Conv2d(8, 16, 1)))) is PointwiseConv
+    layers._has_fused_product.cache_clear()
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
@@ -93,5 +116,5 @@ def test_scoring_takes_plain_depthwise_convolutions_and_the_same_weights():
     network = nn.Sequential(*(deepcopy(conv) for conv, _, _ in FAST.values()))
     names = list(network.state_dict())
     for_scoring(for_training(network))
-    assert {type(module) for module in network} == {nn.Conv2d, PointwiseConv}
+    assert {type(module) for module in network} == {nn.Conv2d, FusedPointwise}
     assert list(network.state_dict()) == names

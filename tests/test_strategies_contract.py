@@ -238,6 +238,18 @@ def test_only_the_arrays_it_needs_are_read(name):
     np.testing.assert_array_equal(pick(name, bare, 20).rows, pick(name, full, 20).rows)
 
 
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if not REGISTRY[name].against_labelled])
+def test_labelled_rows_may_be_absent(name):
+    full = make_pool()
+    rows = full.unlabelled
+    bare = make_pool(
+        labelled=np.zeros(len(rows), bool),
+        **{array: getattr(full, array)[rows] for array in ("probs", "features", "activations")},
+        **{array: getattr(full, array)[:, rows] for array in ("mc_probs", "drop_votes")},
+    )
+    np.testing.assert_array_equal(rows[pick(name, bare, 20).rows], pick(name, full, 20).rows)
+
+
 @pytest.mark.parametrize("name", NEEDS_FEATURES)
 def test_memory_mapped_features_give_the_same_picks(name, tmp_path, monkeypatch):
     half = make_pool().features.astype(np.float16)

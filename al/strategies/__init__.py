@@ -30,15 +30,22 @@ REGISTRY: dict[str, Strategy] = {
         typiclust_typical,
         ("features",),
         ("typiclust_max_clusters",),
+        against_labelled=True,
         summary="most typical image of each unlabelled cluster; Hacohen et al. 2022",
     ),
     "probcover": Strategy(
         probcover,
         ("features",),
         ("probcover_delta", "probcover_purity"),
+        against_labelled=True,
         summary="most uncovered neighbours within a radius; Yehuda et al. 2022",
     ),
-    "coreset": Strategy(coreset, ("features",), summary="farthest from all that is labelled; Sener & Savarese 2018"),
+    "coreset": Strategy(
+        coreset,
+        ("features",),
+        against_labelled=True,
+        summary="farthest from all that is labelled; Sener & Savarese 2018",
+    ),
     "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),
     "bald": Strategy(
         ranking(mutual_information, "mc_probs"), ("mc_probs",), summary="dropout passes disagree most; Gal et al. 2017"
