@@ -20,7 +20,7 @@ SCATTERED_ROWS = 128
 """Read at a time where they lie anywhere in a file: up to 200 KiB of it come into memory with each."""
 SKETCH_WIDTH = 32
 """Directions in which k-means iterates, at 32 / D of the products that all D would take."""
-SKETCH_ROWS = 8192
+SKETCH_ROWS = 4096
 """Samples from which those directions are found."""
 MEAN_ROUNDING = 1e-4
 """Relative error that a float32 mean of `BLOCK_ROWS` equal rows stays well below."""
@@ -102,7 +102,7 @@ def kmeans(
     rows: NDArray[np.int64] | None = None,
     unit: bool = False,
     iterations: int = 20,
-    max_points_per_centroid: int = 128,
+    max_points_per_centroid: int = 64,
 ) -> Clustering:
     """k-means (Lloyd 1982, seeded by k-means++) of `features` [N, D], any N, float32 or float16.
 
@@ -219,20 +219,40 @@ def nearest(
     unit: bool = False,
     rounding: float = 0.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Euclidean distance f32[n] to, and index i64[n] of, the nearest of `centres` [k, D].
+    """Euclidean distance f32[n] to, and index i64[n] of, the nearest of `centres` [k, D]; of equals the first.
 
-    Distances up to `rounding` times the length of the sample count as 0.
+    By NumPy's matrix product: FAISS would bring threads of its own, which wait for each other's cores.
+
+    Args:
+        rounding: distances up to this share of the length of the sample count as 0.
     """
-    import faiss
-
     count = len(features) if rows is None else len(rows)
     distance = np.empty(count, dtype=np.float32)
     index = np.empty(count, dtype=np.int64)
     for where, block in blocks(features, rows, unit=unit):
-        squared, owner = faiss.knn(block, centres, 1)
-        distance[where] = _settle(squared, owner, block, centres, rounding)[:, 0]
-        index[where] = owner[:, 0]
+        lengths = np.einsum("nd,nd->n", block, block)
+        best, owner = _nearest_of_block(block, centres)
+        squared = (best + lengths)[:, None]
+        distance[where] = _settle(squared, owner[:, None], block, centres, lengths, rounding)[:, 0]
+        index[where] = owner
     return distance, index
+
+
+def _nearest_of_block(
+    block: NDArray[np.float32], centres: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """[b] least of |c|^2 - 2 x.c over the centres, and which centre that is."""
+    best = np.full(len(block), np.inf, dtype=np.float32)
+    owner = np.zeros(len(block), dtype=np.int64)
+    for start in range(0, len(centres), BLOCK_ROWS):
+        part = centres[start : start + BLOCK_ROWS]
+        found = block @ (-2 * part.T)
+        found += np.einsum("kd,kd->k", part, part)
+        nearest_here = found.argmin(axis=1)
+        least = found[np.arange(len(block)), nearest_here]
+        closer = least < best
+        best[closer], owner[closer] = least[closer], start + nearest_here[closer]
+    return best, owner
 
 
 def neighbour_distances(points: NDArray[np.float32], k: int) -> NDArray[np.float32]:
@@ -242,7 +262,8 @@ def neighbour_distances(points: NDArray[np.float32], k: int) -> NDArray[np.float
     out = np.empty((len(points), k), dtype=np.float32)
     for where, block in blocks(points):
         squared, index = faiss.knn(block, points, k + 1)
-        out[where] = np.sort(_settle(squared, index, block, points, 0.0), axis=1)[:, 1:]
+        lengths = np.einsum("nd,nd->n", block, block)
+        out[where] = np.sort(_settle(squared, index, block, points, lengths, 0.0), axis=1)[:, 1:]
     return out
 
 
@@ -251,13 +272,17 @@ def _settle(
     index: NDArray[np.int64],
     block: NDArray[np.float32],
     others: NDArray[np.float32],
+    lengths: NDArray[np.float32],
     rounding: float,
 ) -> NDArray[np.float32]:
-    """Distances [b, m] from squared ones that FAISS took as |x|^2 + |y|^2 - 2 x.y, which cancels where x is near y.
+    """Distances [b, m] from squared ones taken as |x|^2 + |y|^2 - 2 x.y, which cancels where x is near y.
 
     Those are computed again by subtraction: otherwise rounding alone would tell equal samples apart.
+
+    Args:
+        lengths: [b] |x|^2.
     """
-    scale = np.einsum("nd,nd->n", block, block)[:, None]
+    scale = lengths[:, None]
     close = np.argwhere(squared < 1e-3 * scale)
     for start in range(0, len(close), BLOCK_ROWS):
         row, column = close[start : start + BLOCK_ROWS].T
