@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from al.errors import UserError
 
-BOUND_BYTES = 512 * 2**20
+BOUND_BYTES = 128 * 2**20
 """Arrays up to this size stay in memory."""
 
 
