@@ -9,6 +9,7 @@ images of a depthwise convolution, more on one side than on the other, become eq
 
 from collections import Counter
 from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -38,53 +39,78 @@ Pairs = list[Pair]
 def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
     """What follows each other directly and can be folded, seen in one forward pass over `example` [N, 3, H, W].
 
-    Where activations in place would change the output on `example`, for instance because a tensor is used a second
-    time, there is nothing but the batch normalisation; where folding that alone would, the result is empty.
+    Where more than the batch normalisation cannot be folded without another output on `example`, for instance because
+    a tensor is used a second time, that is left; where not even this can, the result is empty.
     """
     probe = deepcopy(model).eval()
     with torch.no_grad():
         pairs, expected = _followers(probe, example)
-        for candidate in (pairs, [Pair(conv, bn) for conv, bn, *_ in pairs]):
-            if torch.allclose(fold(probe, candidate)(example)[1], expected, rtol=1e-3, atol=1e-3):
+        for candidate in (pairs, [Pair(pair.conv, pair.bn) for pair in pairs]):
+            if _agrees(fold(probe, candidate), example, expected):
                 return candidate
     return []
 
 
-def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Tensor]:
-    """Which module takes what another one returned, by the identity of tensors; and the features of `example`."""
-    made_by: dict[int, tuple[Pair, torch.Tensor]] = {}  # keeps the tensors, so an id stays its own
-    pairs: dict[str, Pair] = {}
-    padded: dict[int, tuple[str, torch.Tensor]] = {}
-    calls: Counter[str | None] = Counter()
+def _agrees(folded: nn.Module, example: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether it has these features, up to rounding; a network that its tensors no longer fit has not."""
+    try:
+        found = folded(example)[1]
+    except RuntimeError:
+        return False
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
 
-    def after(name, module, inputs, output):
-        calls[name] += 1
-        known, _ = made_by.get(id(inputs[0]), (None, None))
+
+class _Trace:
+    """Which module takes what another one returned, unchanged since, during forward passes."""
+
+    def __init__(self):
+        self.calls: Counter[str] = Counter()
+        self.pairs: dict[str, Pair] = {}
+        self._made: dict[int, tuple[torch.Tensor, int, Pair]] = {}  # keeps the tensors, so an id stays its own
+
+    def made(self, tensor: torch.Tensor) -> Pair | None:
+        """What is known of the tensor, unless it was written to after that."""
+        found, version, pair = self._made.get(id(tensor), (tensor, -1, None))
+        return pair if found._version == version else None
+
+    def before(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        known = self.made(inputs[0])
+        if known and known.bn and isinstance(getattr(module, "inplace", None), bool):
+            self.pairs[known.bn] = known._replace(activation=name)
+
+    def after(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.calls[name] += 1
+        known, pair = self.made(inputs[0]), None
         if isinstance(module, nn.Conv2d):
-            zeros, _ = padded.get(id(inputs[0]), (None, None))
-            made_by[id(output)] = (Pair(name, "", zeros=zeros if _takes_zeros(module) else None), output)
+            zeros = known.zeros if known and not known.conv and _takes_zeros(module) else None
+            pair = Pair(name, "", zeros=zeros)
+        elif isinstance(module, nn.BatchNorm2d) and known and known.conv and not known.bn:
+            pair = self.pairs[name] = known._replace(bn=name)
         elif type(module) is nn.ZeroPad2d and min(module.padding) >= 0:
-            padded[id(output)] = (name, output)
-        elif isinstance(module, nn.BatchNorm2d) and known and not known.bn:
-            pairs[name] = known._replace(bn=name)
-            made_by[id(output)] = (pairs[name], output)
-        elif isinstance(getattr(module, "inplace", None), bool) and known and known.bn:
-            pairs[known.bn] = known._replace(activation=name)
+            pair = Pair("", "", zeros=name)
+        if pair:
+            self._made[id(output)] = (output, output._version, pair)
 
-    hooks = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: after(name, module, inputs, output))
-        for name, module in probe.named_modules()
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace")
-    ]
+
+def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Tensor]:
+    """The pairs of a forward pass, and the features of `example`."""
+    trace = _Trace()
+    hooks = []
+    for name, module in probe.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace"):
+            hooks.append(module.register_forward_pre_hook(partial(trace.before, name)))
+            hooks.append(module.register_forward_hook(partial(trace.after, name)))
     features = probe(example)[1]
     for hook in hooks:
         hook.remove()
+    pairs = list(trace.pairs.values())
+    takers = Counter(pair.zeros for pair in pairs)
     found = [
         pair._replace(
-            only_here=calls[pair.activation] == 1,
-            zeros=pair.zeros if calls[pair.zeros] == 1 else None,
+            only_here=trace.calls[pair.activation] == 1,
+            zeros=pair.zeros if trace.calls[pair.zeros] == takers[pair.zeros] == 1 else None,
         )
-        for pair in pairs.values()
+        for pair in pairs
     ]
     return found, features
 
@@ -93,9 +119,9 @@ def _takes_zeros(conv: nn.Conv2d) -> bool:
     return isinstance(conv, DepthwiseConv) and not any(padding_of(conv)) and conv.dilation == (1, 1)
 
 
-def fold(model: nn.Module, pairs: Pairs) -> nn.Module:
-    """A copy of the model in evaluation mode with the batch normalisation of `pairs` folded away."""
-    folded = for_scoring(deepcopy(model)).eval()
+def fold(model: nn.Module, pairs: Pairs, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy of the model in evaluation mode, in `dtype`, with the batch normalisation of `pairs` folded away."""
+    folded = for_scoring(deepcopy(model), dtype).eval()
     for pair in pairs:
         conv, bn = folded.get_submodule(pair.conv), folded.get_submodule(pair.bn)
         if conv.bias is None:
@@ -105,8 +131,9 @@ def fold(model: nn.Module, pairs: Pairs) -> nn.Module:
             _take_zeros(folded, conv, pair)
         if pair.activation is not None:
             _fuse(folded, conv, pair)
+    folded.to(dtype, memory_format=torch.channels_last).requires_grad_(False)
     refold(folded, model, pairs)
-    return folded.requires_grad_(False)
+    return folded
 
 
 def refold(folded: nn.Module, model: nn.Module, pairs: Pairs) -> None:

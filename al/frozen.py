@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from al.inference import Scorer
+from al.inference import HEAD_ROWS, Scorer
 from al.learner import Learner
 from al.metrics import confusion_matrix
 from al.models import Classifier
@@ -45,8 +45,7 @@ class FrozenLearner(Learner):
 class FrozenScorer(Scorer):
     """Scores embeddings: there is no backbone, and the head is float32."""
 
-    step = 2500
-    """Embeddings scored at once."""
+    step = HEAD_ROWS
 
     def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         features = images.float()

@@ -29,6 +29,8 @@ class Peers(Protocol):
         """The outputs of all batches in their order, whoever computed them."""
 
 
+HEAD_ROWS = 2500
+"""Features that the head sees at once."""
 NOT_FINITE = "the model's outputs on the pool are not finite; lower lr"
 
 
@@ -109,7 +111,7 @@ class Scorer:
                 if features:
                     features_out.write(start, _finite(batch_features.cpu().numpy()))
                 start += len(logits)
-            log_probs = _log_softmax_in_place(logits_out, self.step).cpu().numpy()
+            log_probs = _log_softmax_in_place(logits_out).cpu().numpy()
         losses = np.full(len(rows), np.nan, np.float32)
         if labels is not None:
             losses = -log_probs[np.arange(len(rows)), labels]
@@ -152,11 +154,11 @@ class Scorer:
     def _dropout_passes(
         self, features: NDArray[np.float32], passes: int, rate: float, seed: int
     ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-        """Pass, first row and probabilities [b, C], one scoring batch after another."""
+        """Pass, first row and probabilities [b, C], `HEAD_ROWS` after another."""
         head, device = self.model.head, self.runtime.device
         generator = torch.Generator(device).manual_seed(seed)
-        for start in range(0, len(features), self.step):
-            batch = self.runtime.place(read(features, slice(start, start + self.step)))
+        for start in range(0, len(features), HEAD_ROWS):
+            batch = self.runtime.place(read(features, slice(start, start + HEAD_ROWS)))
             for t in range(passes):
                 with torch.inference_mode():
                     kept = torch.rand(batch.shape, generator=generator, device=device) >= rate
@@ -174,18 +176,17 @@ class Scorer:
         if self._folded is None:
             example = torch.linspace(-1, 1, 2 * 3 * self.size**2, device=self.runtime.device)
             self._pairs = conv_bn_pairs(self.model, example.view(2, 3, self.size, self.size))
-            folded = fold(self.model, self._pairs)
-            self._folded = folded.to(self.runtime.scoring_dtype, memory_format=torch.channels_last)
+            self._folded = fold(self.model, self._pairs, self.runtime.scoring_dtype)
         elif self._stale:
             refold(self._folded, self.model, self._pairs)
         self._stale = False
         return self._folded
 
 
-def _log_softmax_in_place(logits: torch.Tensor, step: int) -> torch.Tensor:
+def _log_softmax_in_place(logits: torch.Tensor) -> torch.Tensor:
     """A pool's logits [N, C] are large where classes are many: no second copy of them."""
-    for start in range(0, len(logits), step):
-        logits[start : start + step] = F.log_softmax(logits[start : start + step], dim=1)
+    for start in range(0, len(logits), HEAD_ROWS):
+        logits[start : start + HEAD_ROWS] = F.log_softmax(logits[start : start + HEAD_ROWS], dim=1)
     return logits
 
 

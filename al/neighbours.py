@@ -58,6 +58,8 @@ def read(features: NDArray, rows: NDArray[np.int64] | slice, *, unit: bool = Fal
 
 def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
     """`features[rows]`; of a memory map few scattered rows at a time, as each brings the pages around it."""
+    if not isinstance(rows, slice) and len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        rows = slice(int(rows[0]), int(rows[-1]) + 1)
     if isinstance(rows, slice) or not isinstance(features, np.memmap):
         return np.ascontiguousarray(features[rows], dtype=np.float32)
     block = np.empty((len(rows), features.shape[1]), dtype=np.float32)
@@ -219,7 +221,7 @@ def nearest(
     unit: bool = False,
     rounding: float = 0.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Euclidean distance f32[n] to, and index i64[n] of, the nearest of `centres` [k, D]; of equals the first.
+    """Euclidean distance f32[n] to, and index i64[n] of, the nearest of `centres` [k, D].
 
     By NumPy's matrix product: FAISS would bring threads of its own, which wait for each other's cores.
 
@@ -229,9 +231,11 @@ def nearest(
     count = len(features) if rows is None else len(rows)
     distance = np.empty(count, dtype=np.float32)
     index = np.empty(count, dtype=np.int64)
+    parts = [centres[start : start + BLOCK_ROWS] for start in range(0, len(centres), BLOCK_ROWS)]
+    scaled = [(-2 * part.T, np.einsum("kd,kd->k", part, part)) for part in parts]
     for where, block in blocks(features, rows, unit=unit):
         lengths = np.einsum("nd,nd->n", block, block)
-        best, owner = _nearest_of_block(block, centres)
+        best, owner = _nearest_of_block(block, scaled)
         squared = (best + lengths)[:, None]
         distance[where] = _settle(squared, owner[:, None], block, centres, lengths, rounding)[:, 0]
         index[where] = owner
@@ -239,19 +243,22 @@ def nearest(
 
 
 def _nearest_of_block(
-    block: NDArray[np.float32], centres: NDArray[np.float32]
+    block: NDArray[np.float32], scaled: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """[b] least of |c|^2 - 2 x.c over the centres, and which centre that is."""
+    """[b] least of |c|^2 - 2 x.c over the centres c, and which centre that is.
+
+    Args:
+        scaled: -2 c [D, m] and |c|^2 [m] of `BLOCK_ROWS` centres after another.
+    """
     best = np.full(len(block), np.inf, dtype=np.float32)
     owner = np.zeros(len(block), dtype=np.int64)
-    for start in range(0, len(centres), BLOCK_ROWS):
-        part = centres[start : start + BLOCK_ROWS]
-        found = block @ (-2 * part.T)
-        found += np.einsum("kd,kd->k", part, part)
-        nearest_here = found.argmin(axis=1)
-        least = found[np.arange(len(block)), nearest_here]
+    for number, (part, lengths) in enumerate(scaled):
+        found = block @ part
+        found += lengths
+        column = found.argmin(axis=1)
+        least = found[np.arange(len(block)), column]
         closer = least < best
-        best[closer], owner[closer] = least[closer], start + nearest_here[closer]
+        best[closer], owner[closer] = least[closer], number * BLOCK_ROWS + column[closer]
     return best, owner
 
 

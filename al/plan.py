@@ -114,14 +114,14 @@ def candidates(config: Any, scope: NDArray[np.int64], labelled: NDArray[np.bool_
         labelled: bool[N] what is labelled already.
 
     What is unlabelled, or under `pool_sample` a random part of it; with it what is labelled, where the strategy
-    compares with that. Frozen embeddings are read where they lie: all of the scope, as a part would be a copy.
+    compares with that. Of frozen embeddings all, where all may be labelled: a part of them would be a copy.
     """
     known = labelled[scope]
     rows = scope[~known]
     if config.pool_sample is not None and config.pool_sample < len(rows):
         rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
         rows = np.sort(rng.choice(rows, config.pool_sample, replace=False))
-    elif config.clusters_embeddings:
+    elif config.clusters_embeddings and len(scope) == len(labelled):
         return scope
     return np.sort(np.append(rows, scope[known])) if config.method.against_labelled else rows
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from al.spill import Spill
 from al.strategies import REGISTRY, Pool
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Spread, Target, in_turn
@@ -122,7 +123,7 @@ def our_costs(data: Path, network: Path, scratch: Path, options: argparse.Namesp
             step=step,
             evaluated=evaluated,
             scored=_median([run], lambda row: row["seconds"]["score"] / row["pool_size"] or None),
-            selection=our_selection(strategy),
+            selection=our_selection(strategy, scratch),
             rest=rest,
             once=once,
         )
@@ -143,9 +144,21 @@ def _median(runs: Sequence[Finished], value: Callable[[dict], float | None]) -> 
     return statistics.median(found for run in runs for row in run.epochs[1:] if (found := value(row)) is not None)
 
 
-def our_selection(strategy: str) -> float:
-    pool = Pool(np.arange(POOL) < INITIAL, synthetic.CLASSES, _probs(), synthetic.features(POOL))
-    return _seconds(lambda: REGISTRY[strategy].select(pool, BATCH, np.random.default_rng(0)))
+def our_selection(strategy: str, scratch: Path) -> float:
+    """With features where a pool of this size has them: on their way from the model into a file, and back."""
+    features, probs = synthetic.features(POOL)[INITIAL:], _probs()[INITIAL:]
+
+    def select() -> None:
+        stored = None
+        if "features" in REGISTRY[strategy].needs:
+            spill = Spill(features.shape, scratch)
+            for start in range(0, len(features), 500):
+                spill.write(start, features[start : start + 500])
+            stored = spill.read()
+        pool = Pool(np.zeros(len(probs), bool), synthetic.CLASSES, probs, stored)
+        REGISTRY[strategy].select(pool, BATCH, np.random.default_rng(0))
+
+    return _seconds(select)
 
 
 def their_selection(strategy: str) -> float:

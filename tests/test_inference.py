@@ -113,49 +113,107 @@ class TestSameAsThePlainModel:
         assert left == 0 or there == 0, f"{left} of {there} are left"
 
 
-class Twice(torch.nn.Module):
-    """The same activation after two convolutions: it belongs to neither."""
+class Block(torch.nn.Module):
+    """What the folding tests build on: named parts, and the output as features."""
 
-    def __init__(self):
+    def __init__(self, **parts):
         super().__init__()
-        self.convs = torch.nn.ModuleList(torch.nn.Conv2d(3, 3, 1) for _ in range(2))
-        self.bns = torch.nn.ModuleList(torch.nn.BatchNorm2d(3) for _ in range(2))
-        self.act = torch.nn.SiLU()
+        for name, part in parts.items():
+            self.add_module(name, part)
 
     def forward(self, images):
-        for conv, bn in zip(self.convs, self.bns):
+        return None, self.features(images).flatten(1)
+
+
+class Twice(Block):
+    """The same activation after two convolutions: it belongs to neither."""
+
+    def features(self, images):
+        for conv, bn in ((self.conv0, self.bn0), (self.conv1, self.bn1)):
             images = self.act(bn(conv(images)))
-        return None, images.mean((2, 3))
+        return images
+
+
+class Residual(Block):
+    """A sum in place between batch normalisation and activation, as in Hugging Face's ResNet."""
+
+    def features(self, images):
+        output = self.bn(self.conv(images))
+        output += images
+        return self.act(output)
+
+
+class Padded(Block):
+    """Zeros around the images, then a depthwise convolution."""
+
+    def features(self, images):
+        return self.bn(self.conv(self.zeros(images)))
+
+
+class PaddedTwice(Block):
+    """The same zeros for two depthwise convolutions."""
+
+    def features(self, images):
+        images = self.zeros(images)
+        return self.bn0(self.conv0(images)) + self.bn1(self.conv1(images))
+
+
+class PaddedAndMore(Block):
+    """The zeros are seen by more than the convolution."""
+
+    def features(self, images):
+        images = self.zeros(images)
+        return self.bn(self.conv(images)) + images.abs().mean()
+
+
+def normalisation():
+    """Batch normalisation that changes what it gets."""
+    bn, generator = torch.nn.BatchNorm2d(3), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in bn.state_dict().values():
+            if tensor.dtype is torch.float32:
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+    return bn
+
+
+def ready(network):
+    """As scoring gets it on a CPU."""
+    return for_training(network.to(memory_format=torch.channels_last)).eval()
+
+
+def depthwise(kernel=3, stride=2, dilation=1):
+    return torch.nn.Conv2d(3, 3, kernel, stride, groups=3, bias=False, dilation=dilation)
+
+
+def kinds(network):
+    return {type(module) for module in network.modules()}
+
+
+def check_fold(network, side=8):
+    """The pairs that were found; what was folded computes the same, on other images too."""
+    pairs = conv_bn_pairs(network, torch.randn(2, 3, side, side))
+    images = 3 * torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        torch.testing.assert_close(fold(network, pairs)(images)[1], network(images)[1], atol=1e-4, rtol=1e-4)
+    return pairs
 
 
 class TestActivations:
     def test_go_into_the_convolution_before_them(self):
-        network = for_training(
-            build_model("efficientnet_b0", 6, weights="none", dropout=0.3, image_size=32, seed=1)
-        ).eval()
+        network = ready(build_model("efficientnet_b0", 6, weights="none", dropout=0.3, image_size=32, seed=1))
         folded = fold(network, conv_bn_pairs(network, torch.randn(2, 3, 32, 32)))
         fused = [module.activation for module in folded.modules() if isinstance(module, FusedPointwise)]
         assert fused.count("swish") == 16, "the expansions of all blocks but the first, and the last convolution"
 
     def test_stay_where_they_are_used_twice(self):
-        network, images = for_training(Twice()).eval(), torch.randn(2, 3, 8, 8)
-        pairs = conv_bn_pairs(network, images)
-        assert pairs == [Pair(f"convs.{i}", f"bns.{i}", "act") for i in range(2)]
-        torch.testing.assert_close(fold(network, pairs)(images)[1], network(images)[1])
+        convs = {f"conv{i}": torch.nn.Conv2d(3, 3, 1) for i in range(2)}
+        bns = {f"bn{i}": normalisation() for i in range(2)}
+        network = ready(Twice(**convs, **bns, act=torch.nn.SiLU()))
+        assert check_fold(network) == [Pair(f"conv{i}", f"bn{i}", "act") for i in range(2)]
 
-
-class Padded(torch.nn.Module):
-    """Zeros around the images, then a depthwise convolution."""
-
-    def __init__(self, zeros, kernel, stride, dilation=1):
-        super().__init__()
-        self.zeros = torch.nn.ZeroPad2d(zeros)
-        self.conv = torch.nn.Conv2d(3, 3, kernel, stride, groups=3, bias=False, dilation=dilation)
-        self.bn = torch.nn.BatchNorm2d(3)
-
-    def forward(self, images):
-        output = self.bn(self.conv(self.zeros(images)))
-        return None, output.flatten(1)
+    def test_stay_behind_a_sum_in_place(self):
+        network = ready(Residual(conv=torch.nn.Conv2d(3, 3, 1), bn=normalisation(), act=torch.nn.ReLU()))
+        assert check_fold(network) == [Pair("conv", "bn")]
 
 
 class TestZerosAroundImages:
@@ -163,15 +221,26 @@ class TestZerosAroundImages:
     @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (5, 1), ((1, 3), (2, 1))])
     @pytest.mark.parametrize("side", [7, 8])
     def test_become_part_of_the_kernel(self, zeros, kernel, stride, side):
-        network, images = for_training(Padded(zeros, kernel, stride)).eval(), torch.randn(2, 3, side, side)
-        folded = fold(network, conv_bn_pairs(network, images))
-        assert not any(isinstance(module, torch.nn.ZeroPad2d) for module in folded.modules())
-        torch.testing.assert_close(folded(images)[1], network(images)[1])
+        parts = {"zeros": torch.nn.ZeroPad2d(zeros), "conv": depthwise(kernel, stride), "bn": normalisation()}
+        network = ready(Padded(**parts))
+        pairs = check_fold(network, side)
+        assert pairs == [Pair("conv", "bn", zeros="zeros")]
+        assert torch.nn.ZeroPad2d not in kinds(fold(network, pairs))
 
-    def test_stay_where_they_cannot(self):
-        network, images = for_training(Padded((0, 1, 0, 1), 3, 1, dilation=2)).eval(), torch.randn(2, 3, 8, 8)
-        folded = fold(network, conv_bn_pairs(network, images))
-        torch.testing.assert_close(folded(images)[1], network(images)[1])
+    @pytest.mark.parametrize("conv", [depthwise(stride=1, dilation=2), torch.nn.Conv2d(3, 3, 3)])
+    def test_stay_before_other_convolutions(self, conv):
+        network = ready(Padded(zeros=torch.nn.ZeroPad2d((0, 1, 0, 1)), conv=conv, bn=normalisation()))
+        assert check_fold(network) == [Pair("conv", "bn")]
+
+    def test_stay_where_two_convolutions_take_them(self):
+        convs = {f"conv{i}": depthwise() for i in range(2)}
+        bns = {f"bn{i}": normalisation() for i in range(2)}
+        network = ready(PaddedTwice(zeros=torch.nn.ZeroPad2d((0, 1, 0, 1)), **convs, **bns))
+        assert check_fold(network) == [Pair(f"conv{i}", f"bn{i}") for i in range(2)]
+
+    def test_stay_where_something_else_sees_them(self):
+        parts = {"zeros": torch.nn.ZeroPad2d((0, 1, 0, 1)), "conv": depthwise(), "bn": normalisation()}
+        assert check_fold(ready(PaddedAndMore(**parts))) == [Pair("conv", "bn")]
 
 
 class TestBatches:
@@ -179,6 +248,11 @@ class TestBatches:
         plain_runtime = Runtime(CPU, torch.float32)
         sizes = (8, 32, 64, 224, 5000)
         assert [plain_runtime.scoring_batch(size) for size in sizes] == [500, 500, 125, 10, 1]
+
+    def test_do_not_decide_what_dropout_draws(self, small):
+        features = rng.random((9, 64)).astype(np.float32)
+        found = [Scorer(small, runtime(), side).dropout_probs(features, 2, 0.5, 3) for side in (32, 64)]
+        assert np.array_equal(*found)
 
 
 class TestRows:
@@ -225,6 +299,24 @@ class TestWeights:
         after = scorer.predict(images).probs
         assert np.abs(after - before).max() > 0.01
         assert after == pytest.approx(F.softmax(plain(model, images)[0], 1).numpy(), abs=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_refresh_is_scoring_anew(self, model, dtype):
+        """Weights, statistics and scales that training changed, bit for bit as in a scorer that starts with them."""
+        model, images = copy.deepcopy(model), images_of(5)
+        scorer = Scorer(model, runtime(dtype), 32)
+        before = scorer.predict(images, features=True)
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                if tensor.dtype is torch.float32:
+                    tensor.mul_(1 + 0.1 * torch.rand(tensor.shape, generator=generator))
+        scorer.refresh()
+        after = scorer.predict(images, features=True)
+        anew = Scorer(model, runtime(dtype), 32).predict(images, features=True)
+        assert np.array_equal(after.probs, anew.probs)
+        assert np.array_equal(after.features, anew.features)
+        assert not np.array_equal(after.features, before.features)
 
     def test_head_is_float32(self, small):
         """Two classes whose logits differ by less than bfloat16 can tell are still told apart."""

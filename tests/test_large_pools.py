@@ -210,10 +210,15 @@ class TestPoolSample:
             assert not self.labelled[rows].any()
 
     def test_embeddings_are_read_where_they_lie(self, tmp_path):
+        everything, unlabelled = np.arange(1258), int((~self.labelled).sum())
         np.save(tmp_path / "vectors.npy", np.zeros((3, 2), np.float32))
-        for strategy, expected in [("typiclust", 990), ("uncertainty", 966)]:
+        for strategy, scope, expected in [
+            ("typiclust", everything, 1258),
+            ("typiclust", self.scope, 966),
+            ("uncertainty", everything, unlabelled),
+        ]:
             changed = config(strategy=strategy, pool_sample=None, features=f"file:{tmp_path}/vectors.npy")
-            assert len(candidates(changed, self.scope, self.labelled, 1)) == expected
+            assert len(candidates(changed, scope, self.labelled, 1)) == expected
 
     def test_follows_from_seeds_and_round_alone(self):
         cases = [({}, 1), ({}, 2), ({"seed": 7}, 1), ({"split_seed": 7}, 1)]

@@ -184,3 +184,18 @@ def test_nearest_stranger_against_brute_force(features):
     distances = np.where(groups[queries][:, None] == groups, np.inf, brute_force(x[queries], x))
     np.testing.assert_allclose(nearest_stranger(x, groups, queries), distances.min(axis=1), rtol=1e-4)
     assert np.isinf(nearest_stranger(x, np.zeros(400, int), queries)).all()
+
+
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("rows", [None, np.arange(40, 340), np.arange(1, 400, 3)], ids=["all", "consecutive", "some"])
+def test_nearest_of_more_centres_than_a_block(features, monkeypatch, tmp_path, unit, rows):
+    x, centres = features[:400], features[1000:1050].copy()
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", 16)
+    expected = x if rows is None else x[rows]
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True) if unit else expected
+    distances = brute_force(expected, centres)
+    for stored in (x, np.load(tmp_path / "x.npy", mmap_mode="r")):
+        distance, index = nearest(stored, centres, rows=rows, unit=unit)
+        np.testing.assert_array_equal(index, distances.argmin(axis=1))
+        np.testing.assert_allclose(distance, distances.min(axis=1), rtol=1e-4)
