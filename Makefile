@@ -71,7 +71,7 @@ report: $(VENV)/.installed ## tables, figures and one page from the results
 dashboard: $(VENV)/.installed ## create or update the W&B report
 	$(BIN)/python -m sweeps.report.dashboard --results-dir $(RESULTS) $(ARGS)
 
-bench: $(VENV)/.installed ## measure speed and memory against the usual stack, a quarter of an hour on two cores
+bench: $(VENV)/.installed ## measure speed and memory against the usual stack, twenty minutes on two cores
 	$(BIN)/python -m benchmarks --out $(RESULTS)/benchmarks $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores

@@ -1,6 +1,6 @@
 """All benchmarks, each in a process of its own, and one table at the end.
 
-python -m benchmarks                      # the default sizes, about a quarter of an hour on two cores
+python -m benchmarks                      # the default sizes, about twenty minutes on two cores
 python -m benchmarks --only=scoring,startup
 python -m benchmarks.scoring --images=50000    # one of them with its own options, see its --help
 """
@@ -26,7 +26,7 @@ ALL = {
         "--strategies=typiclust",
         "--repeats=1",
     ),
-    "whole_run": ("whole_run",),
+    "whole_run": ("whole_run", "--repeats=2"),
     "startup": ("startup",),
     "memory": ("memory", "--strategies=typiclust"),
     "logging_cost": ("logging_cost",),

@@ -32,8 +32,8 @@ BUDGET, INITIAL, BATCH = 5000, 500, 250
 EPOCHS = 29  # the study's mean at this budget is 28.8
 VAL_FRACTION = 0.15
 PART_POOL = 5000
-THEIR_PART = 1000
-"""Images of one pass that is timed of the usual stack."""
+THEIR_STEPS, THEIR_PART = 20, 1000
+"""Steps of training, and images of one pass, that are timed of the usual stack."""
 PART = {
     "dataset": "imagefolder",
     "dropout": 0.2,
@@ -103,31 +103,25 @@ class Costs:
         return total
 
 
-def our_costs(data: Path, network: Path, scratch: Path, options: argparse.Namespace) -> dict[str, Costs]:
-    """By strategy, from a run of `train.py` each on a tenth of the pool.
+def our_costs(runs: dict[str, list[Finished]], scratch: Path) -> dict[str, Costs]:
+    """By strategy, from runs of `train.py` on a tenth of the pool.
 
     What does not depend on the strategy is taken over all runs: else its noise would be their difference.
     """
-    runs = {
-        strategy: train(
-            scratch / strategy, **PART, strategy=strategy, data_dir=data, model=network, device=options.device
-        )
-        for strategy in TARGETS
-    }
-    every = list(runs.values())
+    every = [run for found in runs.values() for run in found]
     step = _median(every, lambda row: row["seconds"]["train"] / ceil(row["train_size"] / usual.BATCH))
     evaluated = _median(every, lambda row: row["seconds"]["evaluate"] / (row["val_size"] + TEST))
-    once, rest = (statistics.mean(seconds) for seconds in zip(*map(_outside_of_phases, every)))
+    once, rest = (statistics.median(seconds) for seconds in zip(*map(_outside_of_phases, every)))
     return {
         strategy: Costs(
             step=step,
             evaluated=evaluated,
-            scored=_median([run], lambda row: row["seconds"]["score"] / row["pool_size"] or None),
+            scored=_median(found, lambda row: row["seconds"]["score"] / row["pool_size"] or None),
             selection=our_selection(strategy, scratch),
             rest=rest,
             once=once,
         )
-        for strategy, run in runs.items()
+        for strategy, found in runs.items()
     }
 
 
@@ -176,30 +170,30 @@ def _seconds(work: Callable[[], object]) -> float:
     return in_turn({"it": work}, 3)["it"].median
 
 
-def their_costs(options: argparse.Namespace) -> dict[str, Costs]:
-    """By strategy: a step over 640 images, an evaluation of 1,000, and each pass over 1,000 of the pool."""
+def their_parts(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """A step over 640 images, an evaluation of 1,000, and each pass over 1,000 of the pool."""
     sides = both_sides(options.device)
     network, optimiser = sides.theirs, usual.new_optimiser(sides.theirs)
-    labelled = usual.Images(*synthetic.images(20 * usual.BATCH), usual.FOR_TRAINING)
+    labelled = usual.Images(*synthetic.images(THEIR_STEPS * usual.BATCH), usual.FOR_TRAINING)
     others = usual.Images(*synthetic.images(THEIR_PART, seed=1), usual.FOR_SCORING)
     workers = usual.best_workers(lambda n: usual.probabilities(network, usual.loader(others, n), sides.device))
     training, batches = usual.loader(labelled, workers, shuffle=True), usual.loader(others, workers)
-    spent = in_turn(
-        {
-            "train": lambda: usual.train_epoch(network, optimiser, training, sides.device),
-            "evaluate": lambda: usual.evaluate(network, batches, sides.device),
-            "probabilities": lambda: usual.probabilities(network, batches, sides.device),
-            "features": lambda: usual.features(network, batches, sides.device),
-        },
-        options.repeats,
-    )
-    step, evaluated = spent["train"].median / 20, spent["evaluate"].median / THEIR_PART
+    return {
+        "train": lambda: usual.train_epoch(network, optimiser, training, sides.device),
+        "evaluate": lambda: usual.evaluate(network, batches, sides.device),
+        "probabilities": lambda: usual.probabilities(network, batches, sides.device),
+        "features": lambda: usual.features(network, batches, sides.device),
+    }
+
+
+def their_costs(spent: dict[str, float]) -> dict[str, Costs]:
+    """By strategy, from seconds of `their_parts`."""
     passes = {"uncertainty": ("probabilities",), "typiclust": ("probabilities", "features")}
     return {
         strategy: Costs(
-            step=step,
-            evaluated=evaluated,
-            scored=sum(spent[name].median for name in needed) / THEIR_PART,
+            step=spent["train"] / THEIR_STEPS,
+            evaluated=spent["evaluate"] / THEIR_PART,
+            scored=sum(spent[name] for name in needed) / THEIR_PART,
             selection=their_selection(strategy),
         )
         for strategy, needed in passes.items()
@@ -207,15 +201,28 @@ def their_costs(options: argparse.Namespace) -> dict[str, Costs]:
 
 
 def measure(options: argparse.Namespace) -> list[Measurement]:
+    """Runs of ours and parts of theirs in turn, so that a drift of the machine meets both alike."""
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         network = scratch / "network"
         usual.save(usual.efficientnet_b0(synthetic.CLASSES), network)
         data = synthetic.write_folder(scratch / "data", PART_POOL, TEST)
-        train(scratch / "warm-up", **PART, strategy="stratified", data_dir=data, model=network, device=options.device)
-        ours = our_costs(data, network, scratch, options)
+        common = {**PART, "data_dir": data, "model": network, "device": options.device}
+        train(scratch / "warm-up", **common, strategy="stratified")
+        parts = their_parts(options)
+        for work in parts.values():
+            work()
+        runs, spent = {strategy: [] for strategy in TARGETS}, {part: [] for part in parts}
+        for repeat in range(options.repeats):
+            for strategy, found in runs.items():
+                found.append(train(scratch / f"{strategy}-{repeat}", **common, strategy=strategy))
+                for part, work in parts.items():
+                    start = time.perf_counter()
+                    work()
+                    spent[part].append(time.perf_counter() - start)
+        ours = our_costs(runs, scratch)
         full = full_runs(network, scratch, options) if options.full else {}
-    theirs = their_costs(options)
+    theirs = their_costs({part: statistics.median(seconds) for part, seconds in spent.items()})
     measured = [_measurement(strategy, ours[strategy], theirs[strategy]) for strategy in TARGETS]
     relative = [sides["typiclust"].whole_run() / sides["uncertainty"].whole_run() for sides in (ours, theirs)]
     once = [Spread.of([value]) for value in relative]
