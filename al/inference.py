@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from al.folding import Pairs, conv_bn_pairs, fold, refold
 from al.models import Classifier
-from al.neighbours import read, release
+from al.neighbours import as_slice, read, release
 from al.runtime import Runtime
 from al.spill import Spill
 
@@ -203,6 +203,5 @@ def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _take(images: torch.Tensor, rows: NDArray[np.int64], runtime: Runtime) -> torch.Tensor:
     """`images[rows]`; consecutive rows are a view, so scoring a whole data set copies nothing."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-        return images[int(rows[0]) : int(rows[-1]) + 1]
-    return images[runtime.indices(rows)]
+    taken = as_slice(rows)
+    return images[taken] if isinstance(taken, slice) else images[runtime.indices(rows)]

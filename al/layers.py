@@ -139,13 +139,13 @@ def for_scoring(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Modu
     for module in model.modules():
         if isinstance(module, DepthwiseConv):
             module.__class__ = nn.Conv2d
-        elif isinstance(module, PointwiseConv) and _has_fused_product(dtype):
+        elif isinstance(module, PointwiseConv) and has_fused_product(dtype):
             module.__class__ = FusedPointwise
     return model
 
 
 @cache
-def _has_fused_product(dtype: torch.dtype) -> bool:
+def has_fused_product(dtype: torch.dtype) -> bool:
     """Whether this torch has the call, which is meant for its own compiler, and it computes what it should here."""
     pixels, matrix = torch.linspace(-4, 4, 24).view(2, 3, 1, 4), torch.linspace(-1, 1, 32).view(8, 4)
     conv = FusedPointwise(4, 8, 1).requires_grad_(False).to(dtype)

@@ -56,10 +56,16 @@ def read(features: NDArray, rows: NDArray[np.int64] | slice, *, unit: bool = Fal
     return block
 
 
+def as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
+    """Consecutive rows as a slice, which reads them without a copy; others as they are."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
+
+
 def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
     """`features[rows]`; of a memory map few scattered rows at a time, as each brings the pages around it."""
-    if not isinstance(rows, slice) and len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-        rows = slice(int(rows[0]), int(rows[-1]) + 1)
+    rows = rows if isinstance(rows, slice) else as_slice(rows)
     if isinstance(rows, slice) or not isinstance(features, np.memmap):
         return np.ascontiguousarray(features[rows], dtype=np.float32)
     block = np.empty((len(rows), features.shape[1]), dtype=np.float32)
