@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from al.runtime import resolve_runtime
+
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "faiss-cpu", "scikit-learn")
 
 
@@ -128,7 +130,7 @@ def cpus() -> int:
 def environment(device: str = "cpu") -> dict[str, Any]:
     """What a number depends on besides the code; goes into every row."""
     return {
-        "device": device,
+        "device": resolve_runtime(device).name,
         "machine": platform.processor() or platform.machine(),
         "cpus": cpus(),
         "threads": os.environ.get("OMP_NUM_THREADS", cpus()),
