@@ -16,10 +16,10 @@ else
 SWEEP = $(BIN)/python -m sweeps.launch --agents $(AGENTS) --results-dir $(RESULTS)
 endif
 
-EXP1 := sweeps/exp1_baselines.yaml sweeps/exp1_strategies.yaml
-EXP2 := sweeps/exp2_baselines.yaml sweeps/exp2_baselines_50_1.yaml \
-        sweeps/exp2_strategies.yaml sweeps/exp2_strategies_50_1.yaml
-EXP3 := sweeps/exp3.yaml
+EXP1 := sweeps/study/exp1_baselines.yaml sweeps/study/exp1_strategies.yaml
+EXP2 := sweeps/study/exp2_baselines.yaml sweeps/study/exp2_baselines_50_1.yaml \
+        sweeps/study/exp2_strategies.yaml sweeps/study/exp2_strategies_50_1.yaml
+EXP3 := sweeps/study/exp3.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench test test-slow test-gpu lint format clean

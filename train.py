@@ -18,35 +18,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al import seeds
+from al.budget import Plan, candidates, plan_of, seconds_left
 from al.config import RunConfig
+from al.distributed import Leader, LostProcess, is_worker, leading, serve
 from al.errors import UserError
+from al.identity import Identity, local_sources
+from al.labels import Labelled
+from al.learning.early_stopping import Plateau
 from al.options import read_parameters
-from al.plan import Plan, candidates, plan_of, seconds_left
-from al.plateau import Plateau
 from al.records import epoch_row, in_full, label_counts, pick_statistics, round_row
-from al.results import al_tracking, environment, performance_metrics, refresh_aggregate, write_aggregate
-from al.sharding import Leader, LostProcess, is_worker, leading, serve
+from al.run_state import RunState
 from al.signals import StopRequested, StopSignals
-from al.sources import local_sources
-from al.state import (
-    COMPLETE,
-    CorruptCheckpoint,
-    HeldElsewhere,
-    Identity,
-    Labelled,
-    Row,
-    RunFolder,
-    RunState,
-    write_json,
-)
 from al.stopwatch import measuring, phase
+from al.storage.files import Row, write_json
+from al.storage.result_files import al_tracking, environment, performance_metrics, refresh_aggregate, write_aggregate
+from al.storage.run_folder import COMPLETE, CorruptCheckpoint, HeldElsewhere, RunFolder
 from al.strategies import Pool
-from al.tracking import PHASES, NoTracker, Tracker, finished_elsewhere, mirror, mode, open_tracker
+from al.tracking.wandb import PHASES, NoTracker, Tracker, finished_elsewhere, mirror, mode, open_tracker
 
 if TYPE_CHECKING:
-    from al.learner import Learner
-    from al.metrics import Evaluation
-    from al.progress import RunProgress
+    from al.learning.metrics import Evaluation
+    from al.learning.network_learner import Learner
+    from al.tracking.terminal import RunProgress
     from data_prep.datasets import DataSet
     from data_prep.embeddings import Embeddings
     from data_prep.first_labels import FirstLabels
@@ -212,7 +205,7 @@ def begin_fit(run: Run) -> None:
 
 def record(run: Run, row: Row, acquired: Row | None, seconds: dict[str, float]) -> None:
     """Writes down an epoch and the round it ended; the checkpoint makes them count. W&B mirrors what is written."""
-    from al.plots import pick_sheet
+    from al.tracking.plots import pick_sheet
 
     row["seconds"] = {name: seconds.get(name, 0.0) for name in PHASES}
     row["curve"] = run.state.stands if acquired is not None or run.state.finished else None
@@ -236,7 +229,7 @@ def record(run: Run, row: Row, acquired: Row | None, seconds: dict[str, float]) 
 
 def start(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     """Checks everything that can be wrong, then runs; nothing is written before the checks have passed."""
-    from al.progress import RunProgress
+    from al.tracking.terminal import RunProgress
     from data_prep.datasets import load_dataset
     from data_prep.embeddings import embeddings
     from data_prep.first_labels import first_labels, variant_and_scope
@@ -275,8 +268,8 @@ def identity(config: RunConfig, data: "DataSet") -> Identity:
 
 
 def new_learner(config: RunConfig, data: "DataSet", vectors: "Embeddings | None") -> "Learner":
-    from al.frozen import FrozenLearner
-    from al.learner import Learner
+    from al.learning.linear_probe import FrozenLearner
+    from al.learning.network_learner import Learner
     from al.runtime import resolve_runtime
 
     runtime = resolve_runtime(config.device, config.precision)
@@ -389,7 +382,7 @@ def carry_out(run: Run) -> None:
 
 def finish(run: Run) -> None:
     """Writes the results; `performance_metrics.json` comes last and makes the run complete."""
-    from al.plots import plot_run
+    from al.tracking.plots import plot_run
 
     folder, best = run.folder, run.state.best
     run.progress.doing("writing results")

@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.fields import FieldInfo
 
 from al.errors import UserError, nearest
-from al.sources import FILE
+from al.identity import FILE
 from al.strategies import REGISTRY, Strategy, get_strategy
 
 WHERE_IT_RUNS = ("device", "data_dir", "results_dir")

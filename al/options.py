@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from al.config import RunConfig
 from al.errors import UserError, nearest
-from al.tracking import sweep_parameters, under_sweep
+from al.tracking.wandb import sweep_parameters, under_sweep
 
 
 def read_parameters(arguments: Sequence[str], description: str) -> RunConfig:

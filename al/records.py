@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from al.metrics import Evaluation, by_class, class_entropy
-from al.state import Labelled, Row, RunState
+from al.labels import Labelled
+from al.learning.metrics import Evaluation, by_class, class_entropy
+from al.run_state import RunState
+from al.storage.files import Row
 
 BEST_EPOCH_GROUPS = {
     "train": "training_metrics_for_best_epoch",

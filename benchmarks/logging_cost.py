@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from al.config import RunConfig
-from al.state import COMPLETE, RunFolder
-from al.tracking import open_tracker
+from al.storage.run_folder import COMPLETE, RunFolder
+from al.tracking.wandb import open_tracker
 from benchmarks import measuring, startup
 from benchmarks.measuring import Measurement, Spread
 from benchmarks.runs import train

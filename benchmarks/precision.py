@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from al.config import RunConfig
-from al.inference import Predictions, Scorer
-from al.layers import for_training
-from al.models import build_model
+from al.fast.convolutions import for_training
+from al.learning.networks import build_model
+from al.learning.scorer import Predictions, Scorer
 from al.runtime import Runtime, resolve_runtime
-from al.state import RunFolder
+from al.storage.run_folder import RunFolder
 from benchmarks import measuring
 from benchmarks.measuring import Measurement, Spread, Target
 from benchmarks.scoring import TOP_SHARE, overlap_of_most_uncertain

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from al.inference import Scorer
+from al.learning.scorer import Scorer
 from al.runtime import Runtime
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Target, in_turn

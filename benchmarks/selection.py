@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from al.neighbours import kmeans
 from al.strategies import REGISTRY, Pool
+from al.strategies.clustering import kmeans
 from benchmarks import measuring, synthetic
 from benchmarks.measuring import Measurement, Spread, Target, peak_mib
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import EfficientNetForImageClassification
 
-from al.layers import for_training
-from al.models import Classifier, build_model
+from al.fast.convolutions import for_training
+from al.learning.networks import Classifier, build_model
 from al.runtime import Runtime, resolve_runtime
 from benchmarks import synthetic, usual
 

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from al.inference import to_input
-from al.training import Trainer
+from al.learning.scorer import to_input
+from al.learning.trainer import Trainer
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Target, in_turn
 from benchmarks.sides import Sides, both_sides, without_dropout

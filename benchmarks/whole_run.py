@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from al.spill import Spill
+from al.storage.disk_array import Spill
 from al.strategies import REGISTRY, Pool
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Spread, Target, in_turn

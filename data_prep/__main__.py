@@ -12,9 +12,9 @@ from al.config import RunConfig
 from al.errors import UserError
 
 if TYPE_CHECKING:
-    from data_prep.clip_labels import ZeroShot
-    from data_prep.clip_statistics import Table
     from data_prep.datasets import DataSet
+    from data_prep.zero_shot.labels import ZeroShot
+    from data_prep.zero_shot.statistics import Table
 
 FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "device", "split_seed", "results_dir")
 """Parameters of a run that say what its zero-shot labels are and where they lie."""
@@ -71,9 +71,9 @@ def _add_field(parser: argparse.ArgumentParser, name: str) -> None:
 def clip_command(options: argparse.Namespace) -> None:
     """Computes (or imports) zero-shot labels, keeps them for runs with init=clip, and reports on them."""
     from al import seeds
-    from data_prep.clip_labels import clip_initial_pool
-    from data_prep.clip_statistics import report, write
     from data_prep.datasets import load_dataset
+    from data_prep.zero_shot.labels import clip_initial_pool
+    from data_prep.zero_shot.statistics import report, write
 
     config = RunConfig.from_mapping({name: getattr(options, name) for name in FIELDS})
     data = load_dataset(config.dataset, config.data_dir, config.image_size)
@@ -86,7 +86,7 @@ def clip_command(options: argparse.Namespace) -> None:
     _print_table(tables["clip_statistics"])
     print(f"from {found.source}; {len(files)} tables and pictures in {files[0].parent}")
     if options.wandb:
-        from al.tracking import log_report
+        from al.tracking.wandb import log_report
 
         pictures = [file for file in files if file.suffix == ".png"]
         log_report(config.results_dir, f"clip-{data.name}-{options.split}", "clip", tables, pictures)
@@ -102,7 +102,7 @@ def _cut(asked: int | None, images: int) -> int:
 
 def _labels(options: argparse.Namespace, config: RunConfig, data: "DataSet") -> "ZeroShot":
     """Imported, from the cache, or computed; only the last loads torch."""
-    from data_prep.clip_labels import cache_dir, cached, import_logits, zero_shot
+    from data_prep.zero_shot.labels import cache_dir, cached, import_logits, zero_shot
 
     where = (data, config.clip_model, config.clip_prompt)
     folder = cache_dir(config.results_dir)

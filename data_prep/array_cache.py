@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.errors import UserError
-from al.sources import FILE, sha256
-from al.state import write_atomically
+from al.identity import FILE, sha256
+from al.storage.files import write_atomically
 from data_prep.locks import exclusive
 
 Arrays = dict[str, NDArray[np.float32]]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from al.data import DataSet, ImageSet, content_fingerprint
 from al.errors import UserError, nearest
-from data_prep.images import DataSet, ImageSet, content_fingerprint
 from data_prep.progress import Progress, show_progress
 
 __all__ = ["DATASETS", "DataSet", "ImageSet", "load_dataset"]
@@ -37,11 +37,11 @@ def load_dataset(
     if name == "digits":
         return _digits()
     if name == "cifar10":
-        from data_prep.cifar10 import load_cifar10
+        from data_prep.sources.cifar10 import load_cifar10
 
         return load_cifar10(folder, progress=progress)
     if name == "imagefolder":
-        from data_prep.imagefolder import load_imagefolder
+        from data_prep.sources.imagefolder import load_imagefolder
 
         return load_imagefolder(folder, image_size, progress=progress)
     raise UserError(f"dataset={name!r}: no such data set; {nearest(name, DATASETS)}")

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.errors import UserError
-from al.neighbours import release
-from al.sources import FILE
+from al.identity import FILE
+from al.storage.blocks import release
 from data_prep.array_cache import Entry, model_identity
 from data_prep.progress import Progress, show_progress
 
 if TYPE_CHECKING:
     from al.config import RunConfig
+    from al.data import DataSet, ImageSet
     from al.runtime import Runtime
-    from data_prep.images import DataSet, ImageSet
 
 SPLITS = ("train", "test")
 BLOCK = 8192

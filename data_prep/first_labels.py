@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from al import seeds
 from al.config import STARTERS
+from al.data import DataSet, ImageSet
 from al.strategies import Pool, get_strategy
-from data_prep.images import DataSet, ImageSet
 from data_prep.splits import initial_pool
 from data_prep.variants import draw_variant
 
@@ -90,8 +90,8 @@ def _zero_shot(
 ) -> FirstLabels:
     """The images that CLIP is surest of, with its labels; people correct the `checks` most likely wrong."""
     from al.runtime import resolve_runtime
-    from data_prep.clip_labels import cache_dir, clip_initial_pool, zero_shot
-    from data_prep.init_cleaning import checking_order, out_of_sample_probs
+    from data_prep.zero_shot.label_checking import checking_order, out_of_sample_probs
+    from data_prep.zero_shot.labels import cache_dir, clip_initial_pool, zero_shot
 
     runtime = resolve_runtime(config.device, config.precision)
     found = zero_shot(data, config.clip_model, config.clip_prompt, runtime, cache_dir(config.results_dir))

@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from al.errors import UserError, first_line
-from al.folding import conv_bn_pairs, fold
-from al.hub import model_folder
+from al.fast.folding import conv_bn_pairs, fold
+from al.learning.hub import model_folder
 from al.runtime import Runtime
 
 BATCH = 256
@@ -90,7 +90,7 @@ class _Vectors(nn.Module):
 
 
 class _Paired(nn.Module):
-    """As `al.folding` wants it: the second of two outputs."""
+    """As `al.fast.folding` wants it: the second of two outputs."""
 
     def __init__(self, vectors: nn.Module):
         super().__init__()

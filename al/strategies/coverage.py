@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import gather, kmeans, nearest, nearest_stranger, squared_distances
+from al.storage.blocks import gather
 from al.strategies.base import Picks, Pool
+from al.strategies.clustering import kmeans, nearest, nearest_stranger, squared_distances
 
 FRONT_ROWS = 8192
 """Samples farthest from all that is labelled, which `coreset` keeps at hand."""

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import kmeans
 from al.strategies.base import Picks, Pool
+from al.strategies.clustering import kmeans
 from al.strategies.scores import scored, smallest_margin, top_k
 
 

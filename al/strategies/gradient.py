@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import blocks, gather
+from al.storage.blocks import blocks, gather
 from al.strategies.base import Picks, Pool
 
 REJECTED = 1000

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import release
+from al.storage.blocks import release
 from al.strategies.base import Picks, Pool, Select
 
 BLOCK_BYTES = 16 * 2**20

@@ -5,8 +5,9 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from al.neighbours import Clustering, gather, kmeans, neighbour_distances
+from al.storage.blocks import gather
 from al.strategies.base import Picks, Pool
+from al.strategies.clustering import Clustering, kmeans, neighbour_distances
 from al.strategies.diverse import round_robin
 from al.strategies.scores import predictive_entropy, scored, top_k
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from sweeps.report import figures, page, tables
 from sweeps.report.analysis import Analysis, analyse
 from sweeps.report.cells import Cell, Family, organise
-from sweeps.report.claims import claims
 from sweeps.report.decision import Decision, decide
 from sweeps.report.figures import Picture
 from sweeps.report.load import Results
 from sweeps.report.page import Image, Section
-from sweeps.report.published import ZeroShot, own_zero_shot
 from sweeps.report.tables import Table
+from sweeps.study.claims import claims
+from sweeps.study.published import ZeroShot, own_zero_shot
 
 SECTIONS = {
     "curves": "Learning curves",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from al.config import RunConfig
 from al.strategies import REGISTRY
 from sweeps.report.load import LeftOut, Results, Run
-from sweeps.report.published import is_study_data
+from sweeps.study.published import is_study_data
 
 WITHIN_FAMILY = (
     *("variant", "minority_classes", "class_weights", "stop", "budget"),

@@ -102,10 +102,10 @@ def local_results(results_dir: str | Path) -> Local:
     from sweeps.report import tables
     from sweeps.report.analysis import analyse
     from sweeps.report.cells import organise
-    from sweeps.report.claims import claims
     from sweeps.report.decision import decide
     from sweeps.report.load import load_results
-    from sweeps.report.published import own_zero_shot
+    from sweeps.study.claims import claims
+    from sweeps.study.published import own_zero_shot
 
     families = organise(load_results(results_dir)) if Path(results_dir).is_dir() else []
     analyses = [analyse(setting, family) for family in families for setting in family.settings]
@@ -131,7 +131,7 @@ def curve_panels(x: str, by: str) -> list:
     """Learning curves and per-class metrics, averaged over the runs of a run set that share the parameter `by`."""
     import wandb_workspaces.reports.v2 as wr
 
-    from al import tracking
+    from al.tracking import wandb as tracking
 
     panels = [
         _curve("Test accuracy (%)", tracking.CURVE_ACCURACY, x, by),
@@ -146,7 +146,7 @@ def end_panels() -> list:
     """What each configuration ended with and what it cost."""
     import wandb_workspaces.reports.v2 as wr
 
-    from al import tracking
+    from al.tracking import wandb as tracking
 
     seconds, accuracy = wr.SummaryMetric("training_time_seconds"), wr.SummaryMetric(tracking.TEST_ACCURACY)
     panels = [
@@ -162,7 +162,7 @@ def end_panels() -> list:
 
 def time_panels() -> list:
     """Seconds of each phase by epoch."""
-    from al import tracking
+    from al.tracking import wandb as tracking
 
     return _placed(
         [_curve(f"Seconds: {phase}", f"seconds/{phase}", tracking.EPOCH, "cell") for phase in tracking.PHASES]
@@ -173,7 +173,7 @@ def pick_panels() -> list:
     """The picture sheets of the picks and what the strategies say of them."""
     import wandb_workspaces.reports.v2 as wr
 
-    from al import tracking
+    from al.tracking import wandb as tracking
 
     sheets = wr.MediaBrowser(title="What was picked", media_keys=[tracking.PICK_SHEET], num_columns=4)
     names = {"mean_score": "Mean score of the picks", "class_entropy": "Entropy of the picks' classes"}
@@ -256,7 +256,7 @@ def _experiment_blocks(experiment: Experiment, where: dict[str, str]) -> list:
 
 def experiments(balanced: Sequence[tuple[str, str]]) -> list[Experiment]:
     """The three experiments; `balanced` are the (data set, variant) pairs of the first one."""
-    from al import tracking
+    from al.tracking import wandb as tracking
 
     uneven = f"Config('variant') in {list(IMBALANCED)}"
     true, clip = "Config('init') == 'stratified'", "Config('init') == 'clip'"
@@ -333,7 +333,7 @@ def build_view(entity: str, project: str):
     """A saved workspace view for the day's work: curves by labels, the runs in progress, time, picks."""
     import wandb_workspaces.workspaces as ws
 
-    from al import tracking
+    from al.tracking import wandb as tracking
 
     sections = [
         ws.Section(name="Learning curves", panels=curve_panels(tracking.LABELS, "cell"), is_open=True),

@@ -12,10 +12,10 @@ from sweeps.report.analysis import accuracy
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
 from sweeps.report.curves import band, learning_curve
 from sweeps.report.load import SPLITS, Run
-from sweeps.report.published import ZeroShot, published, published_zero_shot
 from sweeps.report.statistics import FEW_SEEDS, Interval, mean_interval
 from sweeps.report.style import Look, drawing, looks, save
 from sweeps.report.tables import cells_of, overlap, phase_seconds, titled
+from sweeps.study.published import ZeroShot, published, published_zero_shot
 
 
 class Picture(NamedTuple):

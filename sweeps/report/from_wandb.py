@@ -78,7 +78,7 @@ def _rows(run: Any) -> list[dict[str, Any]]:
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """`test/f1` -> {"test": {"f1-score": ...}}, `class/cat/f1` -> {"per_class": {"cat": {"f1-score": ...}}}."""
-    from al.tracking import CLASS_METRICS, PHASES, SCALARS, SPLITS
+    from al.tracking.wandb import CLASS_METRICS, PHASES, SCALARS, SPLITS
 
     row = {name: value for name, value in flat.items() if "/" not in name}
     for split in SPLITS:

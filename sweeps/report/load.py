@@ -309,7 +309,7 @@ def plan(files: Iterable[str | Path], assignments: Sequence[str] = ()) -> list[t
     Raises:
         UserError: a file is not a sweep, or asks for a parameter that does not exist.
     """
-    from sweeps.grid import expand, parse_overrides
+    from sweeps.runner.grid import expand, parse_overrides
 
     overrides = parse_overrides(assignments)
     planned: dict[str, tuple[str, RunConfig]] = {}
@@ -345,5 +345,5 @@ def select(
     options = ["--results-dir", str(results_dir)] if str(results_dir) != "results" else []
     options += ["--set", *assignments] if assignments else []
     sweeps = dict.fromkeys(item.sweep for item in missing)
-    command = shlex.join(["python", "-m", "sweeps.local", *sweeps, *options]) if missing else ""
+    command = shlex.join(["python", "-m", "sweeps.runner.local", *sweeps, *options]) if missing else ""
     return Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, command)

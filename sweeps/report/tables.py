@@ -21,12 +21,12 @@ from sweeps.report.analysis import (
     worst_class,
 )
 from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise, paired
-from sweeps.report.claims import Claim
 from sweeps.report.curves import accuracy_at
 from sweeps.report.decision import COLUMNS, Decision, saved, span
 from sweeps.report.load import PHASES, Run, load_results
-from sweeps.report.published import VARIANTS, Key, ZeroShot, key_of, published, published_zero_shot, table2
 from sweeps.report.statistics import NAN, holm, mean_interval, paired_test, penalties
+from sweeps.study.claims import Claim
+from sweeps.study.published import VARIANTS, Key, ZeroShot, key_of, published, published_zero_shot, table2
 
 
 class SummaryRow(NamedTuple):

@@ -1,0 +1,192 @@
+"""Batch normalisation folded into the convolutions before it: the same function in evaluation mode, faster.
+
+For a convolution W * x + b followed by batch normalisation with scale g, shift h, mean m and variance v,
+    W' = W g / sqrt(v + eps),   b' = h + (b - m) g / sqrt(v + eps).
+The activation after them becomes part of the convolution where that has a form with it, and works in place where it
+has not: on a CPU, fresh memory for its output costs more than its arithmetic. For the same reason zeros around the
+images of a depthwise convolution, more on one side than on the other, become equal padding and zeros in its kernel.
+"""
+
+from collections import Counter
+from copy import deepcopy
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from al.fast.convolutions import FUSED, DepthwiseConv, FusedPointwise, for_scoring, padding_of
+
+
+class Pair(NamedTuple):
+    """Names of a convolution and what goes with it."""
+
+    conv: str
+    bn: str
+    """The batch normalisation of its output."""
+    activation: str | None = None
+    """What the output of that goes into."""
+    only_here: bool = False
+    """Whether the network uses this activation nowhere else."""
+    zeros: str | None = None
+    """The zeros around its input, where a kernel of another size can do without them."""
+
+
+Pairs = list[Pair]
+
+
+def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
+    """What follows each other directly and can be folded, seen in one forward pass over `example` [N, 3, H, W].
+
+    Where more than the batch normalisation cannot be folded without another output on `example`, for instance because
+    a tensor is used a second time, that is left; where not even this can, the result is empty.
+    """
+    probe = deepcopy(model).eval()
+    with torch.no_grad():
+        pairs, expected = _followers(probe, example)
+        for candidate in (pairs, [Pair(pair.conv, pair.bn) for pair in pairs]):
+            if _agrees(fold(probe, candidate), example, expected):
+                return candidate
+    return []
+
+
+def _agrees(folded: nn.Module, example: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether it has these features, up to rounding; a network that its tensors no longer fit has not."""
+    try:
+        found = folded(example)[1]
+    except RuntimeError:
+        return False
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
+
+
+class _Trace:
+    """Which module takes what another one returned, unchanged since, during forward passes."""
+
+    def __init__(self):
+        self.calls: Counter[str] = Counter()
+        self.pairs: dict[str, Pair] = {}
+        self._made: dict[int, tuple[torch.Tensor, int, Pair]] = {}  # keeps the tensors, so an id stays its own
+
+    def made(self, tensor: torch.Tensor) -> Pair | None:
+        """What is known of the tensor, unless it was written to after that."""
+        found, version, pair = self._made.get(id(tensor), (tensor, -1, None))
+        return pair if found._version == version else None
+
+    def before(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        known = self.made(inputs[0])
+        if known and known.bn and isinstance(getattr(module, "inplace", None), bool):
+            self.pairs[known.bn] = known._replace(activation=name)
+
+    def after(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        self.calls[name] += 1
+        known, pair = self.made(inputs[0]), None
+        if isinstance(module, nn.Conv2d):
+            zeros = known.zeros if known and not known.conv and _takes_zeros(module) else None
+            pair = Pair(name, "", zeros=zeros)
+        elif isinstance(module, nn.BatchNorm2d) and known and known.conv and not known.bn:
+            pair = self.pairs[name] = known._replace(bn=name)
+        elif type(module) is nn.ZeroPad2d and min(module.padding) >= 0:
+            pair = Pair("", "", zeros=name)
+        if pair:
+            self._made[id(output)] = (output, output._version, pair)
+
+
+def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Tensor]:
+    """The pairs of a forward pass, and the features of `example`."""
+    trace = _Trace()
+    hooks = []
+    for name, module in probe.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace"):
+            hooks.append(module.register_forward_pre_hook(partial(trace.before, name)))
+            hooks.append(module.register_forward_hook(partial(trace.after, name)))
+    features = probe(example)[1]
+    for hook in hooks:
+        hook.remove()
+    pairs = list(trace.pairs.values())
+    takers = Counter(pair.zeros for pair in pairs)
+    found = [
+        pair._replace(
+            only_here=trace.calls[pair.activation] == 1,
+            zeros=pair.zeros if trace.calls[pair.zeros] == takers[pair.zeros] == 1 else None,
+        )
+        for pair in pairs
+    ]
+    return found, features
+
+
+def _takes_zeros(conv: nn.Conv2d) -> bool:
+    return isinstance(conv, DepthwiseConv) and not any(padding_of(conv)) and conv.dilation == (1, 1)
+
+
+def fold(model: nn.Module, pairs: Pairs, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy of the model in evaluation mode, in `dtype`, with the batch normalisation of `pairs` folded away."""
+    folded = for_scoring(deepcopy(model), dtype).eval()
+    for pair in pairs:
+        conv, bn = folded.get_submodule(pair.conv), folded.get_submodule(pair.bn)
+        if conv.bias is None:
+            conv.bias = nn.Parameter(torch.zeros_like(bn.running_mean))
+        _replace(folded, pair.bn, _what_is_left(bn))
+        if pair.zeros is not None:
+            _take_zeros(folded, conv, pair)
+        if pair.activation is not None:
+            _fuse(folded, conv, pair)
+    folded.to(dtype, memory_format=torch.channels_last).requires_grad_(False)
+    refold(folded, model, pairs)
+    return folded
+
+
+def refold(folded: nn.Module, model: nn.Module, pairs: Pairs) -> None:
+    """Takes the present weights of the model over into what `fold` made of it."""
+    weights = model.state_dict()
+    for pair in pairs:
+        conv, bn = model.get_submodule(pair.conv), model.get_submodule(pair.bn)
+        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+        bias = 0 if conv.bias is None else conv.bias
+        weight = conv.weight * scale[:, None, None, None]
+        margin = _margin(model.get_submodule(pair.zeros).padding) if pair.zeros else (0, 0, 0, 0)
+        weights[f"{pair.conv}.weight"] = F.pad(weight, margin)
+        weights[f"{pair.conv}.bias"] = bn.bias + (bias - bn.running_mean) * scale
+    with torch.no_grad():
+        for name, tensor in folded.state_dict().items():
+            tensor.copy_(weights[name])
+
+
+def _fuse(folded: nn.Module, conv: nn.Module, pair: Pair) -> None:
+    """The activation within the convolution, where it can be, else in place."""
+    activation = folded.get_submodule(pair.activation)
+    if pair.only_here and isinstance(conv, FusedPointwise) and type(activation) in FUSED:
+        conv.activation = FUSED[type(activation)]
+        _replace(folded, pair.activation, nn.Identity())
+    else:
+        activation.inplace = True
+
+
+def _take_zeros(folded: nn.Module, conv: nn.Conv2d, pair: Pair) -> None:
+    """Equal padding, and a kernel with room for the margin."""
+    left, right, top, bottom = zeros = folded.get_submodule(pair.zeros).padding
+    conv.padding = (max(top, bottom), max(left, right))
+    conv.weight = nn.Parameter(F.pad(conv.weight, _margin(zeros)))
+    conv.kernel_size = tuple(conv.weight.shape[-2:])
+    _replace(folded, pair.zeros, nn.Identity())
+
+
+def _margin(zeros: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Zeros left, right, above and below a kernel that undo equal padding on the sides that had less."""
+    left, right, top, bottom = zeros
+    columns, rows = max(left, right), max(top, bottom)
+    return columns - left, columns - right, rows - top, rows - bottom
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def _what_is_left(bn: nn.BatchNorm2d) -> nn.Module:
+    """timm's batch normalisation carries an activation with it; torch's carries nothing."""
+    rest = nn.Sequential()
+    for name in ("drop", "act"):
+        if hasattr(bn, name):
+            rest.add_module(name, getattr(bn, name))
+    return rest if len(rest) else nn.Identity()

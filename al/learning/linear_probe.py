@@ -1,0 +1,138 @@
+"""`model=frozen`: a linear head on frozen embeddings, fitted to its optimum in one epoch."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from al.learning.metrics import confusion_matrix
+from al.learning.network_learner import Learner
+from al.learning.networks import Classifier
+from al.learning.scorer import HEAD_ROWS, Scorer
+from al.learning.trainer import class_weights
+from al.runtime import Runtime
+from al.storage.blocks import release
+
+ITERATIONS = 200
+STATISTICS_ROWS = 8192
+
+
+class FrozenLearner(Learner):
+    """The learner of the loop with embeddings [N, D] and [M, D] where the others have images."""
+
+    converges_at_once = True
+
+    def _build(self) -> Classifier:
+        width = self.embeddings.shape[1]
+        head = Classifier(nn.Identity(), width, self.classes, self.config.dropout)
+        nn.init.zeros_(head.head.weight)
+        nn.init.zeros_(head.head.bias)
+        return head.to(self.runtime.device)
+
+    def restart(self, *, warm: bool) -> None:
+        """Nothing to do: every fit starts from zero, and what is known of the embeddings stays known."""
+
+    def _new_scorer(self) -> Scorer:
+        return FrozenScorer(self.model, self.runtime, self.size, self.scratch)
+
+    def _new_trainer(self) -> "FrozenTrainer":
+        return FrozenTrainer(self.model, self.runtime, embeddings=self.embeddings, config=self.config)
+
+
+class FrozenScorer(Scorer):
+    """Scores embeddings: there is no backbone, and the head is float32."""
+
+    step = HEAD_ROWS
+
+    def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = images.float()
+        return network.head(features), features
+
+    def _network(self) -> nn.Module:
+        return self.model
+
+
+class FrozenTrainer:
+    """Multinomial logistic regression by L-BFGS on standardised embeddings.
+
+    Minimises mean cross-entropy + weight_decay / 2 |theta|^2 from theta = 0, so a fit depends on the labels alone and
+    not on the fits before it. The problem is strictly convex: there is one optimum, with classes missing too.
+    Embeddings are centred, and divided by their standard deviation times sqrt(D), so that their squared length is 1
+    on average and one `weight_decay` does for any model; the head that scores has this folded into it.
+    """
+
+    def __init__(self, model: Classifier, runtime: Runtime, *, embeddings: NDArray, config: Any):
+        self.model, self.runtime, self.config = model, runtime, config
+        mean, std = _mean_and_std(embeddings)
+        scale = 1 / np.maximum(std * np.sqrt(len(std)), np.finfo(np.float32).tiny) * (std > 0)
+        self.mean, self.scale = (torch.from_numpy(a.astype(np.float32)).to(runtime.device) for a in (mean, scale))
+
+    def set_lr(self, lr: float) -> None:
+        """L-BFGS finds its step lengths itself."""
+
+    def epoch(
+        self, embeddings: torch.Tensor, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
+    ) -> tuple[NDArray[np.int64], float]:
+        """Fits the head to `rows` of `embeddings` [N, D]; returns confusion i64[C, C] and mean loss on them."""
+        inputs = (embeddings[self.runtime.indices(rows)].float() - self.mean) * self.scale
+        targets = torch.from_numpy(labels[rows]).to(self.runtime.device)
+        weight, bias = self._optimum(inputs, targets, self._loss_weight(labels[rows]))
+        with torch.no_grad():
+            self.model.head.weight.copy_(weight * self.scale)
+            self.model.head.bias.copy_(bias - self.model.head.weight @ self.mean)
+            logits = F.linear(inputs, weight, bias)
+            loss = F.cross_entropy(logits, targets).item()
+        predicted = logits.argmax(1).cpu().numpy()
+        return confusion_matrix(labels[rows], predicted, len(bias)), loss
+
+    def _optimum(
+        self, inputs: torch.Tensor, targets: torch.Tensor, class_weight: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights [C, D] and biases [C] of least penalised loss on inputs [n, D]."""
+        weight = torch.zeros_like(self.model.head.weight, requires_grad=True)
+        bias = torch.zeros_like(self.model.head.bias, requires_grad=True)
+        solver = torch.optim.LBFGS(
+            [weight, bias],
+            max_iter=ITERATIONS,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-9,
+            line_search_fn="strong_wolfe",
+        )
+
+        def objective() -> torch.Tensor:
+            solver.zero_grad()
+            loss = F.cross_entropy(F.linear(inputs, weight, bias), targets, weight=class_weight)
+            loss = loss + self.config.weight_decay / 2 * (weight.square().sum() + bias.square().sum())
+            loss.backward()
+            return loss
+
+        solver.step(objective)
+        return weight.detach(), bias.detach()
+
+    def _loss_weight(self, labels: NDArray[np.int64]) -> torch.Tensor | None:
+        if not self.config.class_weights:
+            return None
+        return torch.from_numpy(class_weights(labels, self.model.head.out_features)).to(self.runtime.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+
+
+def _mean_and_std(embeddings: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each dimension over all rows [N, D], labelled or not, in blocks: they may be memory-mapped."""
+    count, mean, spread = 0, np.zeros(embeddings.shape[1]), np.zeros(embeddings.shape[1])
+    for start in range(0, len(embeddings), STATISTICS_ROWS):
+        block = embeddings[start : start + STATISTICS_ROWS].astype(np.float64)
+        total = count + len(block)
+        shift = block.mean(axis=0) - mean
+        spread += block.var(axis=0) * len(block) + shift**2 * count * len(block) / total
+        mean += shift * len(block) / total
+        count = total
+        release(embeddings)
+    return mean, np.sqrt(spread / count)

@@ -1,0 +1,207 @@
+"""Scoring: one pass over unaugmented images gives probabilities and features."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from al.fast.folding import Pairs, conv_bn_pairs, fold, refold
+from al.learning.networks import Classifier
+from al.runtime import Runtime
+from al.storage.blocks import as_slice, read, release
+from al.storage.disk_array import Spill
+
+Outputs = Iterator[tuple[torch.Tensor, torch.Tensor]]
+"""Logits [b, C] and features [b, D] of one scoring batch after another."""
+
+
+class Peers(Protocol):
+    """Other processes that score a share of the batches."""
+
+    def outputs(self, images: torch.Tensor, rows: NDArray[np.int64], *, features: bool) -> Outputs:
+        """The outputs of all batches in their order, whoever computed them."""
+
+
+HEAD_ROWS = 2500
+"""Features that the head sees at once."""
+NOT_FINITE = "the model's outputs on the pool are not finite; lower lr"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of N images."""
+
+    probs: NDArray[np.float32]
+    """[N, C] softmax of the logits."""
+    features: NDArray[np.float32]
+    """[N, D] penultimate activations, memory-mapped where they are many; [N, 0] where they were not asked for."""
+    losses: NDArray[np.float32]
+    """[N] -log p of the true class; computed from logits, so finite where p underflows. NaN without labels."""
+
+
+def to_input(images: torch.Tensor, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """u8[N, H, W, 3] -> [N, 3, size, size] in [-1, 1] (mean and standard deviation 0.5), channels-last."""
+    batch = images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
+    if batch.shape[-1] != size or batch.shape[-2] != size:
+        batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return batch.to(dtype, memory_format=torch.channels_last)
+
+
+class Scorer:
+    """Scores images with the current weights of one model: the same function as the model's, up to rounding.
+
+    Args:
+        size: side in pixels that the model sees.
+        scratch: folder for outputs that are too large for memory.
+    """
+
+    peers: Peers | None = None
+    """Set where several processes score together."""
+    mapped: Sequence[NDArray] = ()
+    """Memory maps that images lie in; their pages are given back, or a pass would hold all images in memory."""
+
+    def __init__(self, model: Classifier, runtime: Runtime, size: int, scratch: Path | None = None):
+        self.model, self.runtime, self.size = model, runtime, size
+        self.scratch = scratch or Path(tempfile.gettempdir())
+        self._pairs: Pairs = []
+        self._folded: nn.Module | None = None
+        self._stale = False
+
+    def refresh(self) -> None:
+        """To be called when the weights have changed."""
+        self._stale = True
+
+    @property
+    def step(self) -> int:
+        """Images scored at once."""
+        return self.runtime.scoring_batch(self.size)
+
+    def predict(
+        self,
+        images: torch.Tensor,
+        rows: NDArray[np.int64] | None = None,
+        labels: NDArray[np.int64] | None = None,
+        *,
+        features: bool = False,
+    ) -> Predictions:
+        """Predictions for `rows` (all without) of `images` u8[M, H, W, 3] on the device, in their order.
+
+        Args:
+            labels: i64[N] true classes of those rows, for their losses.
+            features: also return features; without, they never leave the device.
+
+        Raises:
+            FloatingPointError: the features are not finite.
+            UserError: no room for them on the disk.
+        """
+        rows = np.arange(len(images)) if rows is None else rows
+        logits_out = torch.empty(len(rows), self.model.head.out_features, device=self.runtime.device)
+        features_out = Spill((len(rows), self.model.head.in_features if features else 0), self.scratch)
+        start = 0
+        with torch.no_grad():
+            for logits, batch_features in self._outputs(images, rows, features):
+                logits_out[start : start + len(logits)] = logits
+                if features:
+                    features_out.write(start, _finite(batch_features.cpu().numpy()))
+                start += len(logits)
+            log_probs = _log_softmax_in_place(logits_out).cpu().numpy()
+        losses = np.full(len(rows), np.nan, np.float32)
+        if labels is not None:
+            losses = -log_probs[np.arange(len(rows)), labels]
+        return Predictions(np.exp(log_probs, out=log_probs), features_out.read(), losses)
+
+    def _outputs(self, images: torch.Tensor, rows: NDArray[np.int64], features: bool) -> Outputs:
+        if self.peers is not None and len(rows) > self.step:
+            yield from self.peers.outputs(images, rows, features=features)
+            return
+        for start in range(0, len(rows), self.step):
+            yield self.outputs_of(images, rows[start : start + self.step])
+
+    def outputs_of(self, images: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [b, C] and features [b, D] of one batch; on the device, without gradients."""
+        network = self._network()
+        with torch.inference_mode():
+            outputs = self._score(network, _take(images, rows, self.runtime))
+        for array in self.mapped:
+            release(array)
+        return outputs
+
+    def dropout_probs(self, features: NDArray[np.float32], passes: int, rate: float, seed: int) -> NDArray[np.float32]:
+        """[passes, N, C] probabilities of the head on features [N, D] with dropout (Gal et al. 2017).
+
+        Dropout before the classifier is the only one switched on: batch normalisation and stochastic depth stay as
+        they are when scoring. Memory-mapped where they are many.
+        """
+        probs = Spill((passes, len(features), self.model.head.out_features), self.scratch)
+        for t, start, batch in self._dropout_passes(features, passes, rate, seed):
+            probs.write(t * len(features) + start, batch)
+        return probs.read()
+
+    def dropout_votes(self, features: NDArray[np.float32], passes: int, rate: float, seed: int) -> NDArray[np.int64]:
+        """[passes, N] the class of highest probability in each of `dropout_probs`, which are not kept."""
+        votes = np.empty((passes, len(features)), np.int64)
+        for t, start, batch in self._dropout_passes(features, passes, rate, seed):
+            votes[t, start : start + len(batch)] = batch.argmax(1)
+        return votes
+
+    def _dropout_passes(
+        self, features: NDArray[np.float32], passes: int, rate: float, seed: int
+    ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Pass, first row and probabilities [b, C], `HEAD_ROWS` after another."""
+        head, device = self.model.head, self.runtime.device
+        generator = torch.Generator(device).manual_seed(seed)
+        for start in range(0, len(features), HEAD_ROWS):
+            batch = self.runtime.place(read(features, slice(start, start + HEAD_ROWS)))
+            for t in range(passes):
+                with torch.inference_mode():
+                    kept = torch.rand(batch.shape, generator=generator, device=device) >= rate
+                    logits = head(batch * kept / (1 - rate))
+                    probs = logits.softmax(1).cpu().numpy()
+                yield t, start, probs
+            release(features)
+
+    def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The backbone in the scoring precision, the head in float32."""
+        features = network.backbone(to_input(images, self.size, self.runtime.scoring_dtype)).float()
+        return self.model.head(features), features
+
+    def _network(self) -> nn.Module:
+        if self._folded is None:
+            example = torch.linspace(-1, 1, 2 * 3 * self.size**2, device=self.runtime.device)
+            self._pairs = conv_bn_pairs(self.model, example.view(2, 3, self.size, self.size))
+            self._folded = fold(self.model, self._pairs, self.runtime.scoring_dtype)
+        elif self._stale:
+            refold(self._folded, self.model, self._pairs)
+        self._stale = False
+        return self._folded
+
+
+def _log_softmax_in_place(logits: torch.Tensor) -> torch.Tensor:
+    """A pool's logits [N, C] are large where classes are many: no second copy of them."""
+    for start in range(0, len(logits), HEAD_ROWS):
+        logits[start : start + HEAD_ROWS] = F.log_softmax(logits[start : start + HEAD_ROWS], dim=1)
+    return logits
+
+
+def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The features [b, D] themselves, looked at while they are in the cache.
+
+    Raises:
+        FloatingPointError: one is NaN or infinite.
+    """
+    if not np.isfinite(features.sum(dtype=np.float64)):
+        raise FloatingPointError(NOT_FINITE)
+    return features
+
+
+def _take(images: torch.Tensor, rows: NDArray[np.int64], runtime: Runtime) -> torch.Tensor:
+    """`images[rows]`; consecutive rows are a view, so scoring a whole data set copies nothing."""
+    taken = as_slice(rows)
+    return images[taken] if isinstance(taken, slice) else images[runtime.indices(rows)]

@@ -1,0 +1,1 @@
+"""Where images come from: one module a data set. They never know what the images are used for."""

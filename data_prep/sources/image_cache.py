@@ -1,0 +1,150 @@
+"""Decoded image folders as .npy files: written once and whole, found again while the folder is unchanged.
+
+The cache of a folder lies in the folder itself (`.cache-al`), or where that cannot be written in the user's cache.
+Each entry is a folder named after what was decoded: `<digest of the listing>-<image size>`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al.errors import UserError
+from data_prep.locks import exclusive
+from data_prep.progress import Progress
+from data_prep.sources.decoding import decode_images
+
+if TYPE_CHECKING:
+    from data_prep.sources.imagefolder import Listing
+
+FORMAT = 1
+"""Raise it when the same files would be decoded to other pixels."""
+
+IN_DATA = ".cache-al"
+INFO = "info.json"
+LOCK = ".lock"
+Arrays = tuple[NDArray[np.uint8], ...]
+
+
+def cached_arrays(
+    data_dir: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress
+) -> tuple[Arrays, str]:
+    """The images of each split as u8[N, H, W, 3] mapped from the cache, and their fingerprint.
+
+    Images are decoded first if the cache lacks them; a process that finds another at it waits and uses its work.
+
+    Raises:
+        UserError: a broken image, images of several sizes, or nowhere to write the cache.
+    """
+    places, key = _places(data_dir), _key(splits, image_size)
+    for place in places:
+        if (found := _open(place / key, splits)) is not None:
+            return found
+    place = _writable(places)
+    try:
+        with exclusive(place / LOCK, f"decoding the images of {data_dir}"):
+            if (found := _open(place / key, splits)) is None:
+                _fill(place, key, splits, image_size, progress)
+                found = _open(place / key, splits)
+    except OSError as error:
+        raise _unwritable(place, error, "make room there") from error
+    if found is None:
+        raise UserError(f"{place / key}: was changed while it was written; start again")
+    return found
+
+
+def _places(data_dir: Path) -> tuple[Path, Path]:
+    home = Path(os.environ.get("HOME") or tempfile.gettempdir())
+    user = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    return data_dir / IN_DATA, user / "al-suite" / name
+
+
+def _key(splits: Sequence["Listing"], image_size: int | None) -> str:
+    listings = " ".join([str(FORMAT), *(split.digest for split in splits)])
+    return f"{hashlib.sha256(listings.encode()).hexdigest()[:16]}-{image_size or 'native'}"
+
+
+def _open(entry: Path, splits: Sequence["Listing"]) -> tuple[Arrays, str] | None:
+    """What the cache entry holds, or None unless it is there, readable and whole."""
+    try:
+        fingerprint = json.loads((entry / INFO).read_text())["fingerprint"]
+        arrays = tuple(np.load(entry / f"{split.folder.name}.npy", mmap_mode="r") for split in splits)
+    except (OSError, EOFError, ValueError, TypeError, KeyError):
+        return None
+    whole = all(len(array) == len(split.names) for array, split in zip(arrays, splits, strict=True))
+    return (arrays, fingerprint) if whole else None
+
+
+def _writable(places: Sequence[Path]) -> Path:
+    """The first of `places` that files can be written in."""
+    for place in places:
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            (place / LOCK).touch()
+        except OSError as error:
+            last = error
+        else:
+            return place
+    raise _unwritable(places[-1], last, "set XDG_CACHE_HOME to a folder that can be written")
+
+
+def _unwritable(place: Path, error: OSError, remedy: str) -> UserError:
+    return UserError(f"{place}: the decoded images cannot be written there ({error.strerror}); {remedy}")
+
+
+def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> None:
+    """Decodes into a folder beside the entry and renames it: whatever has the entry's name is whole."""
+    partial = place / f"partial-{key}"
+    _remove(place, lambda name: name.startswith("partial-"))  # of processes that were killed: the lock is held
+    try:
+        partial.mkdir()
+        fingerprint = _decode(partial, splits, image_size, progress)
+        (partial / INFO).write_text(json.dumps({"fingerprint": fingerprint}))
+        shutil.rmtree(place / key, ignore_errors=True)
+        partial.rename(place / key)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    listing = key.split("-")[0]
+    _remove(place, lambda name: not name.startswith(listing))  # of earlier states of the image folder
+
+
+def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:
+    for entry in list(place.iterdir()):
+        if entry.is_dir() and unwanted(entry.name):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _decode(folder: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> str:
+    """Writes one .npy file per split into `folder`; returns the digest of all relative paths and pixels."""
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(b"".join(os.fsencode(f"{split.folder.name}/{name}") + b"\0" for name in split.names))
+    total = sum(len(split.names) for split in splits)
+    for _ in progress(_decoded(folder, splits, image_size, digest), total, "decoding images"):
+        pass
+    return digest.hexdigest()
+
+
+def _decoded(folder: Path, splits: Sequence["Listing"], image_size: int | None, digest) -> Iterator[int]:
+    like = splits[0].folder / splits[0].names[0]
+    for split in splits:
+        chunks = decode_images([split.folder / name for name in split.names], like, image_size)
+        with (folder / f"{split.folder.name}.npy").open("wb") as file:
+            for number, chunk in enumerate(chunks):
+                if number == 0:
+                    shape = (len(split.names), *chunk.shape[1:])
+                    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                digest.update(chunk)
+                file.write(chunk)
+                yield len(chunk)
+            file.flush()
+            os.fsync(file.fileno())

@@ -1,0 +1,132 @@
+"""`data_dir/{train,test}/<class>/*` as a data set: found, decoded once into a cache, then mapped into memory."""
+
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from al.data import DataSet, ImageSet
+from al.errors import UserError
+from data_prep.progress import Progress, show_progress
+from data_prep.sources.decoding import EXTENSIONS
+from data_prep.sources.image_cache import cached_arrays
+
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split, by class and then by name.
+
+    names: `<class>/<file>` of every image. counts: i64[C], images of each class. digest: follows from the names,
+    sizes and times of change. ignored: files that are no images.
+    """
+
+    folder: Path
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    counts: np.ndarray
+    digest: str
+    ignored: int
+
+
+def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
+    """The images below `data_dir`, in the order of torchvision's ImageFolder.
+
+    The fingerprint follows from the relative paths and the decoded pixels, not from where the folder lies.
+
+    Raises:
+        UserError: no such folder, no images of a class in one of the splits, a broken image, mixed sizes.
+    """
+    train, test = list_images(data_dir)
+    _report_ignored(data_dir, train.ignored + test.ignored)
+    arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
+    sets = [
+        ImageSet(images, np.repeat(np.arange(len(split.classes)), split.counts), split.classes)
+        for images, split in zip(arrays, (train, test), strict=True)
+    ]
+    return DataSet("imagefolder", *sets, fingerprint)
+
+
+def list_images(data_dir: Path) -> tuple[Listing, Listing]:
+    """What images the train and the test folder hold.
+
+    Raises:
+        UserError: as `load_imagefolder`, but for what needs decoding.
+    """
+    if not data_dir.is_dir():
+        raise UserError(f"data_dir={str(data_dir)!r}: no such folder; it must hold train/<class>/* and test/<class>/*")
+    classes = {split: _class_names(data_dir, split) for split in SPLITS}
+    together = tuple(sorted(set().union(*classes.values())))
+    listings = [_list_split(data_dir / split, together) for split in SPLITS]
+    if len(together) < 2:
+        raise UserError(f"{data_dir}: {len(together)} class; a classifier needs two or more folders train/<class>")
+    return tuple(listings)
+
+
+def _class_names(data_dir: Path, split: str) -> list[str]:
+    if not (data_dir / split).is_dir():
+        found = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        raise UserError(
+            f"data_dir={str(data_dir)!r}: has no folder {split!r}; it must hold train/<class>/* and test/<class>/*, "
+            f"and holds {', '.join(found[:5]) or 'no folders'}"
+        )
+    names = [entry.name for entry in _visible(data_dir / split) if entry.is_dir()]
+    if not names:
+        raise UserError(f"{data_dir / split}: has no class folders; put the images of each class into a folder there")
+    return names
+
+
+def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
+    names, counts, ignored = [], [], sum(not entry.is_dir() for entry in _visible(folder))
+    digest = hashlib.sha256()
+    for name in classes:
+        images, others = _images_in(folder / name)
+        if not images:
+            raise UserError(
+                f"class {name!r}: no images in {folder / name}; put some there ({', '.join(EXTENSIONS)}), "
+                "or remove the class from train and test"
+            )
+        names += [f"{name}/{file}" for file, _ in images]
+        counts.append(len(images))
+        ignored += others
+        for file, status in images:
+            digest.update(b"%b\0%d\0%d\0" % (os.fsencode(f"{name}/{file}"), status.st_size, status.st_mtime_ns))
+    return Listing(folder, classes, tuple(names), np.array(counts), digest.hexdigest(), ignored)
+
+
+def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
+    """Names and status of the images in `folder`, by name, and how many other things are there."""
+    images, others = [], 0
+    for entry in _visible(folder) if folder.is_dir() else ():
+        if not entry.name.lower().endswith(EXTENSIONS):
+            others += 1
+            continue
+        try:
+            status = entry.stat()
+        except OSError as error:
+            raise UserError(f"{entry.path}: cannot be read ({error.strerror}); replace or remove the file") from error
+        if stat.S_ISREG(status.st_mode):
+            images.append((entry.name, status))
+        else:
+            others += 1
+    return sorted(images, key=lambda image: image[0]), others
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _report_ignored(data_dir: Path, count: int) -> None:
+    if count:
+        known = ", ".join(EXTENSIONS)
+        print(f"{data_dir}: ignored {count} entries that are no images ({known})", file=sys.stderr, flush=True)

@@ -1,0 +1,92 @@
+"""A CLIP-like model of the Hugging Face Hub or a folder: images and texts to one space of unit vectors.
+
+Imports torch and transformers; `clip_labels` imports it only when something has to be computed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from al.errors import UserError
+from al.learning.hub import model_folder
+from al.runtime import Runtime
+from data_prep.image_encoder import ImageEncoder, Reader, lacks_weights, pixels, quiet, unit
+
+REMEDY = (
+    "download the model where there is a network and name its folder, clip_model=FOLDER, or bring its outputs with "
+    "`python -m data_prep clip --from-logits FILE.csv`"
+)
+
+
+@dataclass
+class Encoder(ImageEncoder):
+    """A loaded model with the processor it was trained with."""
+
+    tokenizer: Any
+
+    @property
+    def scale(self) -> float:
+        """What a cosine is multiplied by to give a logit."""
+        return float(self.network.logit_scale.detach().exp())
+
+    @torch.inference_mode()
+    def texts(self, prompts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Unit vectors f32[C, D] of C classes, the mean over the templates of `prompts[template][class]`.
+
+        Several templates are averaged as in Radford et al. 2021, section 3.1.4: each text's vector is
+        normalised, then the mean.
+        """
+        mean = torch.stack([self._encode_texts(texts) for texts in prompts]).mean(0)
+        return F.normalize(mean, dim=1).cpu().numpy()
+
+    def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        config = self.network.config
+        # SigLIP was trained on texts padded to full length and reads the last position.
+        padding = "max_length" if config.model_type.startswith("siglip") else True
+        length = config.text_config.max_position_embeddings
+        tokens = self.tokenizer(list(texts), padding=padding, truncation=True, max_length=length, return_tensors="pt")
+        return unit(self.network.get_text_features(**tokens.to(self.device)))
+
+    @torch.inference_mode()
+    def _encode_images(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        inputs = pixels(self.image_processor, images, self.device)
+        return unit(self.network.get_image_features(**inputs)).cpu().numpy()
+
+
+def load(model: str, runtime: Runtime) -> Encoder:
+    """The model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
+
+    Raises:
+        UserError: it cannot be had, is not CLIP-like, or lacks weights, tokenizer or image processor.
+    """
+    folder = model_folder("clip_model", model, REMEDY)
+    from transformers import AutoConfig, AutoModel, AutoProcessor
+
+    quiet()
+    reader = Reader("clip_model", model, REMEDY)
+    config = reader("config.json", AutoConfig.from_pretrained, folder)
+    if not (hasattr(config, "text_config") and hasattr(config, "vision_config")):
+        raise _not_clip(model, config)
+    processor = reader("the processor", AutoProcessor.from_pretrained, folder)
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise UserError(f"clip_model={model!r}: has no tokenizer with an image processor; save its processor beside it")
+    network, loading = reader(
+        "the weights", AutoModel.from_pretrained, folder, dtype=torch.float32, output_loading_info=True
+    )
+    if not all(hasattr(network, part) for part in ("get_text_features", "get_image_features", "logit_scale")):
+        raise _not_clip(model, config)
+    if missing := sorted(loading["missing_keys"]):
+        raise lacks_weights("clip_model", model, missing)
+    return Encoder(network.eval().to(runtime.device), processor.image_processor, runtime.device, processor.tokenizer)
+
+
+def _not_clip(model: str, config: Any) -> UserError:
+    return UserError(
+        f"clip_model={model!r}: a {config.model_type} model has no text and image features to compare; "
+        "use a CLIP or SigLIP model"
+    )

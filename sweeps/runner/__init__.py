@@ -1,0 +1,1 @@
+"""Starts the runs of sweep files, here or through W&B. It never computes what a run computes."""

@@ -1,0 +1,153 @@
+"""The runs of sweep files as they stand in a results folder: complete, held, under way, and how long they take."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from al.config import RunConfig
+from al.storage.run_folder import COMPLETE, RunFolder
+from sweeps.runner.grid import SweepFile
+
+TAIL = 262_144
+"""Bytes read from the end of epochs.jsonl: more than a row of it with a thousand classes."""
+
+SETTING = ("model", "dataset", "variant", "strategy", "init", "stop", "schedule", "class_weights", "image_size")
+"""Fields that say how long a run takes, for estimates."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: the parameters an agent would pass, and where its results go."""
+
+    parameters: Mapping[str, Any]
+    config: RunConfig
+    program: str
+    command: tuple[str, ...]
+
+    @cached_property
+    def folder(self) -> Path:
+        return RunFolder.of(self.config).path
+
+    @cached_property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}-{self.config.split_seed}"
+
+    @cached_property
+    def digest(self) -> str:
+        return self.config.digest()
+
+    @cached_property
+    def baseline(self) -> Path | None:
+        """Folder of the run that this one is to beat; None where it has no such goal."""
+        if self.config.method.baseline or self.config.stop != "baseline":
+            return None
+        return RunFolder.of(self.config.baseline_of()).path
+
+    def is_complete(self) -> bool:
+        """Whether its results are there, all of them and of this very configuration."""
+        if not (self.folder / COMPLETE).is_file():
+            return False
+        return read_json(self.folder / "config.json").get("digest") == self.digest
+
+    def is_held(self) -> bool:
+        return is_held(self.folder)
+
+    def last_epoch(self) -> dict[str, Any]:
+        """The last whole row of epochs.jsonl; {} before the first."""
+        try:
+            with (self.folder / "epochs.jsonl").open("rb") as rows:
+                rows.seek(max(0, rows.seek(0, os.SEEK_END) - TAIL))
+                lines = rows.read().split(b"\n")
+        except OSError:
+            return {}
+        for line in reversed(lines[:-1]):
+            try:
+                return json.loads(line)
+            except ValueError:
+                continue
+        return {}
+
+    def metrics(self) -> dict[str, Any]:
+        return read_json(self.folder / COMPLETE)
+
+
+def runs_of(sweep: SweepFile) -> list[Run]:
+    pairs = zip(sweep.runs, sweep.configs, strict=True)
+    return [Run(parameters, config, sweep.program, sweep.command) for parameters, config in pairs]
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process, on this machine or another that shares the folder, is at the run in it."""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; {} where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def try_lock(handle: int) -> bool:
+    """Takes the lock of an open file unless another process has it; whether it was taken."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class Estimate:
+    """Seconds that runs will take, from those already done: the mean of the runs most alike."""
+
+    def __init__(self, results_dirs: Iterable[str | Path] = ()) -> None:
+        self._known: list[tuple[tuple, float]] = []
+        for folder in sorted({Path(folder) for folder in results_dirs}):
+            for metrics in _all_metrics(folder):
+                self.add(metrics.get("config", {}), metrics.get("training_time_seconds"))
+
+    def add(self, config: Mapping[str, Any], seconds: Any) -> None:
+        if config and isinstance(seconds, int | float):
+            self._known.append((_setting(config), float(seconds)))
+
+    def seconds(self, config: RunConfig) -> float | None:
+        """None where no run of this model and data set has been done."""
+        wanted = _setting(config.model_dump())
+        alike = [(_common(wanted, known), seconds) for known, seconds in self._known if known[:2] == wanted[:2]]
+        if not alike:
+            return None
+        closest = max(common for common, _ in alike)
+        times = [seconds for common, seconds in alike if common == closest]
+        return sum(times) / len(times)
+
+    def total(self, configs: Iterable[RunConfig]) -> tuple[float, int]:
+        """Seconds of all that can be estimated, and how many cannot."""
+        each = [self.seconds(config) for config in configs]
+        return sum(seconds for seconds in each if seconds is not None), each.count(None)
+
+
+def _all_metrics(results_dir: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(results_dir.glob(f"*/split_seed_*/{COMPLETE}")):
+        yield read_json(path)
+
+
+def _setting(config: Mapping[str, Any]) -> tuple:
+    return tuple(config.get(name) for name in SETTING)
+
+
+def _common(one: tuple, other: tuple) -> int:
+    return sum(a == b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,103 @@
+"""The head of `model=frozen`: the optimum that scikit-learn finds, scored as it was fitted."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from al.config import RunConfig
+from al.labels import Labelled
+from al.learning.linear_probe import FrozenLearner, _mean_and_std
+from al.runtime import resolve_runtime
+
+CLASSES = 4
+
+
+def problem(n=300, d=12, classes=CLASSES, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(classes, size=n)
+    centres = 2 * rng.standard_normal((CLASSES, d))
+    vectors = (centres[labels] + rng.standard_normal((n, d))) * np.geomspace(0.1, 30, d) + 5
+    return vectors.astype(np.float32), labels
+
+
+def learner(vectors, labels, **parameters) -> FrozenLearner:
+    config = RunConfig.from_mapping(
+        {"dataset": "digits", "model": "frozen", "features": "file:e.npz", "device": "cpu"} | parameters
+    )
+    return FrozenLearner(config, resolve_runtime("cpu"), vectors, vectors, labels, CLASSES, vectors)
+
+
+def labelled(labels, rows) -> Labelled:
+    state = Labelled.none(len(labels))
+    state.train = np.asarray(rows)
+    state.given[rows] = labels[rows]
+    return state
+
+
+@pytest.mark.parametrize("weight_decay", [1e-3, 1e-2, 0.3])
+@pytest.mark.parametrize("class_weights", [False, True])
+def test_the_head_is_scikit_learns_optimum(weight_decay, class_weights):
+    """scikit-learn minimises the sum of losses + |w|^2 / 2C; its bias is made a weight, so that it is penalised too."""
+    vectors, labels = problem()
+    rows = np.concatenate([np.flatnonzero(labels == 0)[:40], np.flatnonzero(labels > 0)[:30]])
+    ours = learner(vectors, labels, weight_decay=weight_decay, class_weights=class_weights)
+    ours.fit_epoch(labelled(labels, rows), 1, 0.1)
+    scaled = (vectors - vectors.mean(0)) / vectors.std(0) / np.sqrt(vectors.shape[1])
+    padded = np.hstack([scaled, np.ones((len(scaled), 1))])
+    theirs = LogisticRegression(
+        C=1 / (weight_decay * len(rows)),
+        fit_intercept=False,
+        class_weight="balanced" if class_weights else None,
+        tol=1e-8,
+        max_iter=10_000,
+    ).fit(padded[rows], labels[rows])
+    found = ours.score(np.arange(len(vectors)), ("probs",), 1)["probs"]
+    np.testing.assert_allclose(found, theirs.predict_proba(padded), atol=2e-3)
+
+
+def test_a_fit_does_not_depend_on_those_before_it():
+    vectors, labels = problem()
+    fresh, used = learner(vectors, labels), learner(vectors, labels)
+    used.fit_epoch(labelled(labels, np.arange(60)), 1, 0.1)
+    for one in (fresh, used):
+        one.fit_epoch(labelled(labels, np.arange(30, 130)), 2, 0.1)
+    for a, b in zip(fresh.model.parameters(), used.model.parameters()):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_classes_without_labels_and_a_single_label_are_no_trouble():
+    vectors, labels = problem(classes=2)
+    for rows in (np.arange(50), np.array([3])):
+        one = learner(vectors, labels)
+        evaluation = one.fit_epoch(labelled(labels, rows), 1, 0.1)
+        probs = one.score(np.arange(len(vectors)), ("probs",), 1)["probs"]
+        assert np.isfinite(probs).all()
+        assert np.isfinite(evaluation.metrics["loss"])
+        assert probs[:, 2:].mean() < probs[rows, labels[rows]].mean()
+
+
+def test_dimensions_without_spread_count_for_nothing():
+    vectors, labels = problem()
+    with_constant = np.hstack([vectors, np.full((len(vectors), 1), 7, np.float32)])
+    one = learner(with_constant, labels)
+    one.fit_epoch(labelled(labels, np.arange(100)), 1, 0.1)
+    assert one.model.head.weight[:, -1].abs().max() == 0
+
+
+def test_the_evaluation_of_a_fit_is_that_of_its_head():
+    vectors, labels = problem()
+    one = learner(vectors, labels)
+    rows = np.arange(80)
+    fitted = one.fit_epoch(labelled(labels, rows), 1, 0.1)
+    probs = one.score(rows, ("probs",), 1)["probs"]
+    assert fitted.metrics["accuracy"] == pytest.approx(100 * (probs.argmax(1) == labels[rows]).mean())
+    assert fitted.metrics["loss"] == pytest.approx(-np.log(probs[rows, labels[rows]]).mean(), abs=1e-4)
+
+
+def test_statistics_in_blocks_are_those_of_the_whole(monkeypatch):
+    monkeypatch.setattr("al.learning.linear_probe.STATISTICS_ROWS", 37)
+    vectors = problem()[0].astype(np.float16)
+    mean, std = _mean_and_std(vectors)
+    np.testing.assert_allclose(mean, vectors.astype(np.float64).mean(0), rtol=1e-9)
+    np.testing.assert_allclose(std, vectors.astype(np.float64).std(0), rtol=1e-9)

@@ -1,0 +1,351 @@
+"""The local runner: what it starts, what it passes over, what it survives. Most tests run a stand-in for train.py."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sweeps.runner import local
+from sweeps.runner.command import command_line, parameter_file
+from sweeps.runner.grid import load
+from sweeps.runner.runs import Estimate, runs_of
+
+ROOT = Path(__file__).parents[3]
+
+STAND_IN = '''
+"""Keeps to train.py's files, locks and exit codes, and learns nothing."""
+import fcntl, json, os, signal, sys, time
+from pathlib import Path
+import yaml
+sys.path.insert(0, {root!r})
+from al.config import RunConfig
+
+given = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
+config = RunConfig.from_mapping({{name: entry["value"] for name, entry in given.items() if name != "wandb_version"}})
+folder = Path(config.results_dir) / config.cell / f"split_seed_{{config.split_seed}}"
+folder.mkdir(parents=True, exist_ok=True)
+lock = (folder / ".lock").open("a")
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    sys.exit(3)
+with (folder / "starts.jsonl").open("a") as starts:
+    variables = {{name: os.environ.get(name) for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "OMP_NUM_THREADS")}}
+    starts.write(json.dumps({{"argv": sys.argv[1:], "time": time.time(), **variables}}) + "\\n")
+if (folder / "performance_metrics.json").exists():
+    sys.exit(0)
+about = {{"digest": config.digest(), "wandb_run_id": os.environ["WANDB_RUN_ID"]}}
+(folder / "config.json").write_text(json.dumps(about))
+
+
+def stop(number, frame):
+    print("stopped")
+    sys.exit({{signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}}[number])
+
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_IGN if config.patience == 99 else stop)
+if config.lr == 0.5:
+    raise ValueError("the loss is not finite")
+done = folder / "epochs.jsonl"
+first = len(done.read_text().splitlines()) if done.exists() else 0
+for epoch in range(first + 1, config.max_epochs + 1):
+    time.sleep(0.05)
+    with done.open("a") as rows:
+        rows.write(json.dumps({{"epoch": epoch, "round": epoch, "labels": 10, "test": {{"accuracy": 50.0}}}}) + "\\n")
+metrics = {{"config": config.model_dump(mode="json"), "training_time_seconds": 2.0, "labels_used": 70}}
+metrics["test_metrics"] = {{"accuracy": 80.0 + config.split_seed}}
+(folder / "performance_metrics.json").write_text(json.dumps(metrics))
+'''
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the stand-in and no W&B settings of the outside."""
+    (tmp_path / "train.py").write_text(STAND_IN.format(root=str(ROOT)))
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("WANDB") or name == "OMP_NUM_THREADS":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(local, "RECHECK", 0.2)
+    return tmp_path
+
+
+def sweep(folder: Path, name: str = "sweep", **choices) -> str:
+    choices = {"dataset": ["digits"], "max_epochs": [3], "strategy": ["margin"]} | choices
+    parameters = {name: {"values": values} for name, values in choices.items()}
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"program": "train.py", "method": "grid", "parameters": parameters}))
+    return str(path)
+
+
+def starts(folder: Path) -> dict[str, list[dict]]:
+    return {
+        f"{path.parent.parent.name}/{path.parent.name}": [json.loads(line) for line in path.read_text().splitlines()]
+        for path in folder.glob("results/*/split_seed_*/starts.jsonl")
+    }
+
+
+def runner_process(*arguments: str) -> subprocess.Popen:
+    """The runner as a user starts it, in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "sweeps.runner.local", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_starts(folder: Path, count: int, seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while len(starts(folder)) < count:
+        assert time.monotonic() < until, "the runs did not start"
+        time.sleep(0.05)
+
+
+def test_every_run_is_started_once_as_an_agent_would_and_passed_over_after(project, capsys):
+    path = sweep(project, split_seed=[1, 2], strategy=["margin", "random"])
+    assert local.main([path, "--jobs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "81.50 ± 0.71" in out
+    assert "results: results" in out
+    begun = starts(project)
+    assert [len(lines) for lines in begun.values()] == [1] * 4
+    first = begun[next(name for name in begun if "margin" in name and name.endswith("_1"))][0]
+    assert first["argv"] == ["--dataset=digits", "--max_epochs=3", "--split_seed=1", "--strategy=margin"]
+    assert first["WANDB_SWEEP_ID"] is None
+    assert len({lines[0]["WANDB_RUN_ID"] for lines in begun.values()}) == 4
+    assert int(first["OMP_NUM_THREADS"]) == max(1, len(os.sched_getaffinity(0)) // 2)
+    assert local.main([path]) == 0
+    assert starts(project) == begun
+    assert "4 of 4 runs are complete already" in capsys.readouterr().out
+
+
+def test_thread_numbers_of_the_user_are_kept(project, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert local.main([sweep(project, split_seed=[1])]) == 0
+    assert next(iter(starts(project).values()))[0]["OMP_NUM_THREADS"] == "3"
+
+
+def test_failures_do_not_end_the_others_and_are_listed(project, capsys):
+    path = sweep(project, split_seed=[1, 2], lr=[0.5, 0.01])
+    assert local.main([path]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("ValueError: the loss is not finite (log: results/logs/") == 2
+    assert "2 of 4 runs failed" in captured.err
+    assert len(list(project.glob("results/*/*/performance_metrics.json"))) == 2
+    log = next(Path(line.split("log: ")[1].rstrip(")")) for line in captured.err.splitlines() if "log: " in line)
+    assert "Traceback" in log.read_text()
+
+
+def test_baselines_come_first_even_when_listed_last(project):
+    strategies = sweep(project, "strategies", variant=["imbalanced_10_1"], stop=["baseline"], split_seed=[1, 2])
+    baselines = sweep(project, "baselines", variant=["imbalanced_10_1"], strategy=["stratified"], split_seed=[1, 2])
+    assert local.main([strategies, baselines, "--jobs", "4"]) == 0
+    metrics = {path.parent: path.stat().st_mtime for path in project.glob("results/*/*/performance_metrics.json")}
+    for folder, (begun,) in starts(project).items():
+        if "until-baseline" in folder:
+            seed = folder.rsplit("_", 1)[1]
+            baseline = next(p for p in metrics if "stratified" in str(p) and str(p).endswith(f"_{seed}"))
+            assert begun["time"] > metrics[baseline]
+
+
+def test_a_failed_baseline_takes_its_strategies_with_it(project, capsys):
+    common = {"variant": ["imbalanced_10_1"], "lr": [0.5], "split_seed": [1]}
+    baselines = sweep(project, "baselines", strategy=["stratified"], **common)
+    strategies = sweep(project, "strategies", stop=["baseline"], **common)
+    assert local.main([baselines, strategies]) == 1
+    assert "its baseline digits-imbalanced_10_1-stratified" in capsys.readouterr().err
+    assert len(starts(project)) == 1
+
+
+def test_ctrl_c_stops_the_runs_and_the_next_start_goes_on(project):
+    path = sweep(project, split_seed=[1, 2, 3], max_epochs=[40])
+    process = runner_process(path, "--jobs", "2")
+    wait_for_starts(project, 2)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "3 of 3 runs to go" in errors
+    rows = [len(path.read_text().splitlines()) for path in project.glob("results/*/*/epochs.jsonl")]
+    assert rows
+    assert max(rows) < 40
+    assert local.main([path, "--jobs", "3", "--set", "max_epochs=40"]) == 0
+    begun = starts(project)
+    assert sorted(len(lines) for lines in begun.values()) == [1, 2, 2]
+    assert all(len({line["WANDB_RUN_ID"] for line in lines}) == 1 for lines in begun.values())
+
+
+def test_a_second_ctrl_c_kills_what_does_not_stop(project):
+    process = runner_process(sweep(project, max_epochs=[4000], patience=[99]))
+    wait_for_starts(project, 1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=5)
+    assert process.returncode == 130
+
+
+def test_preemption_is_passed_on_and_exits_75(project):
+    process = runner_process(sweep(project, split_seed=[1, 2], max_epochs=[400]))
+    wait_for_starts(project, 1)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGUSR1)
+    process.communicate(timeout=10)
+    assert process.returncode == 75
+    assert len(starts(project)) == 1
+    assert "stopped" in next(project.glob("results/logs/*.log")).read_text()
+
+
+def test_two_runners_share_the_work(project):
+    path = sweep(project, split_seed=[1, 2, 3, 4, 5, 6], max_epochs=[6])
+    processes = [runner_process(path, "--jobs", "2") for _ in range(2)]
+    for process in processes:
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    begun = starts(project)
+    assert [len(lines) for lines in begun.values()] == [1] * 6
+    logs = list(project.glob("results/logs/*.log"))
+    assert len(logs) == 6
+
+
+def test_a_run_held_by_another_process_is_waited_for(project, capsys):
+    path = sweep(project, split_seed=[1, 2], max_epochs=[20])
+    run = runs_of(load(path))[0]
+    parameters = project / "by_hand.yaml"
+    parameters.write_text(parameter_file(run.parameters))
+    environment = os.environ | {"WANDB_SWEEP_PARAM_PATH": str(parameters), "WANDB_RUN_ID": "byhand"}
+    other = subprocess.Popen([sys.executable, "train.py"], env=environment)
+    wait_for_starts(project, 1)
+    assert local.main([path]) == 0
+    other.wait(timeout=10)
+    assert "completed by another process" in capsys.readouterr().out
+    assert [len(lines) for lines in starts(project).values()] == [1, 1]
+
+
+def complete(run, seconds: float) -> None:
+    run.folder.mkdir(parents=True)
+    metrics = {"config": run.config.model_dump(mode="json"), "training_time_seconds": seconds, "labels_used": 1}
+    (run.folder / "config.json").write_text(json.dumps({"digest": run.digest}))
+    (run.folder / "performance_metrics.json").write_text(json.dumps(metrics | {"test_metrics": {"accuracy": 1.0}}))
+
+
+def test_a_hundred_complete_runs_are_passed_over_in_seconds_without_a_process(project, monkeypatch):
+    path = sweep(project, split_seed=list(range(100)))
+    for run in runs_of(load(path)):
+        complete(run, 1.0)
+    monkeypatch.setattr(local.subprocess, "Popen", None)
+    start = time.monotonic()
+    assert local.main([path]) == 0
+    assert time.monotonic() - start < 5
+
+
+def test_results_of_another_configuration_do_not_count(project):
+    run = runs_of(load(sweep(project)))[0]
+    complete(run, 1.0)
+    assert run.is_complete()
+    (run.folder / "config.json").write_text(json.dumps({"digest": "0" * 64}))
+    assert not run.is_complete()
+
+
+def test_dry_run_says_what_is_done_and_estimates_from_the_runs_most_alike(project, capsys):
+    path = sweep(project, split_seed=[1, 2, 3], strategy=["margin", "typiclust"])
+    runs = runs_of(load(path))
+    complete(next(run for run in runs if run.config.strategy == "margin"), 100.0)
+    complete(next(run for run in runs if run.config.strategy == "typiclust"), 300.0)
+    assert local.main([path, "--dry-run", "--jobs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "6 runs, 2 complete, 4 to run" in out
+    assert "to run: 4; time: about 7 min with --jobs 2" in out
+    assert not starts(project)
+    assert not list(project.glob("results/logs"))
+
+
+def test_estimates_need_a_run_of_the_same_model_and_data(project):
+    digits, cifar = (runs_of(load(sweep(project, dataset=[name])))[0].config for name in ("digits", "cifar10"))
+    estimate = Estimate()
+    estimate.add(digits.model_dump(), 5.0)
+    assert estimate.seconds(digits) == 5.0
+    assert estimate.seconds(cifar) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["sweep.yaml", "--jobs", "0"], "--jobs 0: runs nothing"),
+        (["sweep.yaml", "--set", "lrr=1"], "did you mean 'lr'"),
+        (["sweep.yaml", "--results-dir", "/proc/nowhere"], "choose another with --results-dir"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(project, capsys, arguments, error):
+    sweep(project)
+    assert local.main(arguments) == 2
+    captured = capsys.readouterr().err
+    assert error in captured
+    assert captured.startswith("error: ")
+    assert captured.count("\n") == 1
+
+
+def test_progress_of_a_running_job_is_read_from_its_rows(project):
+    run = runs_of(load(sweep(project)))[0]
+    assert run.last_epoch() == {}
+    run.folder.mkdir(parents=True)
+    (run.folder / "epochs.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "la')
+    assert run.last_epoch() == {"epoch": 2}
+
+
+MACROS = ("args", "args_no_hyphens", "args_no_equals", "args_no_boolean_flags", "args_json", "args_append_hydra")
+VALUES = {"augment": True, "class_weights": False, "lr": 0.01, "minority_classes": ["a", "b"], "clip_prompt": "a {}."}
+
+
+@pytest.mark.parametrize("macro", [*MACROS, "args_override_hydra", "nonsense"])
+def test_command_macros_are_those_of_the_agent(macro, monkeypatch):
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    monkeypatch.setenv("WHERE", "here")
+    command = ["${env}", "nice", "${envvar:WHERE}-x${envvar:NOT_SET}", "${program}", "${" + macro + "}"]
+    theirs = create_sweep_command_args({"args": {name: {"value": value} for name, value in VALUES.items()}})
+    middle = create_sweep_command(list(command))[1:3]
+    expected = ["/usr/bin/env", *middle, "train.py", *theirs.get(macro, [])]
+    assert command_line(command, "train.py", VALUES, "args.json") == expected
+
+
+def test_parameter_file_is_that_of_the_agent(tmp_path):
+    from wandb.sdk.lib.config_util import save_config_file_from_dict
+
+    save_config_file_from_dict(
+        str(tmp_path / "theirs.yaml"), {name: {"value": value} for name, value in VALUES.items()}
+    )
+    assert parameter_file(VALUES) == (tmp_path / "theirs.yaml").read_text()
+
+
+def test_the_live_display_says_where_each_job_is_and_how_long_it_takes(project):
+    import io
+
+    from rich.console import Console
+
+    from sweeps.runner import terminal as display
+
+    jobs = [local.Job(run) for run in runs_of(load(sweep(project, split_seed=[1, 2, 3])))]
+    estimates = Estimate()
+    estimates.add(jobs[0].run.config.model_dump(), 600.0)
+    runner = local.Runner(jobs, 1, display.PlainDisplay(), estimates)
+    jobs[0].state = "done"
+    jobs[1].state, jobs[1].started = "running", time.monotonic() - 120
+    runner.running.append(jobs[1])
+    jobs[1].run.folder.mkdir(parents=True)
+    row = {"epoch": 7, "round": 5, "labels": 140, "test": {"accuracy": 61.25}}
+    (jobs[1].run.folder / "epochs.jsonl").write_text(json.dumps(row) + "\n")
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(display._progress(runner))
+    shown = screen.getvalue()
+    assert "digits-balanced_10-margin 2" in shown
+    assert "epoch 7, round 5, 140 labels, 61.2 %" in shown
+    assert "1 of 3 runs  about 18 min left" in shown
