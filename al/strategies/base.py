@@ -59,7 +59,7 @@ class Strategy:
     """Arrays of `Pool` it reads: probs, features, activations, mc_probs, drop_votes. None: no pass over the pool."""
     options: tuple[str, ...] = ()
     """Fields of `RunConfig` passed to `select` by keyword."""
-    against_labelled: bool = False
+    needs_labelled: bool = False
     """Whether it compares with what is labelled: the arrays then hold those rows too, else they may lack them."""
     baseline: bool = False
     """Labels the whole variant before the first epoch and acquires nothing after it."""

@@ -192,20 +192,20 @@ def _freeze(fields: Mapping[str, Any]) -> tuple:
 
 def _setting_key(run: Run) -> tuple:
     hidden = {"strategy", "split_seed"} | _strategy_options()
-    fields = {name: value for name, value in run.config.science().items() if name not in hidden}
+    fields = {name: value for name, value in run.config.outcome_fields().items() if name not in hidden}
     return (run.data.fingerprint, run.config.method.baseline, *_freeze(fields))
 
 
 def _family_key(run: Run) -> tuple:
     hidden = {"strategy", "split_seed", *WITHIN_FAMILY} | _strategy_options()
-    fields = {name: value for name, value in run.config.science().items() if name not in hidden}
+    fields = {name: value for name, value in run.config.outcome_fields().items() if name not in hidden}
     return (run.data.fingerprint, *_freeze(fields))
 
 
 def _training_key(run: Run) -> tuple:
     """What a run shares with its baseline: the acquisition has no effect there."""
     hidden = {"strategy", "split_seed", *WITHIN_FAMILY} | _strategy_options()
-    fields = {name: value for name, value in run.config.baseline_of().science().items() if name not in hidden}
+    fields = {name: value for name, value in run.config.baseline_of().outcome_fields().items() if name not in hidden}
     return (run.data.fingerprint, *_freeze(fields))
 
 
@@ -319,7 +319,7 @@ def _differing(configs: Iterable[RunConfig]) -> set[str]:
 
 def _fields(config: RunConfig) -> dict[str, Any]:
     """Every field that has an effect, those without one at their default."""
-    return {name: field.default for name, field in RunConfig.model_fields.items()} | config.science()
+    return {name: field.default for name, field in RunConfig.model_fields.items()} | config.outcome_fields()
 
 
 WORDS = {

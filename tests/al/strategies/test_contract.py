@@ -238,7 +238,7 @@ def test_only_the_arrays_it_needs_are_read(name):
     np.testing.assert_array_equal(pick(name, bare, 20).rows, pick(name, full, 20).rows)
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if not REGISTRY[name].against_labelled])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if not REGISTRY[name].needs_labelled])
 def test_labelled_rows_may_be_absent(name):
     full = make_pool()
     rows = full.unlabelled
