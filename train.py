@@ -164,8 +164,8 @@ def acquire(run: Run) -> Row:
     with phase("select"):
         rng = seeds.rng(run.config.seed, state.round + 1, f"select/{run.config.split_seed}")
         picks = method.select(pool, run.plan.next_batch(state.labelled.count), rng, **options)
-    rows = scored[picks.rows]
-    predicted = None if pool.probs is None else pool.probs[picks.rows].argmax(1)
+    rows = scored[picks.positions]
+    predicted = None if pool.probs is None else pool.probs[picks.positions].argmax(1)
     state.round += 1
     label(run, rows, run.data.train.labels[rows])
     begin_fit(run)

@@ -124,7 +124,7 @@ def candidates(config: Any, scope: NDArray[np.int64], labelled: NDArray[np.bool_
         rows = np.sort(rng.choice(rows, config.pool_sample, replace=False))
     elif config.clusters_embeddings and len(scope) == len(labelled):
         return scope
-    return np.sort(np.append(rows, scope[known])) if config.method.against_labelled else rows
+    return np.sort(np.append(rows, scope[known])) if config.method.needs_labelled else rows
 
 
 def seconds_left(plan: Plan, config: Any, state: RunState, row: Row) -> float:
