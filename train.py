@@ -93,8 +93,8 @@ def query_labels(run: Run) -> RoundRecord:
     with phase("select"):
         rng = seeds.rng(config.seed, number, f"select/{config.split_seed}")
         picks = strategy.select(pool, run.next_batch, rng, **config.strategy_options)
-    predicted = None if pool.probs is None else pool.probs[picks.rows].argmax(1)
-    return run.label(rows[picks.rows], picks.scores, predicted)
+    predicted = None if pool.probs is None else pool.probs[picks.positions].argmax(1)
+    return run.label(rows[picks.positions], picks.scores, predicted)
 
 
 def learner_of(parameters: dict) -> tuple[Learner, str]:

@@ -64,7 +64,7 @@ def _chosen(
     features = vectors if len(scope) == len(vectors) else vectors[scope]
     options = {name: getattr(config, name) for name in method.options}
     picks = method.select(Pool(labelled=nothing, classes=len(train.classes), features=features), size, rng, **options)
-    return _true(np.sort(scope[picks.rows]), train)
+    return _true(np.sort(scope[picks.positions]), train)
 
 
 def _zero_shot(

@@ -1,6 +1,7 @@
-"""The registry of acquisition strategies: functions of arrays, without torch and without W&B.
+"""Choosing what to label next: strategies are functions of arrays that never see a model, a file or a configuration.
 
-To add one, write a `Select` and give it a line in `REGISTRY`; the contract test finds it there.
+To add one, write a function `(pool, k, rng, **options) -> Picks` and give it a line in `REGISTRY`: it is then a value
+of `--strategy` and of every sweep, and the contract test finds it there.
 """
 
 from al.strategies.base import Picks, Pool, Select, Strategy

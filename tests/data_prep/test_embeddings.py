@@ -319,6 +319,6 @@ def test_strategies_cluster_in_the_embeddings_that_are_named(launcher, digits_fi
     labelled = np.isin(np.arange(len(features)), first["rows"])
     pool = Pool(labelled=labelled, classes=10, features=features)
     expected = REGISTRY["coreset"].select(pool, 15, np.random.default_rng(0))
-    assert second["rows"] == expected.rows.tolist()
+    assert second["rows"] == expected.positions.tolist()
     assert second["predicted"] == [None] * 15
     assert second["seconds"]["score"] == 0

@@ -145,7 +145,7 @@ class TestOutputsOnDisk:
         bounded(monkeypatch, NOTHING_IN_MEMORY)
         pools.append(Pool(labelled, 6, **predicted(model, tmp_path)))
         one, two = (REGISTRY[name].select(pool, 30, np.random.default_rng(1)) for pool in pools)
-        assert one.rows.tolist() == two.rows.tolist()
+        assert one.positions.tolist() == two.positions.tolist()
         np.testing.assert_array_equal(one.scores, two.scores)
 
     def test_pages_of_images_and_outputs_are_given_back(self, model, tmp_path, monkeypatch):
