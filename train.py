@@ -37,12 +37,10 @@ from al.strategies import Pool
 from al.tracking.wandb import PHASES, NoTracker, Tracker, finished_elsewhere, mirror, mode, open_tracker
 
 if TYPE_CHECKING:
+    from al.data import DataSet, Embeddings, FirstLabels
     from al.learning.metrics import Evaluation
     from al.learning.network_learner import Learner
     from al.tracking.terminal import RunProgress
-    from data_prep.datasets import DataSet
-    from data_prep.embeddings import Embeddings
-    from data_prep.first_labels import FirstLabels
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
@@ -314,7 +312,7 @@ def begin(run: Run, first: "FirstLabels") -> None:
     run.folder.epochs.keep(0)
     run.folder.rounds.keep(0)
     label(run, first.rows, first.labels)
-    run.state.labelled.free = first.free
+    run.state.labelled.free = first.machine_labelled
     begin_fit(run)
     truth = run.data.train.labels
     row = round_row(run.state, first.rows, truth, run.classes, scores=first.confidence, predicted=first.guesses)

@@ -12,7 +12,7 @@ from al.config import RunConfig
 from al.errors import UserError
 
 if TYPE_CHECKING:
-    from data_prep.datasets import DataSet
+    from al.data import DataSet
     from data_prep.zero_shot.labels import ZeroShot
     from data_prep.zero_shot.statistics import Table
 

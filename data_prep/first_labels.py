@@ -1,37 +1,19 @@
 """What a run may label, and the labels it begins with: drawn, all of a baseline's, or a zero-shot model's."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al import seeds
 from al.config import STARTERS
-from al.data import DataSet, ImageSet
+from al.data import DataSet, Embeddings, FirstLabels, ImageSet
 from al.strategies import Pool, get_strategy
 from data_prep.splits import initial_pool
 from data_prep.variants import draw_variant
 
 if TYPE_CHECKING:
     from al.config import RunConfig
-    from data_prep.embeddings import Embeddings
-
-
-class FirstLabels(NamedTuple):
-    """The labels a run begins with, and where they come from."""
-
-    rows: NDArray[np.int64]
-    """[n] training-set rows."""
-    labels: NDArray[np.int64]
-    """[n] their labels as given: right, or a machine's."""
-    free: NDArray[np.int64]
-    """[f] those rows whose label is a machine's and was not checked by a person."""
-    guesses: NDArray[np.int64] | None = None
-    """[n] the machine's labels."""
-    confidence: NDArray[np.float32] | None = None
-    """[n] how sure it was of each."""
-    source: dict[str, str] | None = None
-    """What made the guesses."""
 
 
 def variant_and_scope(config: "RunConfig", train: ImageSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -48,7 +30,7 @@ def first_labels(
     scope: NDArray[np.int64],
     initial: int,
     checks: int = 0,
-    vectors: "Embeddings | None" = None,
+    vectors: Embeddings | None = None,
 ) -> FirstLabels:
     """`initial` labels out of `scope` as `init` says, with `checks` of the free ones corrected by people.
 
@@ -65,7 +47,7 @@ def first_labels(
 
 
 def _true(rows: NDArray[np.int64], train: ImageSet) -> FirstLabels:
-    return FirstLabels(rows, train.labels[rows], free=rows[:0])
+    return FirstLabels(rows, train.labels[rows], machine_labelled=rows[:0])
 
 
 def _chosen(

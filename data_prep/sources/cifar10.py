@@ -62,12 +62,13 @@ def load_cifar10(data_dir: Path, source: Source = PUBLISHED, progress: Progress 
 
 def _read_all(data_dir: Path, source: Source) -> tuple[ImageSet, ImageSet] | None:
     """The train and the test set, or None unless every batch is there and has its checksum."""
-    train = _read_part(data_dir / FOLDER, source.train)
-    test = _read_part(data_dir / FOLDER, source.test) if train else None
+    train = _read_split(data_dir / FOLDER, "train", source.train)
+    test = _read_split(data_dir / FOLDER, "test", source.test) if train else None
     return (train, test) if train and test else None
 
 
-def _read_part(folder: Path, batches: tuple[tuple[str, str], ...]) -> ImageSet | None:
+def _read_split(folder: Path, split: str, batches: tuple[tuple[str, str], ...]) -> ImageSet | None:
+    """The images of some batches, one below the other; None unless each is there and has its checksum."""
     images, labels = [], []
     for name, md5 in batches:
         content = _read_checked(folder / name, md5)
@@ -77,7 +78,7 @@ def _read_part(folder: Path, batches: tuple[tuple[str, str], ...]) -> ImageSet |
         planes = batch["data"].reshape(-1, 3, SIDE, SIDE)
         images.append(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
         labels += batch["labels"]
-    return ImageSet(np.concatenate(images), np.array(labels, dtype=np.int64), CLASSES)
+    return ImageSet(np.concatenate(images), np.array(labels, dtype=np.int64), CLASSES, split=split)
 
 
 def _read_checked(path: Path, md5: str) -> bytes | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from al.data import DataSet, ImageSet
 from al.errors import UserError
@@ -21,18 +22,32 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of one split, by class and then by name.
-
-    names: `<class>/<file>` of every image. counts: i64[C], images of each class. digest: follows from the names,
-    sizes and times of change. ignored: files that are no images.
-    """
+    """The images of one split, by class and then by name."""
 
     folder: Path
     classes: tuple[str, ...]
     names: tuple[str, ...]
-    counts: np.ndarray
+    """`<class>/<file>` of every image."""
+    counts: NDArray[np.int64]
+    """[C] images of each class."""
     digest: str
+    """Follows from the names, sizes and times of change of the files."""
     ignored: int
+    """Files that are no images."""
+
+    @property
+    def split(self) -> str:
+        return self.folder.name
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`<split>/<class>/<file>` of every image."""
+        return tuple(f"{self.split}/{name}" for name in self.names)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[N] indices into `classes`."""
+        return np.repeat(np.arange(len(self.classes)), self.counts)
 
 
 def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
@@ -47,8 +62,8 @@ def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Pr
     _report_ignored(data_dir, train.ignored + test.ignored)
     arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
     sets = [
-        ImageSet(images, np.repeat(np.arange(len(split.classes)), split.counts), split.classes)
-        for images, split in zip(arrays, (train, test), strict=True)
+        ImageSet(images, listing.labels, listing.classes, listing.paths, listing.split)
+        for images, listing in zip(arrays, (train, test), strict=True)
     ]
     return DataSet("imagefolder", *sets, fingerprint)
 

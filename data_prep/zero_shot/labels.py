@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from al.data import DataSet, ImageSet
 from al.errors import UserError
 from al.identity import FILE, sha256
 from data_prep.array_cache import Entry, model_identity
@@ -21,7 +22,6 @@ from data_prep.zero_shot.logits_file import Order, read_probs
 
 if TYPE_CHECKING:
     from al.runtime import Runtime
-    from data_prep.datasets import DataSet, ImageSet
 
 WAITING_FOR = "computing these zero-shot labels"
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def cache_dir(results_dir: str | Path) -> Path:
 
 
 def zero_shot(
-    data: "DataSet",
+    data: DataSet,
     model: str,
     prompt: str,
     runtime: "Runtime",
@@ -97,7 +97,7 @@ def zero_shot(
     return _result(entry, model, prompt)
 
 
-def cached(data: "DataSet", model: str, prompt: str, cache_dir: Path, *, split: str = "train") -> ZeroShot | None:
+def cached(data: DataSet, model: str, prompt: str, cache_dir: Path, *, split: str = "train") -> ZeroShot | None:
     """What `zero_shot` would return, if that takes no computation; imports no torch.
 
     Raises:
@@ -110,7 +110,7 @@ def cached(data: "DataSet", model: str, prompt: str, cache_dir: Path, *, split: 
 
 
 def import_logits(
-    data: "DataSet", file: Path, model: str, prompt: str, cache_dir: Path, *, split: str = "train", order: Order = "row"
+    data: DataSet, file: Path, model: str, prompt: str, cache_dir: Path, *, split: str = "train", order: Order = "row"
 ) -> ZeroShot:
     """Puts the zero-shot outputs of a CSV file into the cache as those of `model` with `prompt`.
 
@@ -137,7 +137,7 @@ def import_logits(
     return _result(entry, model, prompt)
 
 
-def _from_file(data: "DataSet", file: Path, split: str) -> ZeroShot:
+def _from_file(data: DataSet, file: Path, split: str) -> ZeroShot:
     images = getattr(data, split)
     probs = read_probs(file, images.labels, images.classes, "row")
     content = sha256(file)
@@ -152,7 +152,7 @@ def _result(entry: Entry, model: str, prompt: str) -> ZeroShot:
     return ZeroShot(np.array(arrays["probs"]), arrays.get("features"), model, prompt, entry.key, entry.meta()["source"])
 
 
-def _entry(data: "DataSet", model: str, prompt: str, cache_dir: Path, split: str) -> Entry:
+def _entry(data: DataSet, model: str, prompt: str, cache_dir: Path, split: str) -> Entry:
     images = getattr(data, split)
     description = {
         "data": data.fingerprint,
@@ -182,7 +182,7 @@ def prompts(prompt: str, classes: Sequence[str]) -> list[list[str]]:
     return [[template.replace("{}", name.replace("_", " ")) for name in classes] for template in templates]
 
 
-def _compute(entry: Entry, images: "ImageSet", model: str, prompt: str, runtime: "Runtime", progress: Progress) -> None:
+def _compute(entry: Entry, images: ImageSet, model: str, prompt: str, runtime: "Runtime", progress: Progress) -> None:
     """Encodes the images shard by shard and makes the entry complete."""
     from data_prep.zero_shot.encoder import load
 
