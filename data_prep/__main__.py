@@ -1,4 +1,4 @@
-"""`python -m data_prep clip ...`: zero-shot labels of a data set, computed or imported, with their statistics."""
+"""`python -m data_prep clip ...`: compute or import the zero-shot labels of a data set, and say how good they are."""
 
 import argparse
 import sys
@@ -21,7 +21,7 @@ FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "dev
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 for something that the user can put right."""
+    """Run a command; returns the exit status: 0, or 2 for something that the user can put right."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

@@ -26,7 +26,7 @@ LOADERS: Mapping[str, Load] = MappingProxyType(
 def load_dataset(
     name: str, data_dir: str | Path, image_size: int | None = None, progress: Progress = show_progress
 ) -> DataSet:
-    """The images of data set `name`, ready for use.
+    """Load data set `name`.
 
     Args:
         name: `digits` (needs no files), `cifar10` (downloaded into `data_dir` when it is not there) or `imagefolder`

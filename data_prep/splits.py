@@ -1,4 +1,4 @@
-"""Which rows are labelled first, which of them are held out, and the check that no row is in two places."""
+"""Draw the initial pool, hold labels out for validation, and check that no row is in two places."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Rows = NDArray[np.int64]
 def initial_pool(
     labels: NDArray[np.int64], rows: Rows, size: int, how: Literal["stratified", "random"], rng: np.random.Generator
 ) -> Rows:
-    """The `size` rows labelled before the first round, ascending, drawn from `rows` without replacement.
+    """Draw the `size` rows that are labelled before the first round from `rows`, without replacement; ascending.
 
     Stratified: in proportion to the classes among `rows` by largest remainders, and at least one of each.
 
@@ -87,7 +87,7 @@ def _apportion(
     In whole numbers, so that equal remainders are equal; such ties are broken by `rng`.
     """
     total = int(counts.sum())
-    seats = np.minimum(size * counts // max(total, 1), available)
+    seats = np.minimum(size * counts // max(total, 1), available)  # [C] whole parts of the quotas size * counts / total
     tie_break = rng.permutation(len(counts))
     for _ in range(size - int(seats.sum())):
         lacking = np.where(seats < available, size * counts - seats * total, np.iinfo(np.int64).min)

@@ -1,4 +1,4 @@
-"""`data_dir/{train,test}/<class>/*` as a data set: found, decoded once into a cache, then mapped into memory."""
+"""A folder of images, `data_dir/{train,test}/<class>/*`: listed, decoded once into a cache, memory-mapped."""
 
 import hashlib
 import os
@@ -51,7 +51,7 @@ class Listing:
 
 
 def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
-    """The images below `data_dir`, in the order of torchvision's ImageFolder.
+    """Load the images below `data_dir`, in the order of torchvision's ImageFolder.
 
     The fingerprint follows from the relative paths and the decoded pixels, not from where the folder lies.
 
@@ -69,7 +69,7 @@ def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Pr
 
 
 def list_images(data_dir: Path) -> tuple[Listing, Listing]:
-    """What images the train and the test folder hold.
+    """List the images of the train and the test folder.
 
     Raises:
         UserError: as `load_imagefolder`, but for what needs decoding.
@@ -116,7 +116,7 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
 
 
 def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
-    """Names and status of the images in `folder`, by name, and how many other things are there."""
+    """List the images in `folder` by name, each with its status, and count what else is there."""
     images, others = [], 0
     for entry in _visible(folder) if folder.is_dir() else ():
         if not entry.name.lower().endswith(EXTENSIONS):

@@ -38,7 +38,7 @@ class Published:
 
     @classmethod
     def read(cls, statistics: Path, transitions: Path | None = None) -> "Published":
-        """From CSV files.
+        """Read them from CSV files.
 
         Raises:
             UserError: one of them cannot be read.
@@ -97,7 +97,7 @@ class Statistics:
 def statistics(
     labels: NDArray[np.int64], probs: NDArray[np.float32], classes: Sequence[str], *, zoom: bool = False
 ) -> Statistics:
-    """Statistics of probabilities f32[N, C] against true labels i64[N].
+    """Compare probabilities f32[N, C] with true labels i64[N].
 
     The histogram goes from 0 to 1; with `zoom` from the last multiple of 0.05 below all confidences.
     """
@@ -114,7 +114,7 @@ def statistics(
 
 
 def class_table(stats: Statistics, published: Table | None = None) -> Table:
-    """One row for each class and one for all.
+    """A table with a row for each class and one for all.
 
     `original` and `changed` count by true class, `clip_predicted` and the confidences by predicted class. The
     columns of `published`, a row for each class, are added as `published_*`.
@@ -161,13 +161,13 @@ def _published_total(rows: Table) -> dict[str, object]:
 
 
 def transition_table(stats: Statistics, *, probabilities: bool = False) -> Table:
-    """The matrix of true (rows) by predicted classes: counts, or shares of the true class."""
+    """A table of true (rows) by predicted classes: counts, or shares of the true class."""
     matrix = stats.probabilities.round(4) if probabilities else stats.transitions
     return [{"true\\clip": name} | dict(zip(stats.classes, matrix[c].tolist())) for c, name in enumerate(stats.classes)]
 
 
 def histogram_table(stats: Statistics) -> Table:
-    """Images by confidence: `from` (inclusive), `to` (exclusive but for 1), right and wrong labels."""
+    """A table of images by confidence: `from` (inclusive), `to` (exclusive but for 1), right and wrong labels."""
     edges = stats.edges.round(4).tolist()
     return [
         {"from": low, "to": high, "images": int(right + wrong), "right": int(right), "wrong": int(wrong)}
@@ -179,7 +179,7 @@ def report(
     name: str, split: str, labels: NDArray[np.int64], probs: NDArray[np.float32], classes: Sequence[str],
     pool: NDArray[np.int64], published: Published | None = None,
 ) -> tuple[dict[str, Table], dict[str, "Figure"]]:  # fmt: skip
-    """All tables and figures: for every image, and (`..._pool`) for those that an initial pool takes.
+    """Make all tables and figures: for every image, and (`..._pool`) for those that an initial pool takes.
 
     Args:
         name, split: of the data set, for titles.
@@ -232,7 +232,7 @@ def _contents(tables: Mapping[str, Table], figures: Mapping[str, "Figure"]) -> I
 
 
 def confidence_figure(stats: Statistics, what: str, rows: Table) -> "Figure":
-    """A histogram of the confidences of right and wrong labels above `rows`, the table by class."""
+    """Draw a histogram of the confidences of right and wrong labels above `rows`, the table by class."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1 + max(len(rows[0]) - 3, 7), 4.2 + 0.24 * len(rows)), layout="constrained")
@@ -287,7 +287,7 @@ def _cell(key: str, value: object) -> str:
 
 
 def transition_figure(stats: Statistics, what: str) -> "Figure":
-    """True by predicted classes, as counts and as shares of the true class."""
+    """Draw true by predicted classes, as counts and as shares of the true class."""
     from matplotlib.figure import Figure
 
     side = max(4.2, 0.52 * len(stats.classes) + 1.2)
@@ -306,7 +306,7 @@ def transition_figure(stats: Statistics, what: str) -> "Figure":
 
 
 def _draw_matrix(axes: "Axes", shares: NDArray[np.float64], texts: list[list[str]], classes: Sequence[str]):
-    """Both matrices share one colouring, so a dark cell off the diagonal means the same in either."""
+    """Draw one matrix; both share one colouring, so a dark cell off the diagonal means the same in either."""
     from matplotlib.colors import PowerNorm
 
     # Errors are a few percent of a class: on a linear scale they would all look like none.
