@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from al.datasets import DATASETS, with_defaults
 from al.errors import UserError, nearest
 from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
@@ -126,7 +127,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     # data
-    dataset: Literal["cifar10", "digits", "imagefolder"] = _option(
+    dataset: Literal[*DATASETS] = _option(
         "cifar10", "images to learn from; digits ships with scikit-learn and needs no download"
     )
     data_dir: PathName = _option(
@@ -264,7 +265,8 @@ class RunConfig(BaseModel):
     def from_mapping(cls, parameters: Mapping[str, Any]) -> "RunConfig":
         """A configuration from names and values, as a sweep or a command line gives them.
 
-        Values are coerced: `"1e-3"` and `32.0` are what YAML and W&B make of numbers.
+        Values are coerced: `"1e-3"` and `32.0` are what YAML and W&B make of numbers. Where no model is named, the
+        defaults of the data set come before those of the fields.
 
         Raises:
             UserError: an unknown parameter, or a value against its rule; names value, rule and remedy.
@@ -273,7 +275,7 @@ class RunConfig(BaseModel):
             if name not in cls.model_fields:
                 raise UserError(f"{name}={parameters[name]}: unknown parameter; {nearest(name, cls.model_fields)}")
         try:
-            return cls(**parameters)
+            return cls(**with_defaults(parameters))
         except ValidationError as error:
             raise UserError("; ".join(_explain(problem, cls.model_fields) for problem in error.errors())) from None
 
@@ -363,7 +365,9 @@ class RunConfig(BaseModel):
 
     def command(self) -> str:
         """The command line that starts this run."""
-        changed = {name: value for name, value in self if value != RunConfig.model_fields[name].default}
+        usual = {name: field.default for name, field in RunConfig.model_fields.items()}
+        own = usual | dict(DATASETS[self.dataset])  # a value is left out only where both defaults agree with it
+        changed = {name: value for name, value in self if not value == usual[name] == own[name]}
         return " ".join(["python train.py", *(f"--{name}={_shell(value)}" for name, value in changed.items())])
 
 

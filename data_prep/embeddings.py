@@ -1,4 +1,4 @@
-"""Frozen embeddings: vectors of every image from a pretrained model or a file, computed once and cached.
+"""Frozen embeddings: a vector for every image, from a pretrained model (computed once, then cached) or a file.
 
 What strategies cluster in (`features=...`), what the very first labels are chosen by (`init=probcover`, ...), and
 what `model=frozen` learns from.
@@ -32,7 +32,7 @@ def cache_dir(results_dir: str | Path) -> Path:
 
 
 def load_embeddings(config: "RunConfig", data: DataSet, progress: Progress = show_progress) -> Embeddings | None:
-    """What `features` names, or None where the run has no use for it.
+    """The embeddings that `features` names, or None where the run does not use them.
 
     Raises:
         UserError: no such model or file, or one that does not fit the data set.
@@ -59,7 +59,7 @@ def embed(
     cache_dir: Path,
     progress: Progress = show_progress,
 ) -> NDArray[np.float32]:
-    """Unit vectors [N, D] of the images of one split, memory-mapped: from the cache, or computed and put there.
+    """Unit vectors [N, D] of the images of one split, from the cache or computed; memory-mapped.
 
     Args:
         model: a vision model of the Hub (`OWNER/NAME`, `OWNER/NAME@REVISION`) or a folder in its format.
@@ -97,6 +97,7 @@ def _compute(
     runtime: "Runtime",
     progress: Progress,
 ) -> None:
+    """Encode the images and make the entry complete."""
     from data_prep.image_encoder import load_vision
 
     encoder = load_vision(model, runtime, size)
@@ -108,7 +109,7 @@ def _compute(
 
 
 def from_file(path: Path, data: DataSet) -> Embeddings:
-    """Embeddings [N, D] and [M, D] that somebody else made, row for row those of the data set.
+    """Read embeddings [N, D] and [M, D] from files, row for row those of the data set.
 
     Args:
         path: a folder of `train.npy` and `test.npy`, which are memory-mapped, or a file `.npz` of both arrays.

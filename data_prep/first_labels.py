@@ -1,4 +1,4 @@
-"""What a run may label, and the labels it begins with: drawn, all of a baseline's, or a zero-shot model's."""
+"""The rows that a run may label, and the labels that it begins with."""
 
 from typing import TYPE_CHECKING
 
@@ -32,12 +32,14 @@ def first_labels(
     checks: int = 0,
     vectors: Embeddings | None = None,
 ) -> FirstLabels:
-    """`initial` labels out of `scope` as `init` says, with `checks` of the free ones corrected by people.
+    """Choose `initial` rows out of `scope` as `init` says, and label them.
 
-    For the baseline, all of it. A strategy that serves as `init` chooses on `vectors`.
+    Args:
+        checks: init=clip: labels that people check and correct, those most likely wrong.
+        vectors: embeddings that a strategy named by `init` chooses on.
     """
     rng = seeds.rng(config.split_seed, 0, "initial")
-    if initial == len(scope):
+    if initial == len(scope):  # a baseline: everything is labelled
         return _true(scope, data.train)
     if config.init == "clip":
         return _zero_shot(config, data, scope, initial, checks, rng)
@@ -47,6 +49,7 @@ def first_labels(
 
 
 def _true(rows: NDArray[np.int64], train: ImageSet) -> FirstLabels:
+    """The true labels of `rows`."""
     return FirstLabels(rows, train.labels[rows], machine_labelled=rows[:0])
 
 
@@ -58,10 +61,10 @@ def _chosen(
     vectors: NDArray,
     rng: np.random.Generator,
 ) -> FirstLabels:
-    """What a strategy that needs no model picks when nothing is labelled."""
+    """Let a strategy that needs no model choose while nothing is labelled: a cold start."""
     method = get_strategy(config.init)
     nothing = np.zeros(len(scope), dtype=bool)
-    features = vectors if len(scope) == len(vectors) else vectors[scope]
+    features = vectors if len(scope) == len(vectors) else vectors[scope]  # [S, D]; all of them without a copy
     options = {name: getattr(config, name) for name in method.options}
     picks = method.select(Pool(labelled=nothing, classes=len(train.classes), features=features), size, rng, **options)
     return _true(np.sort(scope[picks.positions]), train)
@@ -70,7 +73,7 @@ def _chosen(
 def _zero_shot(
     config: "RunConfig", data: DataSet, scope: NDArray[np.int64], size: int, checks: int, rng: np.random.Generator
 ) -> FirstLabels:
-    """The images that CLIP is surest of, with its labels; people correct the `checks` most likely wrong."""
+    """Take the images that CLIP is surest of with its labels, and correct the `checks` most likely wrong."""
     from al.runtime import resolve_runtime
     from data_prep.zero_shot.label_checking import checking_order, out_of_sample_probs
     from data_prep.zero_shot.labels import cache_dir, clip_initial_pool, zero_shot

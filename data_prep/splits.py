@@ -12,7 +12,7 @@ from al.labels import Rows, apportion, draw
 def initial_pool(
     labels: NDArray[np.int64], rows: Rows, size: int, how: Literal["stratified", "random"], rng: np.random.Generator
 ) -> Rows:
-    """The `size` rows labelled before the first round, ascending, drawn from `rows` without replacement.
+    """Draw the `size` rows that are labelled before the first round from `rows`, without replacement; ascending.
 
     Stratified: in proportion to the classes among `rows` by largest remainders, and at least one of each.
 

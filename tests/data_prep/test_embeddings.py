@@ -236,7 +236,7 @@ def test_first_labels_are_what_the_strategy_picks_from_nothing(digits_file, init
     again = first_labels(chosen, data, scope, 20, vectors=vectors)
     other = first_labels(chosen.model_copy(update={"split_seed": 34}), data, scope, 20, vectors=vectors)
     assert len(set(first.rows)) == 20
-    assert len(first.free) == 0
+    assert len(first.machine_labelled) == 0
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_array_equal(first.labels, data.train.labels[first.rows])
     assert set(first.rows) != set(other.rows), "split seeds draw"
