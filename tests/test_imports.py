@@ -45,6 +45,10 @@ def importers(package: str, sources=SOURCES) -> set[str]:
     return {where(path) for path in sources if any(name.split(".")[0] == package for name in imported(path))}
 
 
+def _imports_below(path: Path, package: str) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for name in imported(path))
+
+
 def below(folder: str) -> list[Path]:
     return [path for path in SOURCES if where(path).startswith(f"{folder}/")]
 
@@ -94,6 +98,10 @@ class TestDirection:
 class TestOnePlace:
     def test_wandb_in_a_run(self):
         assert importers("wandb", [ROOT / "train.py", *below("al"), *below("data_prep")]) == {"al/tracking/wandb.py"}
+
+    def test_the_study_in_the_report(self):
+        knows = {where(path) for path in below("sweeps/report") if _imports_below(path, "sweeps.study")}
+        assert knows == {"sweeps/report/studies.py"}
 
     def test_faiss(self):
         assert importers("faiss") == {"al/strategies/clustering.py"}

@@ -1,12 +1,14 @@
-"""From the files of runs to answers: tables, figures, statistics, one page, a W&B report.
+"""From the files of runs to answers on any data: tables, figures, statistics, one page, a W&B report.
+
+It trains nothing and knows of no paper: what a study adds to the report of its own runs, it adds by `studies`.
 
 `python -m sweeps.report` writes everything. Modules, each using only those before it:
 
 - `load`, `from_wandb`: results folders or a W&B project -> `Run`s, what was left out, what is missing;
-- `published`: the study's numbers;
 - `cells`: runs -> cells (one configuration), settings (what may be compared), families (what shares a figure);
 - `statistics`, `curves`: numbers -> intervals, tests, areas, label counts; runs -> learning curves;
-- `analysis`, `claims`, `decision`: settings -> labels needed and saved, verdicts, the short answer in words;
-- `tables`, `style`, `figures`, `page`: rows, looks, pictures, HTML;
-- `build`: all of it into one folder; `dashboard`: the same questions as a W&B report.
+- `analysis`, `decision`: settings -> labels needed and saved, the short answer in words;
+- `tables`, `style`, `figures`, `zero_shot`: rows, looks, pictures;
+- `sections`, `page`, `build`: what the page shows, its HTML from `templates/`, all of it in one folder;
+- `studies`: what studies add; `panels`, `dashboard`: the same questions as a W&B report.
 """

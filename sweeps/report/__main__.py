@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> int:
     from sweeps.report.build import build
     from sweeps.report.load import load_results, select
+    from sweeps.report.studies import STUDIES
 
     if options.target is not None and not 0 < options.target <= 100:
         raise UserError(f"target={options.target:g}: an accuracy in percent lies in (0, 100]; use for example 70")
@@ -49,7 +50,7 @@ def _report(options: argparse.Namespace) -> int:
         found = load_results(options.results_dir)
     results = select(found, options.files, options.results_dir, options.set)
     out = Path(options.out) if options.out else Path(options.results_dir) / "report"
-    report = build(results, options.results_dir, out, options.target)
+    report = build(results, options.results_dir, out, options.target, STUDIES)
     print("\n".join(report.lead), end="\n\n")
     for decision in report.decisions:
         print(decision.text, end="\n\n")

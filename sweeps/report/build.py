@@ -1,53 +1,21 @@
-"""Puts a report together: what to compute, what to draw, which files to write."""
+"""Put a report together: compute the findings, draw the figures, write the tables and the page."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.report import figures, page, tables
-from sweeps.report.analysis import Analysis, analyse
-from sweeps.report.cells import Cell, Family, organise
+from sweeps.report import tables
+from sweeps.report.analysis import analyse
+from sweeps.report.cells import organise
 from sweeps.report.decision import Decision, decide
 from sweeps.report.figures import Picture
 from sweeps.report.load import Results
-from sweeps.report.page import Image, Section
+from sweeps.report.page import page
+from sweeps.report.sections import Extension, Findings, Image, Part, Section, sections
 from sweeps.report.tables import Table
-from sweeps.study.claims import claims
-from sweeps.study.published import ZeroShot, own_zero_shot
-
-SECTIONS = {
-    "curves": "Learning curves",
-    "needs": "Labels needed and saved",
-    "claims": "The study's claims",
-    "study": "The study's figures and tables",
-    "metrics": "Test metrics and comparisons",
-    "classes": "Classes",
-    "picks": "What was picked",
-    "epochs": "By epoch",
-    "time": "Time",
-    "missing": "Missing, left out, notes",
-    "method": "How it was computed",
-    "runs": "All runs",
-}
-MOST_SHEETS = 24
-MOST_SHEET_BYTES = 300_000
-
-METHOD = (
-    "A value per split seed is one draw; strategies are compared by their differences on the same split seed. "
-    "Intervals are 95 % by Student's t; tests are paired t-tests with Holm's correction; Wilcoxon's signed-rank test "
-    "stands beside them from six seeds on.",
-    "A learning curve takes, at each label count, the epoch with the lowest validation loss; the test set chooses "
-    "nothing. With schedule=epoch the model trains one epoch a round, so early points have also seen fewer epochs. "
-    "Labels needed are read off the never-falling (isotonic) fit of a run's curve, between two label counts on a "
-    "straight line; for runs that stop at the baseline they are what the run used. Human labels count, zero-shot "
-    "labels do not.",
-    "Bands and error bars are 95 % intervals from three seeds on, cut off at the axis; of two seeds each is a line.",
-    "Compute is the whole run: training, evaluation, scoring, selection. It is compared only between runs on the same "
-    "device with as many threads.",
-    "The best of several strategies is partly the luckiest; its mean is a little optimistic for that.",
-)
+from sweeps.report.zero_shot import own_zero_shot
 
 
 class Report(NamedTuple):
@@ -58,36 +26,39 @@ class Report(NamedTuple):
     lead: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Findings:
-    """Everything computed from the runs before anything is drawn."""
-
-    families: list[Family]
-    analyses: list[list[Analysis]]
-    zero_shot: list[ZeroShot]
-
-    @property
-    def every_analysis(self) -> list[Analysis]:
-        return [analysis for group in self.analyses for analysis in group]
-
-
-def build(results: Results, results_dir: str | Path, out: str | Path, target: float | None = None) -> Report:
-    """Writes index.html, figures/ and tables/ under `out`; files of an earlier report there are replaced."""
-    out = Path(out)
+def find(results: Results, results_dir: str | Path, target: float | None = None) -> Findings:
+    """Compute everything that a report says, before anything is drawn."""
     families = organise(results)
-    analyses = [[analyse(setting, family, target) for setting in family.settings] for family in families]
-    findings = Findings(families, analyses, own_zero_shot(results_dir))
+    analyses = tuple(tuple(analyse(setting, family, target) for setting in family.settings) for family in families)
+    zero_shot = tuple(own_zero_shot(results_dir))
+    return Findings(results, Path(results_dir), tuple(families), analyses, zero_shot)
+
+
+def build(
+    results: Results,
+    results_dir: str | Path,
+    out: str | Path,
+    target: float | None = None,
+    extensions: Sequence[Extension] = (),
+) -> Report:
+    """Write index.html, figures/ and tables/ under `out`; files of an earlier report there are replaced.
+
+    Args:
+        target: accuracy in percent to reach; by default what the baseline reached.
+        extensions: what studies add to the sections, in turn.
+    """
+    out = Path(out)
+    findings = find(results, results_dir, target)
     decisions = tuple(decide(analysis) for analysis in findings.every_analysis) or (_nothing(results),)
     lead = _lead(results, results_dir)
+    made = sections(findings)
+    for extend in extensions:
+        made = extend(findings, made)
     with _Writer(out) as writer:
-        sections = {key: Section(key, title) for key, title in SECTIONS.items()}
-        _write_table(tables.decision_table(decisions), writer)
-        _add_tables(sections, findings, writer)
-        _add_figures(sections, findings, writer)
-        sections["picks"].parts += _sheets(families, Path(results_dir))
-        sections["missing"].parts += page.missing_parts(results)
-        sections["method"].parts += [page.paragraph(text) for text in METHOD]
-        writer.text("index.html", page.page("Active learning: what the runs say", lead, decisions, sections.values()))
+        writer.table(tables.decision_table(decisions))
+        written = [writer.section(section) for section in made]
+        shown = [section for section in written if section.parts]
+        writer.text("index.html", page("Active learning: what the runs say", lead, decisions, shown))
     return Report(out / "index.html", decisions, lead)
 
 
@@ -112,103 +83,6 @@ def _lead(results: Results, results_dir: str | Path) -> tuple[str, ...]:
         left = f"{len(results.missing)} runs are missing and {len(results.left_out)} were left out"
         lines.append(f"{left}: see the section on what is missing for reasons and commands.")
     return tuple(lines)
-
-
-# Tables
-
-
-def _add_tables(sections: dict[str, Section], findings: Findings, writer: "_Writer") -> None:
-    for section, table, folded in _tables(findings):
-        if table.rows:
-            table = _write_table(table, writer)
-            sections[section].parts.append(page.table_html(table, folded, files=True))
-
-
-def _write_table(table: Table, writer: "_Writer") -> Table:
-    """Writes both files; returns the table under the name that they have."""
-    table = table._replace(name=writer.unique(table.name))
-    writer.text(f"tables/{table.name}.csv", table.csv())
-    writer.text(f"tables/{table.name}.md", table.markdown())
-    return table
-
-
-def _tables(findings: Findings) -> Iterator[tuple[str, Table, bool]]:
-    """(section, table, whether it starts folded)."""
-    families = findings.families
-    several = len(families) > 1
-    for family in families:
-        yield "claims", _titled(tables.claims_table(claims(family, findings.zero_shot)), family, several), False
-        yield "study", _titled(tables.variants_table(family), family, several), False
-        yield "study", _titled(tables.results_table(family), family, several), False
-        yield "metrics", _titled(tables.penalty_table(family), family, several), False
-        yield "picks", _titled(tables.wanted_table(family.settings, family.classes), family, several), True
-    yield "needs", tables.needs_table(findings.every_analysis), False
-    if any(family.study_data for family in families):
-        yield "study", tables.zero_shot_table(findings.zero_shot), True
-    yield "metrics", tables.quality_table(families), False
-    yield "metrics", tables.comparison_table(families), True
-    yield "metrics", tables.curve_table(families), True
-    for table in tables.class_tables(families):
-        yield "classes", table, False
-    yield "time", tables.time_table(families), True
-    yield "runs", tables.runs_table(families), True
-
-
-def _titled(table: Table, family: Family, several: bool) -> Table:
-    return table._replace(title=f"{table.title}: {family.title}") if several else table
-
-
-# Figures
-
-
-def _add_figures(sections: dict[str, Section], findings: Findings, writer: "_Writer") -> None:
-    for picture in _pictures(findings):
-        name = writer.unique(picture.name)
-        paths = [writer.path(f"figures/{name}{suffix}") for suffix in (".png", ".svg")]
-        picture.draw(paths)
-        sections[picture.section].parts.append(page.figure_html(Image(paths[0], picture.title, picture.alt)))
-
-
-def _pictures(findings: Findings) -> Iterator[Picture]:
-    for family, analyses in zip(findings.families, findings.analyses):
-        best = [analysis.needs[0].cell for analysis in analyses if analysis.needs]
-        yield from figures.curve_pictures(family)
-        yield from figures.bar_pictures(family)
-        yield from figures.confusion_pictures(family, best)
-        yield from figures.epoch_pictures(family, best[:1])
-        yield from figures.pick_pictures(family)
-        yield from figures.time_pictures(family)
-    yield from figures.zero_shot_pictures(findings.zero_shot)
-
-
-def _sheets(families: Sequence[Family], results_dir: Path) -> list[str]:
-    """The first and last sheet of picks of each strategy, one seed a setting, where the runs left them."""
-    parts: list[str] = []
-    left = MOST_SHEETS
-    for setting in (setting for family in families for setting in family.settings):
-        images = [image for cell in setting.cells for image in _cell_sheets(cell, results_dir)][:left]
-        left -= len(images)
-        if images:
-            parts += [f"<h3>{page.escape('Picked images: ' + setting.title)}</h3>", page.sheets_html(images)]
-    return parts
-
-
-def _cell_sheets(cell: Cell, results_dir: Path) -> list[Image]:
-    run = cell.runs[0]
-    found = sorted((results_dir / run.source / "plots" / "picks").glob("round_*.png"))
-    found = [path for path in found if path.stat().st_size <= MOST_SHEET_BYTES]
-    chosen = dict.fromkeys([found[0], found[-1]]) if found else {}
-    return [
-        Image(
-            path,
-            title := f"{cell.label}, {path.stem.replace('_', ' ')}, split seed {run.seed}",
-            f"Images picked: {title}",
-        )
-        for path in chosen
-    ]
-
-
-# Files
 
 
 class _Writer:
@@ -239,7 +113,30 @@ class _Writer:
             return set()
         return {name for name in names if isinstance(name, str) and _inside(name)}
 
-    def unique(self, name: str) -> str:
+    def section(self, section: Section) -> Section:
+        """Writes the tables and pictures of a section; returns it as the page shows it, empty tables left out."""
+        parts = [part for part in section.parts if not isinstance(part, Table) or part.rows]
+        return replace(section, parts=tuple(map(self._part, parts)))
+
+    def _part(self, part: Part) -> Part | Image:
+        if isinstance(part, Table):
+            return self.table(part)
+        return self._picture(part) if isinstance(part, Picture) else part
+
+    def table(self, table: Table) -> Table:
+        """Writes both files; returns the table under the name that they have."""
+        table = table._replace(name=self._unique(table.name))
+        self.text(f"tables/{table.name}.csv", table.csv())
+        self.text(f"tables/{table.name}.md", table.markdown())
+        return table
+
+    def _picture(self, picture: Picture) -> Image:
+        name = self._unique(picture.name)
+        paths = [self._path(f"figures/{name}{suffix}") for suffix in (".png", ".svg")]
+        picture.draw(paths)
+        return Image(paths[0], picture.title, picture.alt)
+
+    def _unique(self, name: str) -> str:
         """The name, numbered where another file of this report has it."""
         number, given = 2, name
         while given in self.names:
@@ -247,12 +144,12 @@ class _Writer:
         self.names.add(given)
         return given
 
-    def path(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         self.files.add(name)
         return self.out / name
 
     def text(self, name: str, content: str) -> None:
-        path = self.path(name)
+        path = self._path(name)
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(content, encoding="utf-8")
         temporary.replace(path)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from al.config import RunConfig
 from al.strategies import REGISTRY
 from sweeps.report.load import LeftOut, Results, Run
-from sweeps.study.published import is_study_data
 
 WITHIN_FAMILY = (
     *("variant", "minority_classes", "class_weights", "stop", "budget"),
@@ -27,7 +26,6 @@ WITHIN_FAMILY = (
 )
 """Fields in which the settings of one family may differ."""
 
-STUDY_STRATEGIES = ("uncertainty", "margin", "typiclust")
 BASELINE = "stratified"
 
 
@@ -109,11 +107,6 @@ class Family:
             if all(getattr(setting.config, name) == value for name, value in fields.items())
             and balanced in (None, setting.config.shares.balanced)
         ]
-
-    @property
-    def study_data(self) -> bool:
-        """Whether the published numbers are about this data set."""
-        return is_study_data(self.everyone[0].runs[0].data)
 
     @property
     def everyone(self) -> tuple[Cell, ...]:

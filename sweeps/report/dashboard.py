@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from al.errors import UserError
+from al.tracking import wandb as tracking
+from sweeps.report.build import find
+from sweeps.report.cells import Family, Setting
+from sweeps.report.decision import decide
+from sweeps.report.from_wandb import load_wandb
+from sweeps.report.load import Results, load_results
+from sweeps.report.panels import curve_panels, end_panels, pick_panels, time_panels
+from sweeps.report.sections import sections
+from sweeps.report.studies import STUDIES
+from sweeps.report.tables import Table, escaped
 
 TITLE = "Active learning: strategies, labels and compute"
 VIEW, VIEW_NAME = "activelearning", "Active learning"
-IMBALANCED = ("imbalanced_50_1", "imbalanced_10_1", "imbalanced_3_1")
-WEIGHTS = (("without class weights", False), ("with class weights", True))
+DESCRIPTION = "Learning curves, label counts, per-class metrics and time of every configuration that was run."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         "--project", default=os.environ.get("WANDB_PROJECT", "active-learning"), help="W&B project ($WANDB_PROJECT)"
     )
     parser.add_argument(
-        "--results-dir", default="results", help="runs whose tables go into the report, if there are any"
+        "--results-dir",
+        default="results",
+        help="runs to make it from; where there are none, those that the project holds",
     )
     parser.add_argument("--dry-run", action="store_true", help="write the JSON to --out and send nothing")
     parser.add_argument("--out", help="folder for the JSON (default: RESULTS_DIR/report)")
@@ -47,15 +58,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _dashboard(options: argparse.Namespace) -> int:
     _need_package()
-    local = local_results(options.results_dir)
     if options.dry_run:
+        content = content_of(_local(options.results_dir), options.results_dir)
         out = Path(options.out) if options.out else Path(options.results_dir) / "report"
-        for path in write_json(out, options.entity or "entity", options.project, local):
+        for path in write_json(out, options.entity or "entity", options.project, content):
             print(f"Written: {path}")
         return 0
     entity = options.entity or _default_entity()
+    content = content_of(_found(options.results_dir, entity, options.project), options.results_dir)
     try:
-        report = save_report(entity, options.project, local)
+        report = save_report(entity, options.project, content)
         view = save_view(entity, options.project)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -85,228 +97,118 @@ def _default_entity() -> str:
     return entity
 
 
-class Local(NamedTuple):
-    """What local results add to the report."""
+class Comparison(NamedTuple):
+    """Cells that may be compared with each other, on panels of their own."""
+
+    title: str
+    cells: tuple[str, ...]
+    x: str
+    """Metric on the x axis of the learning curves."""
+    by: str
+    """Parameter that tells the curves apart."""
+
+
+class Chapter(NamedTuple):
+    """Comparisons that share a data set and a training."""
+
+    title: str
+    comparisons: tuple[Comparison, ...]
+    cells: tuple[str, ...]
+
+
+class Content(NamedTuple):
+    """What the report shows, made from the runs that were found."""
 
     answers: str
+    chapters: tuple[Chapter, ...]
     tables: tuple[str, ...]
-    balanced: tuple[tuple[str, str], ...]
-    """(data set, variant) pairs to compare strategies on."""
 
 
-NOTHING = Local("", (), tuple(("cifar10", f"balanced_{percent}") for percent in (10, 5, 3, 1)))
+def _local(results_dir: str | Path) -> Results:
+    return load_results(results_dir) if Path(results_dir).is_dir() else Results()
 
 
-def local_results(results_dir: str | Path) -> Local:
-    """Short answers and main tables from the runs in a folder as Markdown; the study's variants where it has none."""
-    from sweeps.report import tables
-    from sweeps.report.analysis import analyse
-    from sweeps.report.cells import organise
-    from sweeps.report.decision import decide
-    from sweeps.report.load import load_results
-    from sweeps.study.claims import claims
-    from sweeps.study.published import own_zero_shot
-
-    families = organise(load_results(results_dir)) if Path(results_dir).is_dir() else []
-    analyses = [analyse(setting, family) for family in families for setting in family.settings]
-    if not analyses:
-        return NOTHING
-    zero_shot = own_zero_shot(results_dir)
-    found = [tables.needs_table(analyses)]
-    found += [tables.claims_table(claims(family, zero_shot)) for family in families]
-    found += [tables.results_table(family) for family in families]
-    answers = "\n".join(
-        f"- **{tables.escaped(d.setting)}**: {tables.escaped(d.headline)}" for d in map(decide, analyses)
-    )
-    configs = [analysis.setting.config for analysis in analyses]
-    balanced = dict.fromkeys((config.dataset, config.variant) for config in configs if config.shares.balanced)
-    pairs = tuple(dict.fromkeys([*balanced, *NOTHING.balanced]))
-    return Local(answers, tuple(table.markdown() for table in found if table.rows), pairs)
+def _found(results_dir: str | Path, entity: str, project: str) -> Results:
+    """The complete runs of the folder; where it has none, the finished ones of the project."""
+    results = _local(results_dir)
+    if not results.runs:
+        with suppress(UserError):  # a project that does not exist yet has none
+            results = load_wandb(f"{entity}/{project}")
+    return results
 
 
-# Panels
+def content_of(results: Results, results_dir: str | Path) -> Content:
+    """Short answers, the comparisons that the runs allow, and the page's main tables as Markdown."""
+    findings = find(results, results_dir)
+    if not findings.families:
+        return Content("", (), ())
+    shown = sections(findings)
+    for extend in STUDIES:
+        shown = extend(findings, shown)
+    found = [part for section in shown for part in section.parts if isinstance(part, Table) and not part.folded]
+    decisions = map(decide, findings.every_analysis)
+    answers = "\n".join(f"- **{escaped(d.setting)}**: {escaped(d.headline)}" for d in decisions)
+    chapters = tuple(map(_chapter, findings.families))
+    return Content(answers, chapters, tuple(table.markdown() for table in found if table.rows))
 
 
-def curve_panels(x: str, by: str) -> list:
-    """Learning curves and per-class metrics, averaged over the runs of a run set that share the parameter `by`."""
-    import wandb_workspaces.reports.v2 as wr
-
-    from al.tracking import wandb as tracking
-
-    panels = [
-        _curve("Test accuracy (%)", tracking.CURVE_ACCURACY, x, by),
-        _curve("Macro F1", tracking.CURVE_F1, x, by),
-        wr.LinePlot(title="F1 by class", x=x, metric_regex="class/.*/f1", **_grouped(by)),
-        wr.LinePlot(title="Labels by class", x=x, metric_regex="labels_by_class/.*", **_grouped(by)),
-    ]
-    return _placed(panels)
+def _chapter(family: Family) -> Chapter:
+    return Chapter(family.title, tuple(map(_comparison, family.settings)), tuple(cell.name for cell in family.everyone))
 
 
-def end_panels() -> list:
-    """What each configuration ended with and what it cost."""
-    import wandb_workspaces.reports.v2 as wr
-
-    from al.tracking import wandb as tracking
-
-    seconds, accuracy = wr.SummaryMetric("training_time_seconds"), wr.SummaryMetric(tracking.TEST_ACCURACY)
-    panels = [
-        _bars("Test accuracy of the best epoch (%)", tracking.TEST_ACCURACY),
-        _bars("Labels used", "labels_used"),
-        _bars("Human labels used", "human_labels_used"),
-        _bars("Training time (s)", "training_time_seconds"),
-        wr.ScatterPlot(title="Accuracy against time, one point a run", x=seconds, y=accuracy),
-        _curve("Test loss by epoch", tracking.TEST_LOSS, tracking.EPOCH, "cell"),
-    ]
-    return _placed(panels)
-
-
-def time_panels() -> list:
-    """Seconds of each phase by epoch."""
-    from al.tracking import wandb as tracking
-
-    return _placed(
-        [_curve(f"Seconds: {phase}", f"seconds/{phase}", tracking.EPOCH, "cell") for phase in tracking.PHASES]
-    )
-
-
-def pick_panels() -> list:
-    """The picture sheets of the picks and what the strategies say of them."""
-    import wandb_workspaces.reports.v2 as wr
-
-    from al.tracking import wandb as tracking
-
-    sheets = wr.MediaBrowser(title="What was picked", media_keys=[tracking.PICK_SHEET], num_columns=4)
-    names = {"mean_score": "Mean score of the picks", "class_entropy": "Entropy of the picks' classes"}
-    return _placed([sheets, *(_curve(title, f"pick/{name}", tracking.LABELS, "cell") for name, title in names.items())])
-
-
-def _grouped(by: str) -> dict[str, Any]:
-    """`by="strategy"` is right only where a run set holds one variant; `cell` keeps every configuration apart."""
-    import wandb_workspaces.reports.v2 as wr
-
-    return {"groupby": wr.Config(by), "groupby_aggfunc": "mean", "groupby_rangefunc": "stderr"}
-
-
-def _curve(title: str, metric: str, x: str, by: str):
-    import wandb_workspaces.reports.v2 as wr
-
-    return wr.LinePlot(title=title, x=x, y=[metric], max_runs_to_show=300, **_grouped(by))
-
-
-def _bars(title: str, metric: str):
-    import wandb_workspaces.reports.v2 as wr
-
-    metrics = [wr.SummaryMetric(metric)]
-    return wr.BarPlot(title=title, metrics=metrics, orientation="v", max_runs_to_show=300, **_grouped("cell"))
-
-
-def _placed(panels: Sequence) -> list:
-    """Two panels a row."""
-    import wandb_workspaces.reports.v2 as wr
-
-    for number, panel in enumerate(panels):
-        panel.layout = wr.Layout(x=12 * (number % 2), y=7 * (number // 2), w=12, h=7)
-    return list(panels)
+def _comparison(setting: Setting) -> Comparison:
+    free = any(run.labels > run.human_labels for cell in setting.cells for run in cell.runs)
+    strategies = {cell.strategy for cell in setting.everyone}
+    by = "strategy" if len(strategies) == len(setting.everyone) else "cell"
+    x = tracking.HUMAN_LABELS if free else tracking.LABELS
+    return Comparison(setting.title, tuple(cell.name for cell in setting.everyone), x, by)
 
 
 # The report
 
 
-class Experiment(NamedTuple):
-    """A section of the report."""
-
-    title: str
-    text: str
-    x: str
-    """Metric on the x axis of the learning curves."""
-    filters: str
-    comparisons: list[tuple[str, list[tuple[str, str]]]]
-    """Heading, and run sets as (name, filters), each of one variant."""
-
-
-def build_report(entity: str, project: str, local: Local = NOTHING, *, online: bool = True):
+def build_report(entity: str, project: str, content: Content, *, online: bool = True):
     """The report as an object of wandb-workspaces; with `online=False` no server is asked for anything."""
     import wandb_workspaces.reports.v2 as wr
 
     where = {"entity": entity, "project": project} if online else {}
     blocks: list = [wr.TableOfContents()]
-    if local.answers:
-        blocks += [wr.H1("In short"), wr.MarkdownBlock(local.answers)]
-    for experiment in experiments(local.balanced):
-        blocks += _experiment_blocks(experiment, where)
-    everything = [wr.Runset(name="all runs", **where)]
-    blocks += [wr.H1("Time"), wr.PanelGrid(runsets=everything, panels=time_panels())]
-    blocks += [wr.H1("Picks"), wr.PanelGrid(runsets=everything, panels=pick_panels())]
-    if local.tables:
-        blocks += [wr.H1("Tables"), *(wr.MarkdownBlock(table) for table in local.tables)]
-    description = "Learning curves, label counts, per-class metrics and time of the three experiments."
-    return wr.Report(entity=entity, project=project, title=TITLE, description=description, blocks=blocks, width="fluid")
+    if content.answers:
+        blocks += [wr.H1("In short"), wr.MarkdownBlock(content.answers)]
+    if not content.chapters:
+        blocks += [wr.P("No run is complete yet; run a sweep, then make this report again.")]
+    for chapter in content.chapters:
+        blocks += _chapter_blocks(chapter, where)
+    if any(chapter.comparisons for chapter in content.chapters):
+        everything = [wr.Runset(name="all runs", **where)]
+        blocks += [wr.H1("Time"), wr.PanelGrid(runsets=everything, panels=time_panels())]
+        blocks += [wr.H1("Picks"), wr.PanelGrid(runsets=everything, panels=pick_panels())]
+    if content.tables:
+        blocks += [wr.H1("Tables"), *(wr.MarkdownBlock(table) for table in content.tables)]
+    return wr.Report(entity=entity, project=project, title=TITLE, description=DESCRIPTION, blocks=blocks, width="fluid")
 
 
-def _experiment_blocks(experiment: Experiment, where: dict[str, str]) -> list:
+def _chapter_blocks(chapter: Chapter, where: dict[str, str]) -> list:
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list = [wr.H1(experiment.title), wr.P(experiment.text)]
-    for name, runsets in experiment.comparisons:
-        sets = [wr.Runset(name=title, filters=filters, **where) for title, filters in runsets]
-        blocks += [wr.H2(name), wr.PanelGrid(runsets=sets, panels=curve_panels(experiment.x, "strategy"))]
-    whole = wr.Runset(name=experiment.title, filters=experiment.filters, **where)
+    blocks: list = [wr.H1(chapter.title)]
+    for title, cells, x, by in chapter.comparisons:
+        runs = wr.Runset(name=title, filters=_only(cells), **where)
+        blocks += [wr.H2(title), wr.PanelGrid(runsets=[runs], panels=curve_panels(x, by))]
+    whole = wr.Runset(name=chapter.title, filters=_only(chapter.cells), **where)
     return [*blocks, wr.H2("All its configurations"), wr.PanelGrid(runsets=[whole], panels=end_panels())]
 
 
-def experiments(balanced: Sequence[tuple[str, str]]) -> list[Experiment]:
-    """The three experiments; `balanced` are the (data set, variant) pairs of the first one."""
-    from al.tracking import wandb as tracking
-
-    uneven = f"Config('variant') in {list(IMBALANCED)}"
-    true, clip = "Config('init') == 'stratified'", "Config('init') == 'clip'"
-    first = [(f"{data} {variant}", [(variant, f"{_one(data, variant)} and {true}")]) for data, variant in balanced]
-    second = [
-        (variant, [(name, f"{_one('cifar10', variant)} and Config('class_weights') == {on}") for name, on in WEIGHTS])
-        for variant in IMBALANCED
-    ]
-    third = [
-        (
-            variant,
-            [(name, f"{_one('cifar10', variant)} and {start}") for name, start in (("CLIP", clip), ("true", true))],
-        )
-        for variant in ("balanced_10", "balanced_3")
-    ]
-    return [
-        Experiment(
-            "Experiment 1: balanced data",
-            "Strategies and stratified sampling at equal label budgets.",
-            tracking.LABELS,
-            f"Config('variant') not in {list(IMBALANCED)} and {true}",
-            first,
-        ),
-        Experiment(
-            "Experiment 2: imbalanced data",
-            "Labels that a strategy needs to beat the baseline of the same split seed, with and without class weights.",
-            tracking.LABELS,
-            uneven,
-            second,
-        ),
-        Experiment(
-            "Experiment 3: CLIP's labels first",
-            "Starts from zero-shot and from true labels, by the labels that people gave.",
-            tracking.HUMAN_LABELS,
-            clip,
-            third,
-        ),
-    ]
+def _only(cells: Sequence[str]) -> str:
+    return f"Config('cell') in {list(cells)}"
 
 
-def _one(dataset: str, variant: str) -> str:
-    return f"Config('dataset') == '{dataset}' and Config('variant') == '{variant}'"
-
-
-def save_report(entity: str, project: str, local: Local = NOTHING, api: Any = None) -> str:
+def save_report(entity: str, project: str, content: Content, api: Any = None) -> str:
     """Creates the report, or replaces the content of the one with its title; returns its address."""
     import wandb
     import wandb_workspaces.reports.v2 as wr
 
-    report = build_report(entity, project, local)
+    report = build_report(entity, project, content)
     found = _existing_report(api or wandb.Api(), entity, project)
     if found is not None:
         known = wr.Report.from_url(found.url)
@@ -333,15 +235,13 @@ def build_view(entity: str, project: str):
     """A saved workspace view for the day's work: curves by labels, the runs in progress, time, picks."""
     import wandb_workspaces.workspaces as ws
 
-    from al.tracking import wandb as tracking
-
-    sections = [
+    shown = [
         ws.Section(name="Learning curves", panels=curve_panels(tracking.LABELS, "cell"), is_open=True),
         ws.Section(name="At the end", panels=end_panels()),
         ws.Section(name="Time", panels=time_panels()),
         ws.Section(name="Picks", panels=pick_panels()),
     ]
-    return ws.Workspace(entity=entity, project=project, name=VIEW_NAME, sections=sections)
+    return ws.Workspace(entity=entity, project=project, name=VIEW_NAME, sections=shown)
 
 
 def save_view(entity: str, project: str) -> str:
@@ -356,17 +256,17 @@ def save_view(entity: str, project: str) -> str:
     return view.url
 
 
-def write_json(out: Path, entity: str, project: str, local: Local = NOTHING) -> list[Path]:
+def write_json(out: Path, entity: str, project: str, content: Content) -> list[Path]:
     """Writes the report's and the view's JSON, as they would be sent, under `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    report = build_report(entity, project, local, online=False)._to_model().spec
+    report = build_report(entity, project, content, online=False)._to_model().spec
     view = build_view(entity, project)._to_model().spec
     written = []
     for name, model in (("dashboard.json", report), ("workspace.json", view)):
-        content = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
+        sent = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))
         path = out / name
         temporary = path.with_name(f".{name}.part")
-        temporary.write_text(json.dumps(content, indent=1))
+        temporary.write_text(json.dumps(sent, indent=1))
         temporary.replace(path)
         written.append(path)
     return written

@@ -1,4 +1,4 @@
-"""Figures of the study and of what goes beyond it, drawn from runs."""
+"""Figures drawn from runs: learning curves, matrices, metrics by epoch, picks, time."""
 
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +11,10 @@ from al.errors import UserError
 from sweeps.report.analysis import accuracy
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
 from sweeps.report.curves import band, learning_curve
-from sweeps.report.load import SPLITS, Run
-from sweeps.report.statistics import FEW_SEEDS, Interval, mean_interval
+from sweeps.report.load import SPLITS
+from sweeps.report.statistics import FEW_SEEDS, mean_interval
 from sweeps.report.style import Look, drawing, looks, save
 from sweeps.report.tables import cells_of, overlap, phase_seconds, titled
-from sweeps.study.published import ZeroShot, published, published_zero_shot
 
 
 class Picture(NamedTuple):
@@ -24,7 +23,6 @@ class Picture(NamedTuple):
     name: str
     title: str
     alt: str
-    section: str
     draw: Callable[[Sequence[Path]], None]
 
 
@@ -61,8 +59,8 @@ def curve_pictures(family: Family) -> list[Picture]:
         alt = f"{title}. Test accuracy in percent by labels and by seconds for {names}; "
         alt += "mean with 95 % band, below three seeds every seed."
         points = _baseline_points(setting, family)
-        draw = _bound(_curves, setting.everyone, points)
-        pictures.append(Picture(f"curves_{setting.slug}", title, alt, "curves", draw))
+        draw = bound(_curves, setting.everyone, points)
+        pictures.append(Picture(f"curves_{setting.slug}", title, alt, draw))
         if len(setting.cells) > MANY:
             pictures.append(_panel_picture(setting))
     return pictures
@@ -73,7 +71,7 @@ def _panel_picture(setting: Setting) -> Picture:
     title = f"Each strategy against {reference.label}: {setting.title}"
     alt = f"{title}. A panel for each strategy: mean test accuracy in percent by labels with 95 % band."
     others = [cell for cell in setting.cells if cell is not reference]
-    return Picture(f"each_{setting.slug}", title, alt, "curves", _bound(_panels, others, reference))
+    return Picture(f"each_{setting.slug}", title, alt, bound(_panels, others, reference))
 
 
 def _panels(cells: Sequence[Cell], reference: Cell, paths: Sequence[Path]) -> None:
@@ -94,8 +92,8 @@ def _panels(cells: Sequence[Cell], reference: Cell, paths: Sequence[Path]) -> No
         for ax in axes[:, 0]:
             ax.set_ylabel("test accuracy (%)")
         axes[0, 0].set_ylim(*_limits([*cells, reference]))
-        _legend_below(figure, axes[0, 0])
-        _save_all(figure, paths)
+        legend_below(figure, axes[0, 0])
+        save_all(figure, paths)
 
 
 def _scale_labels(ax, cells: Sequence[Cell]) -> None:
@@ -109,7 +107,7 @@ def _scale_labels(ax, cells: Sequence[Cell]) -> None:
     ax.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _bound(function: Callable, *arguments) -> Callable[[Sequence[Path]], None]:
+def bound(function: Callable, *arguments) -> Callable[[Sequence[Path]], None]:
     return lambda paths: function(*arguments, paths)
 
 
@@ -143,8 +141,8 @@ def _curves(cells: Sequence[Cell], others: Sequence[Cell], paths: Sequence[Path]
         _scale_labels(axes[0, 0], [cell for cell in cells if not cell.config.method.baseline])
         axes[0, 0].set_ylabel("test accuracy (%)")
         axes[0, 0].set_ylim(*_limits([*cells, *others]))
-        _legend_below(figure, axes[0, 0])
-        _save_all(figure, paths)
+        legend_below(figure, axes[0, 0])
+        save_all(figure, paths)
 
 
 def _limits(cells: Sequence[Cell]) -> tuple[float, float]:
@@ -156,7 +154,7 @@ def _limits(cells: Sequence[Cell]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _save_all(figure, paths: Sequence[Path]) -> None:
+def save_all(figure, paths: Sequence[Path]) -> None:
     for path in paths:
         save(figure, path)
 
@@ -190,216 +188,24 @@ def _with_seeds(cell: Cell) -> str:
     return f"{cell.label} ({len(cell.runs)} seed{'s' * (len(cell.runs) > 1)})"
 
 
-def _legend_below(figure, ax, columns: int = 5) -> None:
-    """One legend under the whole figure, so that it covers no data."""
+def legend_below(figure, ax, columns: int = 5, last: str = "") -> None:
+    """One legend under the whole figure, so that it covers no data; the entry `last` comes last."""
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles))
-    if "published" in unique:
-        unique["published"] = unique.pop("published")
+    if last in unique:
+        unique[last] = unique.pop(last)
     if unique:
         figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=min(len(unique), columns))
-
-
-# Grouped bars: figures 1 to 5
-
-
-class Bar(NamedTuple):
-    """One bar: own interval, and the published mean beside it."""
-
-    group: str
-    series: str
-    interval: Interval | None
-    published: float | None
-
-
-def bar_pictures(family: Family) -> list[Picture]:
-    """Figures 1 to 5 of the study, those for which there are runs."""
-    balanced = [
-        s for s in family.find(balanced=True, init="stratified", class_weights=False) if s.config.stop == "budget"
-    ]
-    made = [
-        _bars(
-            family,
-            "figure1_accuracy",
-            "Figure 1. Test accuracy by label budget",
-            "test accuracy (%)",
-            balanced,
-            ACCURACY,
-        ),
-        _bars(
-            family, "figure2_time", "Figure 2. Training time by label budget", "training time (s)", balanced, SECONDS
-        ),
-        _labels_used(family),
-    ]
-    clip = family.find(balanced=True, init="clip", class_weights=False)
-    pairs = [s for s in balanced if s.config.variant in {c.config.variant for c in clip}] + clip
-    if clip:
-        made.append(
-            _clip_bars(
-                "figure4_clip_accuracy", "Figure 4. Test accuracy with true and with CLIP labels", pairs, ACCURACY
-            )
-        )
-        made.append(
-            _clip_bars("figure5_clip_time", "Figure 5. Training time with true and with CLIP labels", pairs, SECONDS)
-        )
-    return [picture for picture in made if picture]
-
-
-class Measure(NamedTuple):
-    unit: str
-    column: str
-    value: Callable[[Run], float]
-    log: bool
-
-
-ACCURACY = Measure("test accuracy (%)", "test_accuracy_mean", accuracy, False)
-SECONDS = Measure("training time (s)", "training_time_s", lambda run: run.seconds, True)
-LABELS = Measure("labels used", "labels_used", lambda run: float(run.human_labels), False)
-
-
-def _bar(cell: Cell, group: str, series: str, measure: Measure) -> Bar:
-    paper = published(cell.runs[0])
-    theirs = paper[measure.column] if paper else None
-    return Bar(group, series, mean_interval(cell.values(measure.value)), theirs)
-
-
-def _bars(
-    family: Family, name: str, title: str, unit: str, settings: Sequence[Setting], measure: Measure
-) -> Picture | None:
-    alone = [cell for cell in family.baselines if cell.config.shares.balanced and not cell.config.class_weights]
-    cells = alone + [cell for setting in settings for cell in setting.cells]
-    bars = [_bar(cell, _budget(cell), cell.label, measure) for cell in cells]
-    bars.sort(key=lambda bar: float(bar.group.split()[0]))
-    return _bar_picture(name, title, measure, bars, "share of the training set that may be labelled")
-
-
-def _budget(cell: Cell) -> str:
-    return f"{cell.config.shares.majority:g} %"
-
-
-def _labels_used(family: Family) -> Picture | None:
-    settings = [s for s in family.find(balanced=False, stop="baseline") if s.baseline]
-    bars = []
-    for setting in settings:
-        config = setting.config
-        group = f"{config.shares.majority:g} : {config.shares.minority:g}" + (
-            "\nweighted" if config.class_weights else ""
-        )
-        bars += [_bar(cell, group, cell.label, LABELS) for cell in setting.everyone]
-    title = "Figure 3. Labels used to beat the baseline"
-    return _bar_picture("figure3_labels_used", title, LABELS, bars, "percent of majority : minority classes")
-
-
-def _clip_bars(name: str, title: str, settings: Sequence[Setting], measure: Measure) -> Picture | None:
-    bars = []
-    for setting in settings:
-        start = "CLIP" if setting.config.init == "clip" else "true"
-        bars += [_bar(cell, f"{_budget(cell)}\n{start} labels", cell.label, measure) for cell in setting.cells]
-    bars.sort(key=lambda bar: (float(bar.group.split()[0]), "CLIP" in bar.group))
-    return _bar_picture(name, title, measure, bars, "budget and first labels")
-
-
-def _bar_picture(name: str, title: str, measure: Measure, bars: list[Bar], xlabel: str) -> Picture | None:
-    if not bars:
-        return None
-    told = "; the published values as diamonds" if any(bar.published is not None for bar in bars) else ""
-    values = ", ".join(f"{bar.group.replace(chr(10), ' ')} {bar.series} {bar.interval.mean:.1f}" for bar in bars)
-    alt = f"{title}: grouped bars by strategy with 95 % intervals{told}. {values}"
-    return Picture(name, title, alt, "study", _bound(_draw_bars, title, measure, bars, xlabel))
-
-
-def _draw_bars(title: str, measure: Measure, bars: list[Bar], xlabel: str, paths: Sequence[Path]) -> None:
-    groups, series = (list(dict.fromkeys(getattr(bar, name) for bar in bars)) for name in ("group", "series"))
-    order = {BASELINE: -1}
-    series.sort(key=lambda label: order.get(label, 0))
-    look = looks(series)
-    width = 0.8 / len(series)
-    with drawing(max(6.5, 1.5 + 0.28 * len(groups) * (len(series) + 1)), 4.8) as (figure, axes):
-        ax = axes[0, 0]
-        for number, group in enumerate(groups):
-            mine = sorted((bar for bar in bars if bar.group == group), key=lambda bar: series.index(bar.series))
-            for place, bar in enumerate(mine):
-                _draw_bar(ax, bar, number + (place - (len(mine) - 1) / 2) * width, width, look[bar.series])
-        ax.set_xticks(range(len(groups)), groups)
-        ax.grid(axis="x", visible=False)
-        ax.set(title=title, ylabel=measure.unit + (", log scale" if measure.log else ""), xlabel=xlabel)
-        seen = [bar.interval.mean for bar in bars] + [bar.published for bar in bars if bar.published is not None]
-        if measure.log:
-            _log_scale(ax, min(seen), max(seen))
-        else:
-            ax.set_ylim(0, 1.12 * max(seen))
-            ax.yaxis.set_major_formatter("{x:,g}")
-        _legend_below(figure, ax)
-        _save_all(figure, paths)
-
-
-def _draw_bar(ax, bar: Bar, x: float, width: float, look: Look) -> None:
-    interval = bar.interval
-    error = interval.half if interval.n >= FEW_SEEDS else None
-    style = {"color": look.colour, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0.5}
-    ax.bar(x, interval.mean, width * 0.92, label=bar.series, yerr=error, capsize=2, ecolor="#222222", **style)
-    if bar.published is not None:
-        style = {"marker": "D", "color": "white", "markeredgecolor": "black", "markersize": 5, "linestyle": "none"}
-        ax.plot([x], [bar.published], label="published", zorder=6, **style)
-
-
-def _log_scale(ax, lowest: float, highest: float) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    ax.set_yscale("log")
-    ax.set_ylim(max(lowest, 1e-3) / 2, highest * 1.6)
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-# Zero-shot labels: figures 6 and 7
-
-
-def zero_shot_pictures(own: Sequence[ZeroShot]) -> list[Picture]:
-    """Figures 6 and 7 for each set of zero-shot labels, the published ones beside them."""
-    pictures = []
-    for number, labels in enumerate(own, 1):
-        which = f", set {number}" if len(own) > 1 else ""
-        right = f"{100 * labels.right / labels.total:.1f} % of {labels.total:,} labels are right"
-        if labels.histogram:
-            title = f"Figure 6. Confidence of the zero-shot labels{which}"
-            draw = _bound(_draw_histogram, title, labels)
-            pictures.append(Picture("figure6_confidences", title, f"{title}: histogram. {right}.", "study", draw))
-        title = f"Figure 7. Zero-shot labels against true labels{which}"
-        alt = f"{title}: share of each true class that gets each label. {right}."
-        pictures.append(Picture("figure7_transitions", title, alt, "study", _bound(_draw_transitions, labels)))
-    return pictures
-
-
-def _draw_histogram(title: str, own: ZeroShot, paths: Sequence[Path]) -> None:
-    with drawing(7, 4) as (figure, axes):
-        low, high, count = np.array(own.histogram).T
-        axes[0, 0].bar(low, count, high - low, align="edge", color="#0072B2", edgecolor="white", linewidth=0.5)
-        axes[0, 0].set(title=title, xlabel="confidence of the label", ylabel="images")
-        axes[0, 0].yaxis.set_major_formatter("{x:,g}")
-        _save_all(figure, paths)
-
-
-def _draw_transitions(own: ZeroShot, paths: Sequence[Path]) -> None:
-    paper = published_zero_shot()
-    shown = [("own", own), *([("published", paper)] if own.classes == paper.classes else [])]
-    size = _matrix_size(len(own.classes))
-    with drawing(size * len(shown) + 0.6, size, columns=len(shown)) as (figure, axes):
-        for ax, (name, labels) in zip(axes[0], shown):
-            right = 100 * labels.right / labels.total
-            _matrix(ax, np.array(labels.confusion), labels.classes, f"{name}: {right:.1f} % right", "zero-shot label")
-        _save_all(figure, paths)
 
 
 # Matrices
 
 
-def _matrix_size(classes: int) -> float:
+def matrix_size(classes: int) -> float:
     return min(9.0, 2.2 + 0.3 * classes)
 
 
-def _matrix(ax, counts: np.ndarray, names: Sequence[str], title: str, xlabel: str, ylabel: bool = True) -> None:
+def draw_matrix(ax, counts: np.ndarray, names: Sequence[str], title: str, xlabel: str, ylabel: bool = True) -> None:
     """Rows as percent of the row's sum; numbers where they fit."""
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=100)
@@ -436,16 +242,16 @@ def _write_cells(ax, values: np.ndarray, form: str, size: float = 7) -> None:
 
 
 def confusion_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
-    """Figure 12 by setting: test confusion matrices of the baseline and of the best strategy, summed over the seeds."""
+    """Test confusion matrices of the baseline and of the best strategy by setting, summed over the seeds."""
     pictures = []
     for setting in family.settings:
         cells = [setting.baseline, *(cell for cell in setting.cells if cell in best)]
         cells = [cell for cell in cells if cell is not None and _confusion(cell) is not None]
         if cells:
-            title = f"Figure 12. Confusion on the test set: {setting.title}"
+            title = f"Confusion on the test set: {setting.title}"
             alt = f"{title}. Percent of each true class by predicted class for {', '.join(c.label for c in cells)}."
-            draw = _bound(_draw_confusions, cells, family.classes)
-            pictures.append(Picture(f"figure12_confusion_{setting.slug}", title, alt, "classes", draw))
+            draw = bound(_draw_confusions, cells, family.classes)
+            pictures.append(Picture(f"confusion_{setting.slug}", title, alt, draw))
     return pictures
 
 
@@ -457,17 +263,17 @@ def _confusion(cell: Cell) -> np.ndarray | None:
 def _draw_confusions(cells: Sequence[Cell], classes: Sequence[str], paths: Sequence[Path]) -> None:
     columns = min(3, len(cells))
     rows = -(-len(cells) // columns)
-    size = _matrix_size(len(classes)) * (0.85 if columns > 1 else 1)
+    size = matrix_size(len(classes)) * (0.85 if columns > 1 else 1)
     with drawing(size * columns + 0.8, (size + 0.2) * rows, rows, columns) as (figure, axes):
         for ax in axes.flat[len(cells) :]:
             ax.set_axis_off()
         for number, (ax, cell) in enumerate(zip(axes.flat, cells)):
             title = f"{cell.label}: {cell.values(accuracy).mean():.1f} %"
-            _matrix(ax, _confusion(cell), classes, title, "predicted class", ylabel=number % columns == 0)
-        _save_all(figure, paths)
+            draw_matrix(ax, _confusion(cell), classes, title, "predicted class", ylabel=number % columns == 0)
+        save_all(figure, paths)
 
 
-# By epoch: figure 11
+# By epoch
 
 
 EPOCH_METRICS = (
@@ -485,14 +291,14 @@ SPLIT_LOOKS = {
 
 
 def epoch_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
-    """Figure 11 for each of the cells given: metrics by epoch, mean over the seeds with one standard deviation."""
+    """Metrics by epoch for each of the cells given, mean over the seeds with one standard deviation."""
     titles = {id(cell): setting.title for setting in family.settings for cell in setting.cells}
     pictures = []
     for cell in best:
-        title = f"Figure 11. Metrics by epoch: {titles.get(id(cell), cell.config.variant)}, {cell.label}"
+        title = f"Metrics by epoch: {titles.get(id(cell), cell.config.variant)}, {cell.label}"
         alt = f"{title}. Accuracy, loss, precision, recall and F1 on training, validation and test images."
-        name = f"figure11_epochs_{cell.name}"
-        pictures.append(Picture(name, title, alt, "epochs", _bound(_draw_epochs, cell)))
+        name = f"epochs_{cell.name}"
+        pictures.append(Picture(name, title, alt, bound(_draw_epochs, cell)))
     return pictures
 
 
@@ -505,7 +311,7 @@ def _draw_epochs(cell: Cell, paths: Sequence[Path]) -> None:
             ax.set(title=name, ylabel=unit, xlabel="epoch")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         axes[1, 2].legend(handles, labels, loc="center", title="mean over seeds, band: one std", fontsize=11)
-        _save_all(figure, paths)
+        save_all(figure, paths)
 
 
 def _draw_epoch_band(ax, cell: Cell, column: str, look: Look, label: str) -> None:
@@ -533,13 +339,13 @@ def pick_pictures(family: Family) -> list[Picture]:
         if cells:
             title = f"Classes of the picks: {setting.title}"
             alt = f"{title}. Share of each class among the acquired images; a line marks the initial pool's share."
-            draw = _bound(_draw_mix, cells, family.classes)
-            made.append(Picture(f"class_mix_{setting.slug}", title, alt, "picks", draw))
+            draw = bound(_draw_mix, cells, family.classes)
+            made.append(Picture(f"class_mix_{setting.slug}", title, alt, draw))
         compared += [setting] if len(cells) > 1 else []
     if compared:
         title = f"Overlap of the picks: {family.title}"
         alt = f"{title}. Images that both strategies of a pair acquired, in percent of either's; mean over seeds."
-        made.append(Picture(f"overlap_{family.slug}", title, alt, "picks", _bound(_draw_overlaps, compared)))
+        made.append(Picture(f"overlap_{family.slug}", title, alt, bound(_draw_overlaps, compared)))
     return made
 
 
@@ -567,8 +373,8 @@ def _draw_mix(cells: Sequence[Cell], classes: Sequence[str], paths: Sequence[Pat
         ax.set_xticks(range(len(classes)), [_short(name) for name in classes], rotation=rotation)
         ax.grid(axis="x", visible=False)
         ax.set(title="Classes of the acquired images", ylabel="share of the picks (%)")
-        _legend_below(figure, ax)
-        _save_all(figure, paths)
+        legend_below(figure, ax)
+        save_all(figure, paths)
 
 
 def _mark_pool(ax, cell: Cell, classes: int) -> None:
@@ -594,7 +400,7 @@ def _draw_overlaps(settings: Sequence[Setting], paths: Sequence[Path]) -> None:
             _write_cells(ax, 100 * matrix, "{:.1f}", size=9)
             ax.set_title(_wrapped(setting, 26), fontsize=8.5)
         figure.suptitle("Images picked by both (% of those picked by either)", fontsize=11)
-        _save_all(figure, paths)
+        save_all(figure, paths)
 
 
 def _wrapped(setting: Setting, width: int) -> str:
@@ -612,7 +418,7 @@ def time_pictures(family: Family) -> list[Picture]:
         return []
     title = f"Time by phase: {family.title}"
     alt = f"{title}. Stacked bars of training, evaluation, scoring, clustering and the rest of selection."
-    return [Picture(f"time_by_phase_{family.slug}", title, alt, "time", _bound(_draw_phases, rows))]
+    return [Picture(f"time_by_phase_{family.slug}", title, alt, bound(_draw_phases, rows))]
 
 
 PHASE_LOOKS = (
@@ -641,8 +447,8 @@ def _draw_phases(rows: Sequence[tuple[str, Cell]], paths: Sequence[Path]) -> Non
         ax.set_ylim(len(rows) - 0.4, -0.6)
         ax.grid(axis="y", visible=False)
         ax.set(title="Seconds by phase, mean of a run", xlabel="seconds")
-        _legend_below(figure, ax)
-        _save_all(figure, paths)
+        legend_below(figure, ax)
+        save_all(figure, paths)
 
 
 def _own_seconds(cell: Cell, phase: str) -> float:

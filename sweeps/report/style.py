@@ -19,7 +19,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)), (0, (3, 3)), (0, (1, 3)))
 HATCHES = ("//", "..", "\\\\", "xx", "--", "++", "oo", "||")
 
-STUDY_LOOKS = {
+FIXED_LOOKS = {
     "stratified": Look("#3A3A3A", "*", (0, (3, 2)), ""),
     "random": Look("#8A8A8A", "X", (0, (1, 1.5)), "oo"),
     "uncertainty": Look("#0072B2", "o", "-", "//"),
@@ -29,8 +29,8 @@ STUDY_LOOKS = {
 
 
 def looks(labels: list[str]) -> dict[str, Look]:
-    """A look for each label; the study's strategies always have the same one."""
-    given = {label: STUDY_LOOKS[label] for label in labels if label in STUDY_LOOKS}
+    """A look for each label; the strategies met most often always have the same one."""
+    given = {label: FIXED_LOOKS[label] for label in labels if label in FIXED_LOOKS}
     taken = {look.colour for look in given.values()}
     free = [k for k, colour in enumerate(COLOURS) if colour not in taken] or list(range(len(COLOURS)))
     others = [label for label in labels if label not in given]

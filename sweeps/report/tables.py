@@ -1,13 +1,12 @@
-"""Tables: what was found by cell, the study's tables with the published values beside them; as CSV and Markdown."""
+"""Tables of what was found, as CSV and Markdown."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from sweeps.report.analysis import (
     Analysis,
@@ -23,10 +22,8 @@ from sweeps.report.analysis import (
 from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise, paired
 from sweeps.report.curves import accuracy_at
 from sweeps.report.decision import COLUMNS, Decision, saved, span
-from sweeps.report.load import PHASES, Run, load_results
+from sweeps.report.load import PHASES, load_results
 from sweeps.report.statistics import NAN, holm, mean_interval, paired_test, penalties
-from sweeps.study.claims import Claim
-from sweeps.study.published import VARIANTS, Key, ZeroShot, key_of, published, published_zero_shot, table2
 
 
 class SummaryRow(NamedTuple):
@@ -59,11 +56,11 @@ def cells_of(results_dir: str | Path, names: Iterable[str] | None = None) -> lis
 def _summary(cell: Cell) -> SummaryRow:
     reached = mean_interval(cell.values(accuracy))
     return SummaryRow(
-        cell.label, _mean(cell, "labels"), reached.mean, reached.std, _mean(cell, "seconds"), len(cell.runs)
+        cell.label, mean_of(cell, "labels"), reached.mean, reached.std, mean_of(cell, "seconds"), len(cell.runs)
     )
 
 
-def _mean(cell: Cell, name: str) -> float:
+def mean_of(cell: Cell, name: str) -> float:
     return float(cell.values(lambda run: getattr(run, name)).mean())
 
 
@@ -75,19 +72,26 @@ class Table(NamedTuple):
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
     note: str = ""
+    folded: bool = False
+    """Whether the page shows it only when asked."""
+
+    def frame(self) -> pd.DataFrame:
+        return pd.DataFrame(self.rows, columns=list(self.columns), dtype=object)
 
     def csv(self) -> str:
         """All digits, for other programs."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows([["" if empty(value) else value for value in row] for row in self.rows])
-        return out.getvalue()
+        return self.frame().to_csv(index=False, lineterminator="\n")
 
     def markdown(self) -> str:
         lines = [self.columns, ["---"] * len(self.columns), *([shown(value) for value in row] for row in self.rows)]
         body = "\n".join("| " + " | ".join(escaped(value) for value in line) + " |" for line in lines)
         return f"**{escaped(self.title)}**\n\n{body}\n" + (f"\n{self.note}\n" if self.note else "")
+
+    def without_empty_columns(self) -> "Table":
+        """Columns in which nothing is known take no room on the page; the files keep them."""
+        kept = [k for k in range(len(self.columns)) if any(not empty(row[k]) and row[k] != "" for row in self.rows)]
+        columns, *rows = [tuple(row[k] for k in kept) for row in (self.columns, *self.rows)]
+        return self._replace(columns=columns, rows=rows)
 
 
 def escaped(value: str) -> str:
@@ -120,111 +124,12 @@ def p_value(p: float) -> str:
     return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-# The study's tables
-
-
-def variants_table(family: Family) -> Table:
-    """Table 1: images of each variant."""
-    own: dict[str, tuple[float, int]] = {}
-    for cell in family.baselines:
-        own[cell.config.variant] = (_mean(cell, "labels"), len(cell.runs))
-    names = list(VARIANTS) if family.study_data else []
-    names += [name for name in own if name not in names]
-    rows = []
-    for name in names:
-        percent, images, distribution = VARIANTS[name] if family.study_data and name in VARIANTS else (None,) * 3
-        mine, runs = own.get(name, (None, 0))
-        difference = mine - images if images is not None and mine is not None else None
-        rows.append((name, percent, distribution, images, mine, difference, runs))
-    columns = (
-        "variant",
-        "share (%)",
-        "distribution",
-        "images, published",
-        "images, own",
-        "difference",
-        "baseline runs",
-    )
-    return Table("table1_variants", "Table 1. Variants of the training set", columns, rows)
-
-
-def _validation_accuracy(run: Run) -> float:
-    """In percent; NaN where nothing was held out."""
-    accuracy = (run.metrics["validation_metrics_for_best_epoch"] or {}).get("accuracy")
-    return float("nan") if accuracy is None else float(accuracy)
-
-
-MEASURES = (
-    ("labels", "labels_used", lambda run: float(run.labels)),
-    ("seconds", "training_time_s", lambda run: run.seconds),
-    ("train acc. (%)", "train_accuracy", lambda run: run.metrics["training_metrics_for_best_epoch"]["accuracy"]),
-    ("val acc. (%)", "val_accuracy", _validation_accuracy),
-    ("test acc. (%)", "test_accuracy_mean", accuracy),
-    ("precision", "test_precision_mean", optional("precision")),
-    ("recall", "test_recall_mean", optional("recall")),
-    ("F1", "test_f1_mean", optional("f1-score")),
-)
-
-
-def results_table(family: Family) -> Table:
-    """Table 2: every configuration, own mean, published mean, difference; test accuracy with both deviations."""
-    cells = {key_of(cell.config): cell for cell in family.everyone if published(cell.runs[0])}
-    keys: list[tuple[Key, Cell | None]] = [(key, cells.get(key)) for key in table2()] if family.study_data else []
-    keys += [(key_of(cell.config), cell) for cell in family.everyone if cell not in cells.values()]
-    columns = ["variant", "strategy", "CLIP start", "class weights", "seeds"]
-    for name, *_ in MEASURES:
-        columns += [name, "published", "difference"]
-    columns += ["test acc. std", "published"]
-    note = (
-        "Own values are means over the seeds; std is the sample standard deviation. Empty: not run, or not published."
-    )
-    rows = [_result_row(key, cell) for key, cell in keys]
-    return Table("table2_results", "Table 2. All configurations", tuple(columns), rows, note)
-
-
-def _result_row(key: Key, cell: Cell | None) -> tuple:
-    paper = table2().get(key, {}) if cell is None or published(cell.runs[0]) else {}
-    strategy = key.strategy if cell is None else cell.label
-    row: list[Any] = [key.variant, strategy, key.clip, key.weights, len(cell.runs) if cell else 0]
-    for _, column, value in MEASURES:
-        mine, theirs = (_safe_mean(cell, value) if cell else NAN), paper.get(column, NAN)
-        row += [mine, theirs, mine - theirs]
-    std = mean_interval(cell.values(accuracy)).std if cell else NAN
-    return (*row, std, paper.get("test_accuracy_std", NAN))
-
-
-def _safe_mean(cell: Cell, value) -> float:
+def safe_mean(cell: Cell, value) -> float:
+    """The mean over the seeds; NaN where a run lacks the value."""
     try:
         return float(cell.values(value).mean())
     except (KeyError, TypeError):
         return NAN
-
-
-def claims_table(claims: Sequence[Claim]) -> Table:
-    columns = ("", "claim", "verdict", "found here", "published", "test", "seeds")
-    rows = [(c.id, c.claim, c.verdict, c.found, c.published, c.test, c.seeds) for c in claims]
-    return Table("claims", "Claims C1-C8 on this data", columns, rows)
-
-
-def zero_shot_table(own: Sequence[ZeroShot]) -> Table:
-    """The table of figure 6: one's own labels, set by set, and the published ones."""
-    columns = ("labels", "class", "original", "predicted", "changed", "changed (%)", "mean confidence")
-    rows = [row for number, labels in enumerate(own, 1) for row in _zero_shot_rows(f"own, set {number}", labels)]
-    rows += _zero_shot_rows("published", published_zero_shot())
-    return Table("figure6_zero_shot", "Zero-shot labels by class", columns, rows)
-
-
-def _zero_shot_rows(name: str, labels: ZeroShot) -> list[tuple]:
-    matrix = np.array(labels.confusion)
-    rows = []
-    for k, title in enumerate(labels.classes):
-        size, changed = int(matrix[k].sum()), int(matrix[k].sum() - matrix[k, k])
-        confidence = labels.confidence[k] if labels.confidence else NAN
-        rows.append((name, title, size, int(matrix[:, k].sum()), changed, 100 * changed / max(size, 1), confidence))
-    return rows
-
-
-# What goes beyond the study
 
 
 def decision_table(decisions: Sequence[Decision]) -> Table:
@@ -285,7 +190,9 @@ def quality_table(families: Sequence[Family]) -> Table:
         values = [span(mean_interval(cell.values(accuracy))), span(known_interval(cell, optional("balanced_accuracy")))]
         values += [span(known_interval(cell, optional("f1-score")), 3), span(known_interval(cell, worst_class))]
         values += [span(known_interval(cell, optional(name)), 3) for name in ("ece", "loss")]
-        rows.append((title, cell.label, len(cell.runs), _mean(cell, "labels"), _mean(cell, "human_labels"), *values))
+        rows.append(
+            (title, cell.label, len(cell.runs), mean_of(cell, "labels"), mean_of(cell, "human_labels"), *values)
+        )
     return Table("test_metrics", "Test metrics of the best epoch", columns, rows, "Means with 95 % intervals.")
 
 
@@ -313,7 +220,7 @@ def comparison_table(families: Sequence[Family]) -> Table:
         rows += _pairs(setting)
     note = "Paired by split seed. Holm's correction over the comparisons of a setting with its baseline, and over its "
     note += "pairs. Wilcoxon's test needs six seeds to be able to reach 0.05."
-    return Table("comparisons", "Accuracy at the end, compared", columns, rows, note)
+    return Table("comparisons", "Accuracy at the end, compared", columns, rows, note, folded=True)
 
 
 CURVE_POINTS = 4
@@ -329,7 +236,7 @@ def curve_table(families: Sequence[Family]) -> Table:
         f"At {CURVE_POINTS} label counts that all runs share, evenly spaced among these, paired by split seed. Holm's "
     )
     note += "correction over the strategies of a setting at one count."
-    return Table("curves", "Accuracy along the curve, against random", (*columns, "p, Holm"), rows, note)
+    return Table("curves", "Accuracy along the curve, against random", (*columns, "p, Holm"), rows, note, folded=True)
 
 
 def _along_the_curve(setting: Setting) -> list[tuple]:
@@ -409,10 +316,17 @@ def time_table(families: Sequence[Family]) -> Table:
     rows = []
     for title, cell in titled(families):
         parts = [phase_seconds(cell, phase) for phase in PHASES]
-        memory = _safe_mean(cell, lambda run: run.metrics.get("peak_memory_mb", NAN))
+        memory = safe_mean(cell, lambda run: run.metrics.get("peak_memory_mb", NAN))
         machines = ", ".join(sorted({device.split(":")[0] for device, _ in cell.machines}))
-        rows.append((title, cell.label, len(cell.runs), _mean(cell, "seconds"), *parts, memory, machines))
-    return Table("seconds", "Seconds by phase", columns, rows, "Means over the seeds; clustering is part of selection.")
+        rows.append((title, cell.label, len(cell.runs), mean_of(cell, "seconds"), *parts, memory, machines))
+    return Table(
+        "seconds",
+        "Seconds by phase",
+        columns,
+        rows,
+        "Means over the seeds; clustering is part of selection.",
+        folded=True,
+    )
 
 
 def phase_seconds(cell: Cell, phase: str) -> float:
@@ -453,7 +367,7 @@ def runs_table(families: Sequence[Family]) -> Table:
         for title, cell in titled(families)
         for run in cell.runs
     ]
-    return Table("runs", "All runs", columns, rows)
+    return Table("runs", "All runs", columns, rows, folded=True)
 
 
 # What was picked
@@ -490,7 +404,7 @@ def wanted_table(settings: Sequence[Setting], classes: Sequence[str], most: int 
     for setting in settings:
         rows += [(setting.title, *row) for row in most_wanted(setting, classes, most)]
     note = f"Up to {most} images of each setting, those that most strategies pick, then most runs."
-    return Table("wanted_by_all", "Images that every strategy wants", columns, rows, note)
+    return Table("wanted_by_all", "Images that every strategy wants", columns, rows, note, folded=True)
 
 
 def most_wanted(setting: Setting, classes: Sequence[str], most: int) -> list[tuple]:

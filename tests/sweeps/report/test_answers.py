@@ -1,10 +1,10 @@
-"""What the report says about synthetic runs whose truth is known: savings, decisions, claims, tables."""
+"""What the report says about synthetic runs whose truth is known: savings, decisions, tables."""
 
 import json
 
 import numpy as np
 import pytest
-from report_results import SEEDS, World, write_cells, write_study
+from report_results import SEEDS, World, write_cells
 from scipy.stats import ttest_rel
 
 from sweeps.report import tables
@@ -12,9 +12,7 @@ from sweeps.report.analysis import analyse, compare_accuracy, time_ratio, worst_
 from sweeps.report.cells import organise
 from sweeps.report.decision import decide
 from sweeps.report.load import load_results
-from sweeps.report.statistics import FAILS, HOLDS, UNKNOWN
-from sweeps.study.claims import claims
-from sweeps.study.published import ZeroShot, own_zero_shot, published_zero_shot, table2
+from sweeps.report.zero_shot import own_zero_shot
 
 DIGITS = {"dataset": "digits", "model": "small_cnn", "weights": "none", "variant": "balanced_20", "initial_min": 20}
 FIVE = ("stratified", "random", "uncertainty", "margin", "typiclust")
@@ -195,140 +193,6 @@ def test_five_percent_of_settings_without_an_effect_show_one(tmp_path):
     assert finds <= 6
 
 
-# The study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    root = tmp_path_factory.mktemp("study")
-    write_study(root, World(noise=0.3, clip_cost=0.0))
-    return root
-
-
-@pytest.fixture(scope="module")
-def family(study):
-    (family,) = organise(load_results(study))
-    return family
-
-
-def verdicts(family, zero_shot=()):
-    found = {}
-    for claim in claims(family, zero_shot):
-        found.setdefault(claim.id, []).append(claim.verdict)
-    return found
-
-
-def test_all_44_configurations_are_found(family):
-    cells = {cell.name for cell in family.everyone}
-    assert len(cells) == 44
-    table = tables.results_table(family)
-    assert len(table.rows) == 44
-    assert all(row[4] == 5 for row in table.rows)
-
-
-def test_claims_on_a_world_with_known_effects(family):
-    found = verdicts(family, [published_zero_shot()])
-    assert found["C2"] == [HOLDS]  # 4 points at every budget
-    assert found["C3"] == [HOLDS]  # no difference at all
-    assert found["C4"] == [HOLDS]  # 1.3 to 1.45 times
-    assert found["C7"] == [HOLDS]
-    assert found["C8"][0] == HOLDS  # CLIP costs nothing
-    assert found["C5"][2] == FAILS  # far more is saved at 3/1 than the claimed 20 %
-
-
-def test_claims_turn_when_the_world_does(tmp_path):
-    world = World(effects={"margin": 8.0}, clip_cost=8.0, weight_gain=6.0, slowness={"typiclust": 4.0})
-    write_study(tmp_path, world, seeds=(12, 34, 56))
-    (family,) = families(tmp_path)
-    half_right = ZeroShot(("a", "b"), ((12_500, 12_500), (12_500, 12_500)), ())
-    found = verdicts(family, [half_right])
-    assert found["C3"] == [FAILS]
-    assert found["C4"] == [FAILS]
-    assert found["C6"] == [FAILS]
-    assert found["C7"] == [FAILS]
-    assert found["C8"] == [FAILS, FAILS]
-
-
-def test_zero_shot_labels_are_judged_only_where_they_are_the_training_sets(family):
-    paper = published_zero_shot()
-    assert verdicts(family, [])["C7"] == [UNKNOWN]
-    assert verdicts(family, [paper, paper])["C7"] == [UNKNOWN]  # two models: which of them is CLIP is not known
-    test_set = paper._replace(confusion=tuple(tuple(n // 5 for n in row) for row in paper.confusion))
-    assert verdicts(family, [test_set])["C7"] == [UNKNOWN]
-
-
-def test_own_zero_shot_labels_are_read_from_what_data_prep_writes(tmp_path):
-    from data_prep.zero_shot import statistics as clip_statistics
-
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 300)
-    probs = rng.dirichlet(np.ones(3), 300).astype(np.float32)
-    made, _ = clip_statistics.report("digits", "train", labels, probs, ["a", "b", "c"], np.arange(150))
-    clip_statistics.write(made, {}, tmp_path / "clip" / "0123")
-    (found,) = own_zero_shot(tmp_path)
-    assert found.classes == ("a", "b", "c")
-    assert found.total == 300
-    assert found.right == (probs.argmax(1) == labels).sum()
-    assert sum(count for _, _, count in found.histogram) == 300
-    assert found.confidence[0] == pytest.approx(probs.max(1)[probs.argmax(1) == 0].mean(), abs=1e-3)
-    (tmp_path / "clip" / "0123" / "clip_statistics.csv").write_text("nothing\n")
-    assert own_zero_shot(tmp_path) == []
-
-
-def test_one_seed_tells_nothing(tmp_path):
-    write_study(tmp_path, World(), seeds=(12,))
-    (family,) = families(tmp_path)
-    found = verdicts(family)
-    assert {verdict for group in found.values() for verdict in group} == {UNKNOWN}
-
-
-def test_an_unlike_comparison_is_called_one(family):
-    for setting in family.settings:
-        text = decide(analyse(setting, family)).text
-        assert ("not like for like" in text) == (not setting.config.shares.balanced)
-
-
-def test_published_values_stand_beside_ones_own(family):
-    table = tables.results_table(family)
-    column = {name: k for k, name in enumerate(table.columns)}
-    row = next(row for row in table.rows if row[:4] == ("balanced_10", "margin", False, False))
-    own, paper, difference = row[column["test acc. (%)"] :][:3]
-    cell = next(
-        c for s in family.find(variant="balanced_10", init="stratified") for c in s.cells if c.label == "margin"
-    )
-    assert own == pytest.approx(cell.values(lambda run: run.test["accuracy"]).mean())
-    assert paper == 73.41
-    assert difference == pytest.approx(own - paper)
-    assert len(table2()) == 44
-
-
-def test_other_data_has_no_published_values(tmp_path):
-    write_cells(tmp_path, small(), FIVE, (12, 34), **DIGITS | {"variant": "balanced_10"})
-    (family,) = families(tmp_path)
-    table = tables.results_table(family)
-    published = [k for k, name in enumerate(table.columns) if name == "published"]
-    assert len(table.rows) == 5
-    assert all(np.isnan(row[k]) for row in table.rows for k in published)
-    (c1,) = [claim for claim in claims(family) if claim.id == "C1"]
-    assert c1.verdict == UNKNOWN
-
-
-def test_cifar_10_as_image_files_has_the_published_values_too(tmp_path):
-    write_cells(tmp_path, World(), ("margin",), (12, 34), variant="balanced_10", dataset="imagefolder")
-    (family,) = families(tmp_path)
-    row = next(row for row in tables.results_table(family).rows if row[:2] == ("balanced_10", "margin"))
-    assert row[4] == 2
-    assert 73.41 in row
-
-
-def test_labels_used_under_imbalance_have_the_published_number_beside_them(family):
-    table = tables.results_table(family)
-    row = next(row for row in table.rows if row[:4] == ("imbalanced_50_1", "margin", False, False))
-    assert row[6] == 7437
-    (setting,) = family.find(variant="imbalanced_50_1")
-    assert row[5] == pytest.approx(setting.cell("margin").values(lambda run: run.labels).mean())
-
-
 def test_overlap_of_the_picks(tmp_path):
     write_cells(tmp_path, small(), ("margin", "uncertainty"), (12, 34), **DIGITS)
     (family,) = families(tmp_path)
@@ -367,3 +231,32 @@ def test_markdown_and_csv_keep_hostile_names_as_text():
     assert "<script>" not in table.markdown()
     assert "a\\|b" in table.markdown()
     assert table.csv().splitlines()[0] == "a|b,c"
+
+
+def test_own_zero_shot_labels_are_read_from_what_data_prep_writes(tmp_path):
+    from data_prep.zero_shot import statistics as clip_statistics
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    probs = rng.dirichlet(np.ones(3), 300).astype(np.float32)
+    made, _ = clip_statistics.report("digits", "train", labels, probs, ["a", "b", "c"], np.arange(150))
+    clip_statistics.write(made, {}, tmp_path / "clip" / "0123")
+    (found,) = own_zero_shot(tmp_path)
+    assert found.classes == ("a", "b", "c")
+    assert found.total == 300
+    assert found.right == (probs.argmax(1) == labels).sum()
+    assert sum(count for _, _, count in found.histogram) == 300
+    assert found.confidence[0] == pytest.approx(probs.max(1)[probs.argmax(1) == 0].mean(), abs=1e-3)
+    (tmp_path / "clip" / "0123" / "clip_statistics.csv").write_text("nothing\n")
+    assert own_zero_shot(tmp_path) == []
+
+
+def test_an_unlike_comparison_is_called_one(tmp_path):
+    for variant, stop in (("balanced_1", "budget"), ("imbalanced_3_1", "baseline")):
+        write_cells(tmp_path, World(), ("stratified",), (12,), variant=variant)
+        write_cells(tmp_path, World(), ("margin",), (12,), variant=variant, stop=stop)
+    (family,) = families(tmp_path)
+    assert len(family.settings) == 2
+    for setting in family.settings:
+        text = decide(analyse(setting, family)).text
+        assert ("not like for like" in text) == (not setting.config.shares.balanced)

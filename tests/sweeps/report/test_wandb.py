@@ -157,31 +157,77 @@ def _metrics(panel):
     return [name.removeprefix("summary_metrics.").removeprefix("summary:") for name in names]
 
 
-def test_three_experiments_are_sections_and_no_average_mixes_variants(tmp_path, offline):
-    report = json.loads(dashboard.write_json(tmp_path, "me", "project")[0].read_text())
-    headings = ["".join(c["text"] for c in b["children"]) for b in report["blocks"] if b["type"] == "heading"]
-    assert [title for title in headings if title.startswith("Experiment")] == [
-        "Experiment 1: balanced data",
-        "Experiment 2: imbalanced data",
-        "Experiment 3: CLIP's labels first",
-    ]
+def _written(results_dir, out) -> dict:
+    content = dashboard.content_of(load_results(results_dir), results_dir)
+    return json.loads(dashboard.write_json(out, "me", "project", content)[0].read_text())
+
+
+def _headings(report) -> list[str]:
+    return ["".join(c["text"] for c in b["children"]) for b in report["blocks"] if b["type"] == "heading"]
+
+
+def _run_sets(report) -> list[tuple[str, tuple[str, ...]]]:
+    """(name, cells that its filter lets through) of every run set, () where it has none."""
     grids = [block["metadata"] for block in report["blocks"] if block["type"] == "panel-grid"]
-    by_strategy = [grid for grid in grids if '"groupBy": "strategy.value"' in json.dumps(grid)]
-    assert len(by_strategy) == 9
-    for grid in by_strategy:
-        for runset in grid["runSets"]:
-            filters = {f["key"]["name"]: (f["op"], f["value"]) for f in runset["filters"]["filters"]}
-            assert filters["variant"][0] == "="
-            assert filters["dataset"][0] == "="
+    found = []
+    for runset in (runset for grid in grids for runset in grid["runSets"]):
+        filters = {f["key"]["name"]: (f["op"], tuple(f["value"])) for f in runset["filters"]["filters"]}
+        assert set(filters) <= {"cell"}
+        assert all(op == "IN" for op, _ in filters.values())
+        found.append((runset["name"], filters.get("cell", ("IN", ()))[1]))
+    return found
+
+
+def test_every_configuration_found_has_its_panels_and_no_average_mixes_settings(tmp_path, offline):
+    made = []
+    for variant in ("balanced_20", "balanced_10"):
+        made += write_cells(tmp_path, SMALL, ("stratified", "margin"), (12,), **DIGITS | {"variant": variant})
+    made += write_cells(tmp_path, SMALL, ("margin",), (12,), **DIGITS, init="random")
+    report = _written(tmp_path, tmp_path / "out")
+    sets = _run_sets(report)
+    assert [name for name, cells in sets if cells] == [
+        "digits balanced_20",
+        "digits balanced_10",
+        "digits balanced_20, random start",
+        "digits",
+    ]
+    *settings, whole, _, _ = [set(cells) for _, cells in sets]
+    assert whole == {config.cell for config in made}
+    for cells in settings:
+        fields = {(c.dataset, c.variant) for c in made if c.cell in cells}
+        assert len(fields) == 1
+        assert len({c.init for c in made if c.cell in cells and c.strategy != "stratified"}) == 1
+    assert set().union(*settings) == whole
+
+
+def test_nothing_of_the_study_without_its_data_and_no_panel_without_a_run(tmp_path, offline):
+    (tmp_path / "none").mkdir()
+    empty = _written(tmp_path / "none", tmp_path / "out")
+    assert _run_sets(empty) == []
+    assert "No run is complete yet" in json.dumps(empty)
+    write_cells(tmp_path, SMALL, ("stratified", "margin"), (12, 34), **DIGITS)
+    report = json.dumps(_written(tmp_path, tmp_path / "out"))
+    for word in ("cifar", "imbalanced", "Experiment", "CLIP", "Claims", "Table 2"):
+        assert word not in report, word
 
 
 def test_local_answers_and_tables_are_part_of_it(tmp_path, offline):
-    write_cells(tmp_path, SMALL, ("stratified", "margin"), (12, 34), **DIGITS)
-    report = dashboard.write_json(tmp_path / "out", "me", "project", dashboard.local_results(tmp_path))[0].read_text()
-    assert "In short" in report
-    assert "margin needs" in report
-    assert "Claims C1-C8" in report
-    assert "digits balanced_20" in report
+    write_cells(tmp_path, World(), ("stratified", "margin"), (12, 34), variant="balanced_1")
+    report = _written(tmp_path, tmp_path / "out")
+    assert _headings(report)[0] == "In short"
+    text = json.dumps(report)
+    assert "margin needs" in text
+    assert "Claims C1-C8" in text
+    assert "Labels needed, share saved, cost" in text
+    assert "cifar10 balanced_1" in text
+
+
+def test_without_local_runs_those_of_the_project_are_shown(remote, tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setattr(wandb, "Api", lambda *_, **__: api_of(remote))
+    found = dashboard._found(tmp_path / "nowhere", "me", "project")
+    assert len(found.runs) == len(remote)
 
 
 class Server:
@@ -233,7 +279,10 @@ def server(monkeypatch):
 
     server = Server()
     api = SimpleNamespace(
-        default_entity="me", projects=lambda entity: [SimpleNamespace(name="project")], reports=server.reports
+        default_entity="me",
+        projects=lambda entity: [SimpleNamespace(name="project")],
+        reports=server.reports,
+        runs=lambda path: [],
     )
     monkeypatch.setattr(wandb, "Api", lambda *_, **__: api)
     monkeypatch.setattr(reports, "_get_api", lambda: api)

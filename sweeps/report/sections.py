@@ -1,0 +1,207 @@
+"""The sections of the page: what each shows, in order.
+
+A section is a function of the findings. A study adds its own by extending the list, see `sweeps.report.build`.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sweeps.report import figures, tables
+from sweeps.report.analysis import Analysis
+from sweeps.report.cells import Cell, Family
+from sweeps.report.figures import Picture
+from sweeps.report.load import Results
+from sweeps.report.tables import Table
+from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_table
+
+MOST_SHEETS = 24
+MOST_SHEET_BYTES = 300_000
+LONG_TABLE = 12
+"""Rows from which a table of what is missing starts folded."""
+
+METHOD = (
+    "A value per split seed is one draw; strategies are compared by their differences on the same split seed. "
+    "Intervals are 95 % by Student's t; tests are paired t-tests with Holm's correction; Wilcoxon's signed-rank test "
+    "stands beside them from six seeds on.",
+    "A learning curve takes, at each label count, the epoch with the lowest validation loss; the test set chooses "
+    "nothing. With schedule=epoch the model trains one epoch a round, so early points have also seen fewer epochs. "
+    "Labels needed are read off the never-falling (isotonic) fit of a run's curve, between two label counts on a "
+    "straight line; for runs that stop at the baseline they are what the run used. Human labels count, zero-shot "
+    "labels do not.",
+    "Bands and error bars are 95 % intervals from three seeds on, cut off at the axis; of two seeds each is a line.",
+    "Compute is the whole run: training, evaluation, scoring, selection. It is compared only between runs on the same "
+    "device with as many threads.",
+    "The best of several strategies is partly the luckiest; its mean is a little optimistic for that.",
+)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything computed from the runs before anything is drawn."""
+
+    results: Results
+    results_dir: Path
+    families: tuple[Family, ...]
+    analyses: tuple[tuple[Analysis, ...], ...]
+    """By family, one a setting."""
+    zero_shot: tuple[ZeroShot, ...]
+
+    @property
+    def every_analysis(self) -> list[Analysis]:
+        return [analysis for group in self.analyses for analysis in group]
+
+    def best_cells(self, family: Family) -> list[Cell]:
+        """The strategy that needs the fewest labels in each setting of a family."""
+        analyses = next(group for known, group in zip(self.families, self.analyses) if known is family)
+        return [analysis.needs[0].cell for analysis in analyses if analysis.needs]
+
+    def titled(self, table: Table, family: Family) -> Table:
+        """The table under a title that names its family, where there are several."""
+        return table._replace(title=f"{table.title}: {family.title}") if len(self.families) > 1 else table
+
+
+class Text(NamedTuple):
+    """A paragraph, or a command to copy."""
+
+    text: str
+    command: bool = False
+
+
+class Image(NamedTuple):
+    """A picture that is there already."""
+
+    path: Path
+    title: str
+    alt: str
+
+
+class Sheets(NamedTuple):
+    """Pictures side by side under a heading."""
+
+    title: str
+    images: Sequence[Image]
+
+
+Part = Text | Table | Picture | Sheets
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter of the page; one without parts is not shown."""
+
+    id: str
+    title: str
+    parts: tuple[Part, ...]
+
+
+Extension = Callable[[Findings, list[Section]], list[Section]]
+"""What a study makes of the sections: with its own among them where it knows the data, else unchanged."""
+
+
+def sections(findings: Findings) -> list[Section]:
+    """Every section that the runs of any data set have, in the page's order."""
+    made = (
+        ("curves", "Learning curves", _curves),
+        ("needs", "Labels needed and saved", _needs),
+        ("zero_shot", "Zero-shot labels", lambda findings: zero_shot_parts(findings.zero_shot)),
+        ("metrics", "Test metrics and comparisons", _metrics),
+        ("classes", "Classes", _classes),
+        ("picks", "What was picked", _picks),
+        ("epochs", "By epoch", _epochs),
+        ("time", "Time", _time),
+        ("missing", "Missing, left out, notes", _missing),
+        ("method", "How it was computed", _method),
+        ("runs", "All runs", _runs),
+    )
+    return [Section(id_, title, tuple(parts(findings))) for id_, title, parts in made]
+
+
+def _curves(findings: Findings) -> Iterator[Part]:
+    for family in findings.families:
+        yield from figures.curve_pictures(family)
+
+
+def _needs(findings: Findings) -> Iterator[Part]:
+    yield tables.needs_table(findings.every_analysis)
+
+
+def zero_shot_parts(own: Sequence[ZeroShot]) -> Iterator[Part]:
+    """What is said of sets of zero-shot labels, their truth being known."""
+    yield zero_shot_table([(f"set {number}", labels) for number, labels in enumerate(own, 1)])
+    yield from zero_shot_pictures(own)
+
+
+def _metrics(findings: Findings) -> Iterator[Part]:
+    for family in findings.families:
+        yield findings.titled(tables.penalty_table(family), family)
+    yield tables.quality_table(findings.families)
+    yield tables.comparison_table(findings.families)
+    yield tables.curve_table(findings.families)
+
+
+def _classes(findings: Findings) -> Iterator[Part]:
+    yield from tables.class_tables(findings.families)
+    for family in findings.families:
+        yield from figures.confusion_pictures(family, findings.best_cells(family))
+
+
+def _picks(findings: Findings) -> Iterator[Part]:
+    for family in findings.families:
+        yield findings.titled(tables.wanted_table(family.settings, family.classes), family)
+    for family in findings.families:
+        yield from figures.pick_pictures(family)
+    yield from _sheets(findings)
+
+
+def _epochs(findings: Findings) -> Iterator[Part]:
+    for family in findings.families:
+        yield from figures.epoch_pictures(family, findings.best_cells(family)[:1])
+
+
+def _time(findings: Findings) -> Iterator[Part]:
+    yield tables.time_table(findings.families)
+    for family in findings.families:
+        yield from figures.time_pictures(family)
+
+
+def _missing(findings: Findings) -> Iterator[Part]:
+    """What a reader must know about what is not on the page, with the commands that would put it there."""
+    results = findings.results
+    yield from map(Text, results.notes)
+    if results.missing:
+        yield Text(f"{len(results.missing)} runs of the sweep files are missing or unfinished. All of them:")
+        yield Text(results.command, command=True)
+        rows = [(item.config.cell, item.config.split_seed, item.sweep, item.command) for item in results.missing]
+        columns = ("configuration", "split seed", "sweep file", "command")
+        yield Table("missing", "Missing runs", columns, rows, folded=len(rows) > LONG_TABLE)
+    rows = [(item.source, item.reason, item.command) for item in results.left_out]
+    yield Table("left_out", "Found and left out", ("run", "why", "command"), rows, folded=len(rows) > LONG_TABLE)
+
+
+def _method(findings: Findings) -> Iterator[Part]:
+    yield from map(Text, METHOD)
+
+
+def _runs(findings: Findings) -> Iterator[Part]:
+    yield tables.runs_table(findings.families)
+
+
+def _sheets(findings: Findings) -> Iterator[Sheets]:
+    """The first and last sheet of picks of each strategy, one seed a setting, where the runs left them."""
+    left = MOST_SHEETS
+    for setting in (setting for family in findings.families for setting in family.settings):
+        images = [image for cell in setting.cells for image in _cell_sheets(cell, findings.results_dir)][:left]
+        left -= len(images)
+        if images:
+            yield Sheets(f"Picked images: {setting.title}", images)
+
+
+def _cell_sheets(cell: Cell, results_dir: Path) -> list[Image]:
+    run = cell.runs[0]
+    found = sorted((results_dir / run.source / "plots" / "picks").glob("round_*.png"))
+    found = [path for path in found if path.stat().st_size <= MOST_SHEET_BYTES]
+    chosen = dict.fromkeys([found[0], found[-1]]) if found else {}
+    titles = {path: f"{cell.label}, {path.stem.replace('_', ' ')}, split seed {run.seed}" for path in chosen}
+    return [Image(path, title, f"Images picked: {title}") for path, title in titles.items()]
