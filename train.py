@@ -16,7 +16,7 @@ from al import seeds
 from al.budget import budget_of
 from al.config import RunConfig
 from al.distributed import Leader, LostProcess, is_worker, leading, serve
-from al.errors import UserError
+from al.errors import NoRoom, UserError
 from al.learning.learner import Learner, new_learner
 from al.options import read_parameters
 from al.records import RoundRecord
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_once(config, StopSignals().install(), leader)
     except UserError as error:
         code, said = EXIT_USAGE, f"error: {error}"
-    except (FloatingPointError, LostProcess) as error:
+    except (FloatingPointError, LostProcess, NoRoom) as error:
         code, said = EXIT_FAILED, f"error: {error}"
     except HeldElsewhere as error:
         code, said = EXIT_HELD, f"error: {error}; it is left to that process"

@@ -344,14 +344,26 @@ class RunConfig(BaseModel):
 
     def digest(self, *, split_seed: bool = True) -> str:
         """64 hex digits that identify the outcome of this run, or with `split_seed=False` of its cell."""
-        fields = self.outcome_fields() | {"defaults": DEFAULTS_VERSION}
+        fields = self.outcome_fields() | {"defaults": DEFAULTS_VERSION} | self._versions()
         fields |= {"split_seed": self.split_seed if split_seed else None}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def _folder_name(self) -> list[str]:
+        """The data folder's name, where the images come from one: two folders do not share their runs."""
+        name = re.sub(r"[^\w-]+", "_", Path(self.data_dir).resolve().name).strip("_")[:40]
+        return [name] if self.dataset == "imagefolder" and name else []
+
+    def _versions(self) -> dict[str, int]:
+        """Versions of the parts of this run, where they are not the first."""
+        parts = {"strategy_version": self.method.version, "learner_version": self.learner.version}
+        if self._starts_on_embeddings:
+            parts["init_version"] = get_strategy(self.init).version
+        return {name: version for name, version in parts.items() if version > 1}
 
     @property
     def cell(self) -> str:
         """Folder name shared by the split seeds of one configuration: readable, unique, safe in a path."""
-        parts = [self.dataset, self.variant, self.strategy]
+        parts = [self.dataset, *self._folder_name(), self.variant, self.strategy]
         changed = self.outcome_fields()
         parts += [changed[name] for name in ("init", "schedule") if name in changed]
         parts += ["until-baseline"] if "stop" in changed else []

@@ -68,6 +68,8 @@ class Strategy:
     """Whether it compares with the labelled images. The pool then holds them too; otherwise it may lack them."""
     baseline: bool = False
     """Whether it labels the whole variant before the first epoch, and acquires nothing after it."""
+    version: int = 1
+    """To be raised when the same arrays give other picks: part of the digest of the runs it concerns."""
     summary: str = ""
     """One line for tables and help: what it picks, and who proposed it."""
 

@@ -294,3 +294,22 @@ class TestIdentity:
         config = RunConfig(**OTHER)
         written = yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))
         assert RunConfig.from_mapping(written) == config
+
+
+class TestVersions:
+    def test_a_part_of_a_later_version_changes_the_digest_of_its_runs_only(self, monkeypatch):
+        from dataclasses import replace
+
+        from al.strategies import REGISTRY
+
+        before = {name: RunConfig(strategy=name).digest() for name in ("margin", "entropy")}
+        monkeypatch.setitem(REGISTRY, "margin", replace(REGISTRY["margin"], version=7))
+        assert RunConfig(strategy="margin").digest() != before["margin"]
+        assert RunConfig(strategy="entropy").digest() == before["entropy"]
+
+
+def test_two_image_folders_have_cells_of_their_own():
+    first, second = (RunConfig(dataset="imagefolder", data_dir=f"/data/{name}") for name in ("birds", "cats & dogs"))
+    assert first.digest() == second.digest()
+    assert first.cell.startswith("imagefolder-birds-")
+    assert second.cell.startswith("imagefolder-cats_dogs-")
