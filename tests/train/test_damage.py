@@ -1,4 +1,4 @@
-"""What a run does when its files were lost, changed or cut off, or the disk is full: it says so, and the end is right."""
+"""What a run does when its files were lost or changed, or the disk is full: it says so, and ends as it should."""
 
 import json
 import resource
