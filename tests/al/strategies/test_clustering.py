@@ -172,6 +172,56 @@ def test_nearest_is_exact_far_from_the_origin():
     np.testing.assert_allclose(distance[20:], brute_force(x[20:], centres)[np.arange(280), index[20:]], rtol=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0, 1e3, 1e5])
+@pytest.mark.parametrize("near", ["scattered", "nearly tied", "repeated"])
+def test_nearest_centre_is_the_one_by_subtraction(offset, near):
+    """Whatever the kernel's rounding: also of centres that lie as far away as the next, or are the same."""
+    rng = np.random.default_rng(1)
+    x = (offset + rng.standard_normal((400, 96))).astype(np.float32)
+    centres = (offset + rng.standard_normal((30, 96))).astype(np.float32)
+    if near == "nearly tied":
+        centres[15:] = centres[:15]
+        centres[15:, 7] = np.nextafter(centres[15:, 7], np.float32(np.inf))
+    if near == "repeated":
+        centres[15:] = centres[:15]
+    distances = brute_force(x, centres)
+    distance, index = nearest(x, centres)
+    chosen = distances[np.arange(len(x)), index]
+    np.testing.assert_allclose(chosen, distances.min(axis=1), rtol=1e-7)  # up to the rounding of the subtraction
+    np.testing.assert_allclose(distance, chosen, rtol=1e-6)
+    if near == "repeated":
+        assert index.max() < 15, "of equal centres the first"
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_clusters_far_from_the_origin_are_those_near_it(offset):
+    x = (
+        (100 * decaying(1500, 200)).round().astype(np.float32)
+    )  # whole numbers, so that the offset changes no difference
+    near, far = kmeans(x, 12, 0), kmeans(x + np.float32(offset), 12, 0)
+    assert (near.assignment == far.assignment).mean() > 0.99
+    np.testing.assert_allclose(far.distance, near.distance, rtol=0.02)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_neighbours_and_strangers_far_from_the_origin(offset):
+    x = (10 * np.random.default_rng(0).standard_normal((300, 64)) + offset).astype(np.float32)
+    groups, queries = np.arange(300) % 3, np.array([0, 7, 299])
+    distances = brute_force(x, x)
+    expected = np.sort(distances, axis=1)[:, 1:6]
+    np.testing.assert_allclose(neighbour_distances(x, 5), expected, rtol=1e-4)
+    strangers = np.where(groups[queries][:, None] == groups, np.inf, distances[queries]).min(axis=1)
+    np.testing.assert_allclose(nearest_stranger(x, groups, queries), strangers, rtol=1e-4)
+
+
+def test_distances_do_not_depend_on_blocks(features, monkeypatch):
+    """A cluster of two has both at the same distance: rounding that differs by block would choose between them."""
+    expected = nearest(features, features[:40] + np.float32(0.1))
+    monkeypatch.setattr("al.storage.blocks.BLOCK_ROWS", 61)
+    for one, two in zip(nearest(features, features[:40] + np.float32(0.1)), expected):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_neighbour_distances_against_brute_force(features):
     x = np.concatenate([features[:200], features[:3]])
     expected = np.sort(brute_force(x, x), axis=1)[:, 1:8]
