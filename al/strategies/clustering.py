@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from al.stopwatch import phase
 from al.storage import blocks as reading
 from al.storage.blocks import blocks, gather
+from al.strategies.once import once_per_features
 
 SKETCH_WIDTH = 32
 """Directions in which k-means iterates: of 1,280 this saves 39 of 40 products."""
@@ -20,6 +21,10 @@ SKETCH_ROWS = 4096
 """Samples from which those directions are found."""
 ROUNDING = 1e-5
 """Share of |x|^2 + |c|^2 that the rounding of a float32 product x.c stays below."""
+HIERARCHY_SAMPLES = 10_000
+"""Samples of which a hierarchy is made: their distances take 400 MB, and as much again while it is made."""
+PAIR_ROWS = 512
+"""Samples that are compared with all others at once."""
 CANCELS = 1e-3
 """Squared distances below this share of |x|^2 are taken by subtraction: products leave nothing but rounding of them."""
 
@@ -83,6 +88,48 @@ def kmeans(
         centres = _cluster_means(features, positions, unit, sketch, coarse)  # [k', D]
         distance, assignment = nearest(features, centres, positions=positions, unit=unit)
     return _in_order_of_appearance(centres, assignment, distance)
+
+
+@once_per_features
+def hierarchical_clusters(features: NDArray, mean_size: int) -> NDArray[np.int64]:
+    """Cluster `features` [N, D] by average linkage, cut where the mean cluster has `mean_size` samples. -> [N]
+
+    Average linkage merges the two clusters of least mean distance between their samples, until ceil(N / mean_size)
+    are left. All pairs are compared, so of more than `HIERARCHY_SAMPLES` samples a seeded part is clustered, and each
+    other one joins the cluster of the nearest of these. Clusters are numbered by their first sample.
+    """
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    with phase("cluster"):
+        count = len(features)
+        if count == 1:
+            return np.zeros(1, dtype=np.int64)
+        size = min(count, HIERARCHY_SAMPLES)
+        sample = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
+        points = gather(features, sample)
+        tree = linkage(_all_distances(points), "average")
+        cluster = fcluster(tree, -(-count // mean_size), "maxclust")  # [n]
+        if size < count:
+            cluster = cluster[nearest(features, points)[1]]  # [N]
+        first, number = np.unique(cluster, return_index=True, return_inverse=True)[1:]
+        return np.argsort(np.argsort(first))[number]
+
+
+def _all_distances(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Euclidean distances of all pairs i < j of `points` [n, D], row after row as SciPy has them. -> [n (n - 1) / 2]"""
+    centred = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    lengths = np.einsum("nd,nd->n", centred, centred)  # [n] |x|^2
+    out, end = np.empty(len(points) * (len(points) - 1) // 2), 0
+    for start in range(0, len(points), PAIR_ROWS):
+        rows = slice(start, start + PAIR_ROWS)
+        squared = lengths[rows, None] + lengths[start:] - 2 * centred[rows] @ centred[start:].T  # [b, n - start]
+        near = np.nonzero(squared < CANCELS * lengths[rows, None])
+        squared[near] = _by_subtraction(centred[rows], near[0], centred[start:], near[1])
+        distances = np.sqrt(np.maximum(squared, 0))
+        for row in range(len(distances)):
+            begin, end = end, end + len(points) - start - row - 1
+            out[begin:end] = distances[row, row + 1 :]
+    return out
 
 
 def _in_order_of_appearance(
@@ -267,7 +314,9 @@ def squared_distances(features: NDArray, point: NDArray[np.float32]) -> NDArray[
     return out
 
 
-def nearest_stranger(features: NDArray, groups: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.float32]:
+def nearest_stranger(
+    features: NDArray, groups: NDArray[np.int64], queries: NDArray[np.int64], *, unit: bool = False
+) -> NDArray[np.float32]:
     """Euclidean distance of each of the positions `queries` [m] to the nearest sample of another group. -> [m]
 
     Infinite where there is only one group.
@@ -277,11 +326,11 @@ def nearest_stranger(features: NDArray, groups: NDArray[np.int64], queries: NDAr
     """
     import faiss
 
-    points, own = gather(features, queries), groups[queries]
+    points, own = gather(features, queries, unit=unit), groups[queries]
     origin = points.mean(axis=0, dtype=np.float64).astype(np.float32)  # FAISS takes |x|^2 + |y|^2 - 2 x.y
     points -= origin
     best = np.full(len(queries), np.inf, dtype=np.float32)
-    for where, block in blocks(features):
+    for where, block in blocks(features, unit=unit):
         squared = faiss.pairwise_distances(block - origin, points)  # [b, m]
         squared[groups[where][:, None] == own] = np.inf
         best = np.minimum(best, squared.min(axis=0))

@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from al.stopwatch import measuring
 from al.strategies.clustering import (
     Clustering,
+    hierarchical_clusters,
     kmeans,
     nearest,
     nearest_stranger,
@@ -240,6 +241,60 @@ def test_nearest_stranger_against_brute_force(features):
     distances = np.where(groups[queries][:, None] == groups, np.inf, brute_force(x[queries], x))
     np.testing.assert_allclose(nearest_stranger(x, groups, queries), distances.min(axis=1), rtol=1e-4)
     assert np.isinf(nearest_stranger(x, np.zeros(400, int), queries)).all()
+
+
+def merged(x, count):
+    """Average linkage from its definition: merge the two clusters of least mean distance until `count` are left."""
+    distances, clusters = brute_force(x, x), [[row] for row in range(len(x))]
+    while len(clusters) > count:
+        pairs = [(a, b) for a in range(len(clusters)) for b in range(a)]
+        a, b = min(pairs, key=lambda pair: distances[np.ix_(clusters[pair[0]], clusters[pair[1]])].mean())
+        clusters[b] += clusters.pop(a)
+    return {frozenset(cluster) for cluster in clusters}
+
+
+def members(assignment):
+    return {frozenset(np.flatnonzero(assignment == cluster).tolist()) for cluster in set(assignment.tolist())}
+
+
+@pytest.mark.parametrize("offset", [0, 1e4])
+@pytest.mark.parametrize("mean_size", [1, 3, 8, 45, 100])
+def test_hierarchical_clusters_against_the_definition(mean_size, offset):
+    x = (np.random.default_rng(2).standard_normal((45, 6)) + offset).astype(np.float32)
+    x[9] = x[30]
+    found = hierarchical_clusters(x, mean_size)
+    assert members(found) == merged(x, -(-45 // mean_size))
+    first = [np.flatnonzero(found == cluster)[0] for cluster in range(found.max() + 1)]
+    assert first == sorted(first)
+
+
+def test_samples_outside_the_hierarchy_join_their_nearest(monkeypatch):
+    monkeypatch.setattr("al.strategies.clustering.HIERARCHY_SAMPLES", 60)
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(np.repeat(np.arange(6), 50))
+    x = (20 * rng.standard_normal((6, 40))[truth] + rng.standard_normal((300, 40))).astype(np.float32)
+    found = hierarchical_clusters(x, 50)
+    assert members(found) == members(truth)
+    np.testing.assert_array_equal(found, hierarchical_clusters(x.copy(), 50))
+
+
+def test_features_are_clustered_once(monkeypatch, tmp_path):
+    """Once for the same bytes, wherever they lie; again for others, and where the answer is no longer kept."""
+    calls = []
+    monkeypatch.setattr(
+        "al.strategies.clustering._all_distances",
+        lambda points: calls.append(len(points)) or np.ones(len(points) * (len(points) - 1) // 2),
+    )
+    x = np.random.default_rng(8).standard_normal((30, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for same in (x, x.copy(), np.asfortranarray(x), np.load(tmp_path / "x.npy", mmap_mode="r"), x):
+        hierarchical_clusters(same, 5)
+    assert len(calls) == 1
+    hierarchical_clusters(x, 6)
+    hierarchical_clusters(x[:29], 5)
+    assert len(calls) == 3
+    hierarchical_clusters(x, 5)
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize("unit", [False, True])

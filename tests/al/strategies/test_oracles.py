@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from al.strategies import REGISTRY, Pool, coverage, gradient
+from al.strategies import REGISTRY, Pool, clustering, coverage, gradient
 from al.strategies.coverage import pure_radius
 from al.strategies.gradient import gradient_distances
 from al.strategies.typiclust import typicality
@@ -415,18 +415,56 @@ def test_badge_prefers_the_uncertain():
     assert (picks.positions[1:] % 4 == 0).mean() > 0.9
 
 
+def brute_cluster_margin(probs, cluster, labelled, k, candidates=10):
+    margin = {row: -abs(np.diff(np.sort(probs[row].astype(float))[-2:])[0]) for row in np.flatnonzero(~labelled)}
+    queues = {}
+    for row in best(margin, candidates * k):
+        queues.setdefault(cluster[row], []).append(row)
+    first = {name: np.flatnonzero(cluster == name)[0] for name in queues}  # of two as large the one seen first
+    turns = [queues[name] for name in sorted(queues, key=lambda name: (len(queues[name]), first[name]))]
+    picks = []
+    while len(picks) < k and any(turns):
+        picks += [queue.pop(0) for queue in turns if queue]
+    return picks[:k]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_cluster_margin(seed):
-    """k = 6 and 60 candidates, which lie in 6 blobs of different sizes; the certain rest is never looked at."""
-    features, blob = blobs([15, 12, 4, 9, 18, 2], seed=seed)
-    features = np.r_[features, features[:40] * 5]
-    rng = np.random.default_rng(seed)
-    first = np.r_[rng.uniform(0.4, 0.6, 60), np.full(40, 0.99)]
-    probs = np.c_[first, 1 - first].astype(np.float32)
-    margin = -np.abs(probs[:, 0].astype(float) - probs[:, 1])
-    queues = [best({r: margin[r] for r in np.flatnonzero(blob == b)}, 99) for b in (5, 2, 3, 1, 0, 4)]
-    picks = select("cluster_margin", Pool(some(100, 0), 2, probs=probs, features=features), 6, seed)
-    assert picks.positions.tolist() == [queue[0] for queue in queues]
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_cluster_margin(seed, k):
+    """Blobs of different sizes are the clusters, whoever is labelled and whatever the margins are."""
+    sizes = [15, 12, 4, 9, 18, 2, 20]
+    features, blob = blobs(sizes, seed=seed)
+    probs, labelled = probabilities(80, seed=seed), some(80, 20, seed)
+    picks = select(
+        "cluster_margin",
+        Pool(labelled, 5, probs=probs, features=features),
+        k,
+        seed,
+        cluster_margin_candidates=3,
+        cluster_margin_size=12,  # 7 clusters of 80
+    )
+    assert picks.positions.tolist() == brute_cluster_margin(probs, blob, labelled, k, 3)
+
+
+def test_cluster_margin_starts_with_the_smallest_cluster_of_many():
+    """With as many clusters as picks the order would have no effect: here 2 picks are left to 4 clusters."""
+    features, blob = blobs([12, 8, 5, 3])
+    first = np.random.default_rng(0).uniform(0.5, 0.6, 28)
+    pool = Pool(some(28, 0), 2, probs=np.c_[first, 1 - first].astype(np.float32), features=features)
+    picks = select("cluster_margin", pool, 2, cluster_margin_candidates=14, cluster_margin_size=7)
+    assert blob[picks.positions].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cluster_margin_keeps_its_clusters_whatever_is_labelled_and_drawn(seed):
+    """Another round: other labels, other margins, another generator, another array; the same clusters."""
+    features = np.random.default_rng(9).standard_normal((90, 12)).astype(np.float32)
+    cluster = clustering.hierarchical_clusters(features, 6)
+    for number in range(3):
+        probs, labelled = probabilities(90, seed=number), some(90, 10 * number, number)
+        pool = Pool(labelled, 5, probs=probs, features=features.copy())
+        picks = select("cluster_margin", pool, 12, seed=seed + number, cluster_margin_size=6)
+        assert picks.positions.tolist() == brute_cluster_margin(probs, cluster, labelled, 12)
 
 
 def test_cluster_margin_looks_at_so_many_candidates():
@@ -445,16 +483,13 @@ def test_cluster_margin_looks_at_so_many_candidates():
 
 def test_cluster_margin_passes_over_exhausted_clusters():
     features, blob = blobs([2, 3, 15])
-    features[blob == 0] = features[blob == 0][0]
-    features[blob == 1] = features[blob == 1][0]
-    features[blob == 2] = features[blob == 2][0]  # three distinct points: three clusters of the ten asked for
     first = np.random.default_rng(0).uniform(0.4, 0.6, 20)
     probs = np.c_[first, 1 - first].astype(np.float32)
     margin = dict(enumerate(-np.abs(probs[:, 0] - probs[:, 1])))
     queues = [best({r: margin[r] for r in np.flatnonzero(blob == b)}, 99) for b in range(3)]
     turns = [queues[b].pop(0) for b in (0, 1, 2, 0, 1, 2, 1, 2, 2, 2)]
-    picks = select("cluster_margin", Pool(some(20, 0), 2, probs=probs, features=features), 10)
-    assert picks.positions.tolist() == turns
+    pool = Pool(some(20, 0), 2, probs=probs, features=features)
+    assert select("cluster_margin", pool, 10, cluster_margin_size=7).positions.tolist() == turns
 
 
 def most_central(features, groups):
