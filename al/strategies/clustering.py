@@ -124,7 +124,7 @@ def _all_distances(points: NDArray[np.float32]) -> NDArray[np.float64]:
         rows = slice(start, start + PAIR_ROWS)
         squared = lengths[rows, None] + lengths[start:] - 2 * centred[rows] @ centred[start:].T  # [b, n - start]
         near = np.nonzero(squared < CANCELS * lengths[rows, None])
-        squared[near] = _by_subtraction(centred[rows], near[0], centred[start:], near[1])
+        squared[near] = by_subtraction(centred[rows], near[0], centred[start:], near[1])
         distances = np.sqrt(np.maximum(squared, 0))
         for row in range(len(distances)):
             begin, end = end, end + len(points) - start - row - 1
@@ -269,13 +269,13 @@ def _nearest_of_block(
     sample, centre, value = (np.concatenate(part) for part in zip(*rivals))
     remaining = value <= (best + doubt)[sample]  # now that the best of all parts is known
     sample, centre = sample[remaining], centre[remaining]
-    squared = _by_subtraction(block, sample, centres, centre)
+    squared = by_subtraction(block, sample, centres, centre)
     order = np.lexsort((centre, squared, sample))
     winners = order[np.searchsorted(sample[order], np.arange(len(block)))]  # [b] the first of each sample
     return squared[winners], centre[winners]
 
 
-def _by_subtraction(
+def by_subtraction(
     x: NDArray[np.float32], i: NDArray[np.int64], y: NDArray[np.float32], j: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """|x_i - y_j|^2 of pairs (i, j): exactly 0 for equal samples. x [n, D], y [m, D], i and j [p] -> [p]"""
@@ -297,7 +297,7 @@ def neighbour_distances(points: NDArray[np.float32], k: int) -> NDArray[np.float
     for where, block in blocks(points):
         squared, index = faiss.knn(block, points, k + 1)  # [b, k + 1], each sample being its own nearest
         sample, column = np.nonzero(squared < CANCELS * np.einsum("nd,nd->n", block, block)[:, None])
-        squared[sample, column] = _by_subtraction(block, sample, points, index[sample, column])
+        squared[sample, column] = by_subtraction(block, sample, points, index[sample, column])
         out[where] = np.sqrt(np.sort(np.maximum(squared, 0), axis=1)[:, 1:])
     return out
 

@@ -241,8 +241,14 @@ def test_coreset(seed, labels, front, monkeypatch):
     assert picks.positions.tolist() == expected
 
 
+def unit(features):
+    """Scaled to length 1, as the authors of ProbCover and TypiClust do."""
+    features = features.astype(np.float32)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
 def brute_cover(features, labelled, delta, k):
-    near = euclid(features, features) < delta
+    near = euclid(unit(features), unit(features)) < delta
     unlabelled = np.flatnonzero(~labelled).tolist()
     uncovered = {y for y in unlabelled if not near[labelled, y].any()}
     picks, gains = [], []
@@ -255,7 +261,7 @@ def brute_cover(features, labelled, delta, k):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("labels", "delta"), [(0, 3.0), (20, 3.3), (3, 4.0), (10, 0.01), (5, 1e-6), (5, 100.0)])
+@pytest.mark.parametrize(("labels", "delta"), [(0, 0.8), (20, 0.9), (3, 1.1), (10, 0.01), (5, 1e-6), (5, 100.0)])
 def test_probcover(seed, labels, delta, monkeypatch):
     monkeypatch.setattr(coverage, "BALL_ROWS", 32)  # several blocks, the last not full
     monkeypatch.setattr(coverage, "BALL_COLUMNS", 96)
@@ -271,7 +277,7 @@ def test_probcover(seed, labels, delta, monkeypatch):
 
 def clear_radius(features, share):
     """A radius of about that share of all distances, well between two of them, where rounding decides nothing."""
-    near = np.unique(euclid(features, features))
+    near = np.unique(euclid(unit(features), unit(features)))
     candidates = near[int(share * (len(near) - 1)) :][:200]
     gap = np.diff(candidates).argmax()
     return candidates[gap : gap + 2].mean()
@@ -294,7 +300,7 @@ def test_balls_of_every_size_and_every_part_of_a_block(share, monkeypatch):
     features = np.random.default_rng(0).standard_normal((203, 6)).astype(np.float32)
     radius, rows = clear_radius(features, share), np.arange(1, 203)
     balls = coverage.Balls(features, rows, 101, radius)
-    near = euclid(features, features)[np.ix_(balls.positions[:101], balls.positions)] < radius
+    near = euclid(unit(features), unit(features))[np.ix_(balls.positions[:101], balls.positions)] < radius
     assert set(balls.positions[:101]) == set(rows[:101])
     np.testing.assert_array_equal(np.unpackbits(balls.bits, axis=1, count=202), near)
     np.testing.assert_array_equal(balls.reach(np.arange(50)), near[:50].sum(axis=0))
@@ -314,12 +320,30 @@ def test_sketches_are_never_farther_apart(directions, monkeypatch):
     assert excess.max() < (1e-1 if directions >= 30 else 1e5)
 
 
+@pytest.mark.parametrize("radius", [1e-9, 1e-6, 1e-3])
+@pytest.mark.parametrize("offset", [0, 300])
+def test_probcover_covers_exact_duplicates_however_small_the_radius(radius, offset):
+    """25 samples four times over: each pick covers its copies, and after 25 all are covered."""
+    features = np.tile(np.random.default_rng(3).standard_normal((25, 600)) + offset, (4, 1)).astype(np.float32)
+    picks = select("probcover", Pool(some(100, 0), 4, features=features), 30, probcover_delta=radius)
+    assert picks.positions[:25].tolist() == list(range(25))
+    assert picks.scores.tolist() == [4] * 25 + [0] * 5
+
+
+def test_probcover_looks_at_directions():
+    features, _ = blobs([40, 60, 50], d=30)
+    lengths = np.random.default_rng(1).uniform(0.1, 10, (150, 1)).astype(np.float32)
+    one = select("probcover", Pool(some(150, 5), 3, features=features), 3, probcover_delta=0.2)
+    two = select("probcover", Pool(some(150, 5), 3, features=features * lengths), 3, probcover_delta=0.2)
+    assert one.positions.tolist() == two.positions.tolist()
+
+
 @pytest.mark.parametrize("purity", [0.5, 0.9, 0.95, 1.0])
 def test_probcover_takes_the_largest_pure_radius(purity):
     features, _ = blobs([30, 40, 25], d=6)
     features = features * 0.06 + np.random.default_rng(0).standard_normal(features.shape).astype(np.float32) * 0.2
-    label, _ = sklearn_clusters(features, 3)
-    distances = euclid(features, features)
+    label, _ = sklearn_clusters(unit(features), 3)
+    distances = euclid(unit(features), unit(features))
 
     stranger = label[:, None] != label
 
@@ -327,7 +351,7 @@ def test_probcover_takes_the_largest_pure_radius(purity):
         return 1 - ((distances < radius) & stranger).any(axis=1).mean()
 
     largest = max(radius for radius in np.unique(distances[stranger]) if share_of_pure_balls(radius) >= purity - 1e-9)
-    found = pure_radius(features, 3, purity, np.random.default_rng(0))
+    found = pure_radius(features, 3, purity)
     assert found == pytest.approx(largest, rel=3e-4)
     assert share_of_pure_balls(found) >= purity - 1e-9
 
@@ -335,16 +359,28 @@ def test_probcover_takes_the_largest_pure_radius(purity):
 def test_probcover_on_its_own_radius():
     features, _ = blobs([30, 40, 25], d=6)
     pool = Pool(some(95, 1), 3, features=features)
-    delta = pure_radius(features, 3, 0.95, np.random.default_rng(7))
+    delta = pure_radius(features, 3, 0.95)
     expected, _ = brute_cover(features, pool.labelled, delta, 10)
     assert select("probcover", pool, 10, seed=7).positions[: len(expected)].tolist() == expected
     assert len(expected) == 2, "one ball covers a blob, and one blob is labelled"
 
 
+def test_probcover_finds_its_radius_once(monkeypatch):
+    """The same in each round, whatever its generator; found again only for other features."""
+    calls = []
+    monkeypatch.setattr(coverage, "nearest_stranger", lambda *_, **__: calls.append(1) or np.linspace(0.1, 1, 50))
+    features = np.random.default_rng(77).standard_normal((50, 6)).astype(np.float32)
+    picks = [select("probcover", Pool(some(50, n), 3, features=features), 5, seed=n) for n in (0, 5, 10)]
+    assert len(picks) == 3
+    assert len(calls) == 1
+    select("probcover", Pool(some(50, 0), 3, features=features[::-1].copy()), 5)
+    assert len(calls) == 2
+
+
 def test_probcover_samples_a_large_pool(monkeypatch):
     monkeypatch.setattr(coverage, "GRAPH_SAMPLES", 100)
     features, blob = blobs([200, 200, 200], d=6)
-    picks = select("probcover", Pool(some(600, 0), 3, features=features), 3, probcover_delta=20.0)
+    picks = select("probcover", Pool(some(600, 0), 3, features=features), 3, probcover_delta=0.5)
     assert set(blob[picks.positions]) == {0, 1, 2}
     assert picks.scores.sum() == 100
 
