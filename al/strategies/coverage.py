@@ -92,12 +92,13 @@ def probcover(
 
     Features are scaled to length 1, as by its authors. Edge x -> y iff |f_x - f_y| < delta; L covers what it reaches;
     repeatedly the u that reaches most uncovered samples, their number being the score. Once all are covered the rest
-    are any (score 0).
+    are any (score 0). Ties go by chance: a ball of high purity holds few samples where dimensions are many, so that
+    soon every sample covers only itself, and the first rows of a data set in order of class would be one class.
 
     Args:
         pool: its features; unlabelled samples are both what covers and what is to be covered.
         k: at most the number of the unlabelled.
-        rng: draws the sample of a large pool, and the rest.
+        rng: draws the sample of a large pool, decides ties, and draws the rest.
         probcover_delta: radius; None: `pure_radius`.
         probcover_purity: share of balls that `pure_radius` leaves pure.
     """
@@ -110,8 +111,10 @@ def probcover(
         centres = gather(pool.features, np.flatnonzero(pool.labelled), unit=True)
         covered = nearest(pool.features, centres, positions=positions, unit=True)[0] < delta
     positions = np.concatenate([positions[~covered], positions[covered]])
-    picks, gains = _greedy_cover(Balls(pool.features, positions, int((~covered).sum()), delta), k)
-    rest = rng.permutation(np.setdiff1d(pool.unlabelled, picks))[: k - len(picks)]  # all is covered: any, but new
+    rank = rng.permutation(len(pool.labelled))  # [N]
+    picks, gains = _greedy_cover(Balls(pool.features, positions, int((~covered).sum()), delta), rank, k)
+    rest = np.setdiff1d(pool.unlabelled, picks)  # what is left once all is covered
+    rest = rest[np.argsort(rank[rest])][: k - len(picks)]
     return Picks(
         np.concatenate([picks, rest]).astype(np.int64), np.concatenate([gains, np.zeros(len(rest))]).astype(np.float32)
     )
@@ -257,8 +260,8 @@ def _mark(bits: NDArray[np.uint8], rows: slice, found: NDArray[np.int64], near: 
     bits[found[:mirrored], rows.start // 8 : rows.start // 8 + turned.shape[1]] |= turned
 
 
-def _greedy_cover(balls: Balls, k: int) -> tuple[list[int], list[int]]:
-    """Take what covers most uncovered samples until k are taken or all are covered; ties go to the lower position.
+def _greedy_cover(balls: Balls, rank: NDArray[np.int64], k: int) -> tuple[list[int], list[int]]:
+    """Take what covers most uncovered samples until k are taken or all are covered; ties go to the lower `rank` [N].
 
     Returns:
         The positions taken, and how many samples each covered that were not.
@@ -268,7 +271,7 @@ def _greedy_cover(balls: Balls, k: int) -> tuple[list[int], list[int]]:
     picks, gains = [], []
     while len(picks) < k and uncovered.any():
         tied = np.flatnonzero(gain == gain.max())
-        best = tied[np.argmin(balls.positions[tied])]
+        best = tied[np.argmin(rank[balls.positions[tied]])]
         picks.append(int(balls.positions[best]))
         gains.append(int(gain[best]))
         new = np.flatnonzero(balls.around(best) & uncovered)
