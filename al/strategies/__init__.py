@@ -54,7 +54,8 @@ REGISTRY: dict[str, Strategy] = {
     "cluster_margin": Strategy(
         cluster_margin,
         ("probs", "features"),
-        ("cluster_margin_candidates",),
+        ("cluster_margin_candidates", "cluster_margin_size"),
+        needs_labelled=True,
         summary="small margins from many clusters; Citovsky et al. 2021",
     ),
     "dropquery": Strategy(
