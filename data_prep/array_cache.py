@@ -254,6 +254,7 @@ def _folder_digest(folder: Path, cache_dir: Path) -> str:
     if memo.is_file():
         return memo.read_text()
     digest = hashlib.sha256(json.dumps([[file.name, sha256(file)] for file in files]).encode()).hexdigest()
-    memo.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(memo, digest)
+    with suppress(OSError):  # where it cannot be remembered it is computed again
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memo, digest)
     return digest

@@ -9,44 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_networks
-from PIL import Image
-from tiny_clip import SIDE, save_clip
+from tiny_data import CLASSES, data_set, image_folder, silent
 
-from al.data import DataSet, ImageSet, content_fingerprint
 from al.errors import UserError
-from al.runtime import resolve_runtime
 from data_prep import array_cache, checksums
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import embed
 from data_prep.zero_shot.labels import import_logits, zero_shot
-
-CLASSES = ("cat", "dog", "ship")
-
-
-def silent(counts, total, description):
-    return counts
-
-
-def data_set(count: int = 11) -> DataSet:
-    images = np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
-    split = ImageSet(images, np.arange(count) % 3, CLASSES)
-    return DataSet("tiny", split, split, content_fingerprint([split, split]))
-
-
-@pytest.fixture(scope="module")
-def runtime():
-    return resolve_runtime("cpu", "float32")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> dict[str, Path]:
-    from transformers import ConvNextImageProcessor
-
-    root = tmp_path_factory.mktemp("models")
-    folders = {"clip": save_clip(root / "clip"), "resnet": tiny_networks.save("resnet", root / "resnet")}
-    ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(folders["resnet"])
-    return folders
 
 
 @dataclass
@@ -65,24 +34,19 @@ class Cache:
 
 
 @pytest.fixture(params=["embeddings", "zero-shot labels", "images"])
-def cache(request, tmp_path, models, runtime) -> Cache:
+def cache(request, tmp_path, tiny_models, cpu) -> Cache:
     """A cache that has been filled."""
     data, root = data_set(), tmp_path / "cache"
     if request.param == "embeddings":
-        model = str(models["resnet"])
-        get = lambda: np.array(embed(data, "train", model, 32, runtime, root, silent))  # noqa: E731
+        model = str(tiny_models["resnet"])
+        get = lambda: np.array(embed(data, "train", model, 32, cpu, root, silent))  # noqa: E731
         made = Cache(root, get, "embeddings.npy", "meta.json")
     elif request.param == "zero-shot labels":
-        model = str(models["clip"])
-        get = lambda: np.array(zero_shot(data, model, "{}", runtime, root, silent).probs)  # noqa: E731
+        model = str(tiny_models["clip"])
+        get = lambda: np.array(zero_shot(data, model, "{}", cpu, root, silent).probs)  # noqa: E731
         made = Cache(root, get, "probs.npy", "meta.json")
     else:
-        for split in ("train", "test"):
-            for row in range(9):
-                path = tmp_path / "pictures" / split / CLASSES[row % 3] / f"{row}{split}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(data.train.images[row]).save(path)
-        root = tmp_path / "pictures"
+        root = image_folder(tmp_path / "pictures")
         get = lambda: np.array(load_dataset("imagefolder", root).train.images)  # noqa: E731
         made = Cache(root, get, "train.npy", "info.json")
     made.get()
@@ -168,10 +132,10 @@ def test_an_entry_of_before_that_cannot_be_right_is_made_again(cache, change):
 
 
 @pytest.mark.parametrize("change", [flip, cut, empty])
-def test_a_damaged_shard_of_a_cut_run_is_made_again(models, runtime, tmp_path, monkeypatch, change):
+def test_a_damaged_shard_of_a_cut_run_is_made_again(tiny_models, cpu, tmp_path, monkeypatch, change):
     monkeypatch.setattr(array_cache, "SHARD", 4)
-    data, model = data_set(), str(models["resnet"])
-    expected = np.array(embed(data, "train", model, 32, runtime, tmp_path / "whole", silent))
+    data, model = data_set(), str(tiny_models["resnet"])
+    expected = np.array(embed(data, "train", model, 32, cpu, tmp_path / "whole", silent))
 
     def cut_short(counts, total, description):
         for done in counts:
@@ -180,13 +144,13 @@ def test_a_damaged_shard_of_a_cut_run_is_made_again(models, runtime, tmp_path, m
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        embed(data, "train", model, 32, runtime, tmp_path / "cut", cut_short)
+        embed(data, "train", model, 32, cpu, tmp_path / "cut", cut_short)
     change(min(tmp_path.glob("cut/*.part/*.shard")))
-    np.testing.assert_array_equal(embed(data, "train", model, 32, runtime, tmp_path / "cut", silent), expected)
+    np.testing.assert_array_equal(embed(data, "train", model, 32, cpu, tmp_path / "cut", silent), expected)
 
 
 @pytest.mark.parametrize("which", ["embeddings", "zero-shot labels"])
-def test_values_that_are_not_finite_are_never_kept(models, runtime, tmp_path, monkeypatch, which):
+def test_values_that_are_not_finite_are_never_kept(tiny_models, cpu, tmp_path, monkeypatch, which):
     """As from a device that fails: the next start computes them again, and nothing has to be deleted by hand."""
     from data_prep.image_encoder import ImageEncoder
 
@@ -194,8 +158,8 @@ def test_values_that_are_not_finite_are_never_kept(models, runtime, tmp_path, mo
 
     def get():
         if which == "embeddings":
-            return embed(data, "train", str(models["resnet"]), 32, runtime, tmp_path, silent)
-        return zero_shot(data, str(models["clip"]), "{}", runtime, tmp_path, silent).probs
+            return embed(data, "train", str(tiny_models["resnet"]), 32, cpu, tmp_path, silent)
+        return zero_shot(data, str(tiny_models["clip"]), "{}", cpu, tmp_path, silent).probs
 
     monkeypatch.setattr(ImageEncoder, "images", lambda self, images: (batch * np.nan for batch in encode(self, images)))
     with pytest.raises(UserError, match=rf"{which}.*: NaN or infinite values .*start again") as caught:
