@@ -233,7 +233,7 @@ def start(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     from data_prep.first_labels import first_labels, variant_and_scope
 
     mode()
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
     folder = RunFolder.of(config)
     folder.check_identity(identity(config, data))
     folder.check_writable()

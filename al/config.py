@@ -21,8 +21,8 @@ from al.errors import UserError, nearest
 from al.identity import FILE
 from al.strategies import REGISTRY, Strategy, get_strategy
 
-WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
-"""Fields that say where a run happens and cannot change what it finds."""
+WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict")
+"""Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
 PASSES = {"mc_probs": "mc_passes", "drop_votes": "drop_passes"}
 """Arrays of a pool that take several passes, and the field that says how many."""
@@ -130,6 +130,7 @@ class RunConfig(BaseModel):
         "data", "folder with the images: {train,test}/<class>/* for imagefolder, the download's place for cifar10"
     )
     image_size: OptionalCount = _option(None, "side in pixels that the model sees; unset: as stored")
+    strict: bool = _option(False, "refuse data whose test images are training images too, pixel for pixel")
     variant: str = _option(
         "balanced_10", "share of each class that may be labelled: balanced_P or imbalanced_P_Q, in percent"
     )
