@@ -34,7 +34,7 @@ EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
 def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     """Check everything that can be wrong; then open the run, loop, and write the results."""
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
     folder = checked_folder(config, data)
     if folder.complete:
         return already_complete(config, folder)

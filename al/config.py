@@ -22,8 +22,8 @@ from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, get_strategy
 
-WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
-"""Fields that say where a run happens and cannot change what it finds."""
+WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict")
+"""Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
 OWN_FEATURES = "model"
 """`features` of this value: strategies cluster in what the trained model itself makes of the images."""
@@ -134,6 +134,7 @@ class RunConfig(BaseModel):
         "data", "folder with the images: {train,test}/<class>/* for imagefolder, the download's place for cifar10"
     )
     image_size: OptionalCount = _option(None, "side in pixels that the model sees; unset: as stored")
+    strict: bool = _option(False, "refuse data whose test images are training images too, pixel for pixel")
     variant: str = _option(
         "balanced_10", "share of each class that may be labelled: balanced_P or imbalanced_P_Q, in percent"
     )

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from al.data import DataSet, Embeddings, ImageSet
 from al.errors import UserError
 from al.identity import FILE
-from al.storage.blocks import release
-from data_prep.array_cache import Entry, model_identity
+from data_prep.array_cache import Entry, all_finite, model_identity
 from data_prep.progress import Progress, show_progress
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from al.runtime import Runtime
 
 SPLITS = ("train", "test")
-BLOCK = 8192
+ARRAY = "embeddings"
 
 
 def cache_dir(results_dir: str | Path) -> Path:
@@ -79,13 +78,15 @@ def embed(
         "model": model_identity("features", model, cache_dir),
         "size": size,
     }
-    entry = Entry(cache_dir, description)
-    if (arrays := entry.load()) is None:
+    entry = Entry(cache_dir, description, f"the embeddings of the {split} images", ARRAY, len(images))
+    if (found := entry.load()) is None:
         with entry.locked("computing these embeddings"):
-            if (arrays := entry.load()) is None:
+            if (found := entry.load()) is None:
                 _compute(entry, images, split, model, size, runtime, progress)
-                arrays = entry.load()
-    return arrays["embeddings"]
+                found = entry.load()
+    if found is None:
+        raise UserError(f"{entry.folder}: was changed while it was written; start again")
+    return found.arrays[ARRAY]
 
 
 def _compute(
@@ -104,8 +105,8 @@ def _compute(
     done = entry.encode(images.images, encoder.images)
     for _ in progress(done, len(images), f"embeddings of the {split} images"):
         pass
-    _check_finite(entry.join("embeddings", len(images)), f"features={model!r}")
-    entry.finish({}, {"source": model})
+    entry.join(ARRAY)
+    entry.finish({}, source=model)
 
 
 def from_file(path: Path, data: DataSet) -> Embeddings:
@@ -143,11 +144,5 @@ def _check_shape(array: NDArray, images: ImageSet, name: str) -> None:
         raise UserError(f"{name}: has shape {array.shape}; {len(images):,} images need as many rows, [N, D]")
     if array.dtype not in (np.float32, np.float16):
         raise UserError(f"{name}: is of type {array.dtype}; save it as float32 or float16")
-    _check_finite(array, name)
-
-
-def _check_finite(array: NDArray, name: str) -> None:
-    for start in range(0, len(array), BLOCK):
-        if not np.isfinite(array[start : start + BLOCK]).all():
-            raise UserError(f"{name}: holds NaN or infinite values; make it again")
-        release(array)
+    if not all_finite(array):
+        raise UserError(f"{name}: holds NaN or infinite values; make it again")

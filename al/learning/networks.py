@@ -5,7 +5,7 @@ Whatever the source, the result is a `Classifier`: one call gives logits and pen
 
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
@@ -19,6 +19,8 @@ from al.errors import UserError, first_line, nearest
 from al.learning.hub import model_folder
 
 IMAGENET_CLASSES = 1000
+PREFIXES = ("", "backbone.", "backbone.network.")
+"""What names in a weights file lack: nothing in our own, else the place of torchvision's or Hugging Face's network."""
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 HUB_REMEDY = "download it where there is a network and name its folder, model=FOLDER"
 BROKEN = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError, SafetensorError)
@@ -197,9 +199,7 @@ def _load_file(model: Classifier, path: Path, name: str) -> None:
     """
     state = read_weights(path)
     target = model.state_dict()
-    if not set(state) & set(target):
-        state = {f"backbone.{key}": tensor for key, tensor in state.items()}
-    fitting = {key: tensor for key, tensor in state.items() if key in target and tensor.shape == target[key].shape}
+    fitting = max((_fitting(state, target, prefix) for prefix in PREFIXES), key=len)
     lacking = [key for key in target if key not in fitting and not key.startswith("head.")]
     if lacking:
         raise UserError(
@@ -207,6 +207,14 @@ def _load_file(model: Classifier, path: Path, name: str) -> None:
             f"or of another shape, {lacking[0].removeprefix('backbone.')} first; name a file of the same network"
         )
     model.load_state_dict(fitting, strict=False)
+
+
+def _fitting(
+    state: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor], prefix: str
+) -> dict[str, torch.Tensor]:
+    """The tensors of `state` that have a place in `target`, by their name there."""
+    named = {f"{prefix}{key}": tensor for key, tensor in state.items()}
+    return {key: tensor for key, tensor in named.items() if key in target and tensor.shape == target[key].shape}
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

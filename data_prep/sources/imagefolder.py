@@ -53,7 +53,8 @@ class Listing:
 def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
     """Load the images below `data_dir`, in the order of torchvision's ImageFolder.
 
-    The fingerprint follows from the relative paths and the decoded pixels, not from where the folder lies.
+    Models take squares: of images that are none the centre square is used, whoever looks at them. The fingerprint
+    follows from the relative paths and the decoded pixels, not from where the folder lies.
 
     Raises:
         UserError: no such folder, no images of a class in one of the splits, a broken image, mixed sizes.
@@ -61,11 +62,34 @@ def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Pr
     train, test = list_images(data_dir)
     _report_ignored(data_dir, train.ignored + test.ignored)
     arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
+    height, width = arrays[0].shape[1:3]
+    if height != width:
+        _report_cropped(data_dir, height, width)
+        arrays = tuple(_centre(array) for array in arrays)
+        fingerprint = hashlib.sha256(f"{fingerprint} centre".encode()).hexdigest()
     sets = [
         ImageSet(images, listing.labels, listing.classes, listing.paths, listing.split)
         for images, listing in zip(arrays, (train, test), strict=True)
     ]
     return DataSet("imagefolder", *sets, fingerprint)
+
+
+def _centre(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The centre squares of images [N, H, W, 3], as a view."""
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top : top + side, left : left + side]  # [N, side, side, 3]
+
+
+def _report_cropped(data_dir: Path, height: int, width: int) -> None:
+    side = min(height, width)
+    print(
+        f"{data_dir}: the images are {width}x{height} pixels; of each the centre square of {side}x{side} is used "
+        f"(--image_size=N resizes it to NxN)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def list_images(data_dir: Path) -> tuple[Listing, Listing]:
