@@ -1,6 +1,5 @@
 """Where a run computes: the only place that names devices, precisions and threads."""
 
-import ctypes
 import os
 import warnings
 from dataclasses import dataclass
@@ -10,10 +9,7 @@ import numpy as np
 import torch
 
 from al.errors import UserError
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MMAP_THRESHOLDS = (2**30, 2**25)
-"""Bytes from which glibc takes memory from the system for each block alone; older ones allow 32 MiB at most."""
+from al.fast.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     """
     chosen = _device(device)
     if chosen.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     if chosen.type == "cuda":
         # No autotuning: the same seed is to give the same picks. TensorFloat-32 stays as torch has it, in convolutions.
         if chosen.index is not None:
@@ -87,22 +83,6 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
     return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
-
-
-def _keep_freed_memory() -> None:
-    """Has glibc use the memory of activations again; elsewhere nothing.
-
-    As it comes it gives large blocks back to the system at once and takes them anew for the next layer: each page of
-    them is then faulted in and zeroed again, up to a third of the time that scoring takes.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    for limit in MMAP_THRESHOLDS:
-        if mallopt(M_MMAP_THRESHOLD, limit):
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-            return
 
 
 def _device(name: str) -> torch.device:

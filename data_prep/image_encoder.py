@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from al.errors import UserError, first_line
+from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
 from al.runtime import Runtime
@@ -72,7 +73,7 @@ class VisionEncoder(ImageEncoder):
             inputs = pixels(self.image_processor, images, self.device)["pixel_values"]
         else:
             inputs = resized(self.image_processor, images, self.device, self.size)
-        return self.network(inputs.to(memory_format=torch.channels_last)).cpu().numpy()
+        return self.network(inputs.to(memory_format=layout())).cpu().numpy()
 
 
 class _Vectors(nn.Module):
@@ -132,7 +133,7 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
 
 def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model: str) -> nn.Module:
     """The same function with batch normalisation folded away, shown to work on two grey pictures."""
-    paired = _Paired(vectors).to(runtime.device, memory_format=torch.channels_last).eval()
+    paired = _Paired(vectors).to(runtime.device, memory_format=layout()).eval()
     grey = np.full((2, 64, 64, 3), 128, np.uint8)
     grey[1, ::2] = 90
     try:
@@ -140,7 +141,7 @@ def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model
             example = pixels(encoder.image_processor, grey, runtime.device)["pixel_values"]
         else:
             example = resized(encoder.image_processor, grey, runtime.device, encoder.size)
-        pairs = conv_bn_pairs(paired, example.to(memory_format=torch.channels_last))
+        pairs = conv_bn_pairs(paired, example.to(memory_format=layout()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"features={model!r}: gives no vector of an image, or not of images of this size ({first_line(error)}); "

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from al.fast.convolutions import FUSED, DepthwiseConv, FusedPointwise, for_scoring, padding_of
+from al.fast.convolutions import FUSED, DepthwiseConv, FusedPointwise, for_scoring, layout, padding_of
+from al.fast.switch import has
 
 
 class Pair(NamedTuple):
@@ -45,6 +46,8 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
     probe = deepcopy(model).eval()
     with torch.no_grad():
         pairs, expected = _followers(probe, example)
+        if not has("folding"):
+            return []
         for candidate in (pairs, [Pair(pair.conv, pair.bn) for pair in pairs]):
             if _agrees(fold(probe, candidate), example, expected):
                 return candidate
@@ -54,7 +57,7 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
 def _agrees(folded: nn.Module, example: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether it has these features, up to rounding; a network that its tensors no longer fit has not."""
     try:
-        found = folded(example)[1]
+        found = folded(example)[1]  # [N, D]
     except RuntimeError:
         return False
     return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
@@ -100,7 +103,7 @@ def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Te
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace"):
             hooks.append(module.register_forward_pre_hook(partial(trace.before, name)))
             hooks.append(module.register_forward_hook(partial(trace.after, name)))
-    features = probe(example)[1]
+    features = probe(example)[1]  # [N, D]
     for hook in hooks:
         hook.remove()
     pairs = list(trace.pairs.values())
@@ -116,7 +119,7 @@ def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Te
 
 
 def _takes_zeros(conv: nn.Conv2d) -> bool:
-    return isinstance(conv, DepthwiseConv) and not any(padding_of(conv)) and conv.dilation == (1, 1)
+    return has("zeros") and isinstance(conv, DepthwiseConv) and not any(padding_of(conv)) and conv.dilation == (1, 1)
 
 
 def fold(model: nn.Module, pairs: Pairs, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -124,14 +127,14 @@ def fold(model: nn.Module, pairs: Pairs, dtype: torch.dtype = torch.float32) -> 
     folded = for_scoring(deepcopy(model), dtype).eval()
     for pair in pairs:
         conv, bn = folded.get_submodule(pair.conv), folded.get_submodule(pair.bn)
-        if conv.bias is None:
+        if conv.bias is None:  # b' is not 0, whatever b is
             conv.bias = nn.Parameter(torch.zeros_like(bn.running_mean))
         _replace(folded, pair.bn, _what_is_left(bn))
         if pair.zeros is not None:
             _take_zeros(folded, conv, pair)
         if pair.activation is not None:
             _fuse(folded, conv, pair)
-    folded.to(dtype, memory_format=torch.channels_last).requires_grad_(False)
+    folded.to(dtype, memory_format=layout()).requires_grad_(False)
     refold(folded, model, pairs)
     return folded
 
@@ -141,24 +144,25 @@ def refold(folded: nn.Module, model: nn.Module, pairs: Pairs) -> None:
     weights = model.state_dict()
     for pair in pairs:
         conv, bn = model.get_submodule(pair.conv), model.get_submodule(pair.bn)
-        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)  # [K]: g / sqrt(v + eps)
         bias = 0 if conv.bias is None else conv.bias
-        weight = conv.weight * scale[:, None, None, None]
+        weight = conv.weight * scale[:, None, None, None]  # [K, C, h, w]: W'
         margin = _margin(model.get_submodule(pair.zeros).padding) if pair.zeros else (0, 0, 0, 0)
         weights[f"{pair.conv}.weight"] = F.pad(weight, margin)
-        weights[f"{pair.conv}.bias"] = bn.bias + (bias - bn.running_mean) * scale
+        weights[f"{pair.conv}.bias"] = bn.bias + (bias - bn.running_mean) * scale  # [K]: b'
     with torch.no_grad():
         for name, tensor in folded.state_dict().items():
-            tensor.copy_(weights[name])
+            tensor.copy_(weights[name])  # in the precision and layout of scoring
 
 
 def _fuse(folded: nn.Module, conv: nn.Module, pair: Pair) -> None:
     """The activation within the convolution, where it can be, else in place."""
     activation = folded.get_submodule(pair.activation)
+    # One module may serve several places, and the convolution of each of them would need it.
     if pair.only_here and isinstance(conv, FusedPointwise) and type(activation) in FUSED:
         conv.activation = FUSED[type(activation)]
         _replace(folded, pair.activation, nn.Identity())
-    else:
+    elif has("inplace"):
         activation.inplace = True
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from al import seeds
-from al.fast.adam import Adam
+from al.fast.adam import new_adam
 from al.learning.networks import Classifier
 from al.learning.scorer import to_input
 from al.runtime import Runtime
@@ -54,7 +54,7 @@ class Trainer:
     def __init__(self, model: Classifier, runtime: Runtime, *, image_size: int, config: Any, classes: int):
         self.model, self.runtime, self.size = model, runtime, image_size
         self.config, self.classes = config, classes
-        self.optimiser = Adam(
+        self.optimiser = new_adam(
             model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=runtime.fused_optimiser
         )
 

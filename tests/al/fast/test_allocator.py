@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from al import runtime
-from al.runtime import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, resolve_runtime
+from al.fast import allocator
+from al.fast.allocator import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+from al.runtime import resolve_runtime
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def library(monkeypatch):
             taken[parameter] = value
             return 1
 
-        monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+        monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
         return taken
 
     return with_limit
@@ -46,5 +47,12 @@ def test_other_systems_have_no_such_call(monkeypatch, raised):
     def no_library(name):
         raise raised("no mallopt here")
 
-    monkeypatch.setattr(runtime.ctypes, "CDLL", no_library)
+    monkeypatch.setattr(allocator.ctypes, "CDLL", no_library)
     assert resolve_runtime("cpu").on_cpu
+
+
+def test_is_left_as_it_is_where_asked(library, monkeypatch):
+    taken = library(2**40)
+    monkeypatch.setenv("AL_FAST", "-allocator")
+    resolve_runtime("cpu")
+    assert taken == {}
