@@ -19,7 +19,7 @@ from al.errors import UserError, first_line
 from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
-from al.runtime import Runtime
+from al.runtime import Runtime, exact_float32
 
 BATCH = 256
 """Images encoded at once; halved where the device has no memory for them."""
@@ -46,7 +46,8 @@ class ImageEncoder(ABC):
         start = 0
         while start < len(images):
             try:
-                vectors = self._encode_images(images[start : start + self.batch])
+                with exact_float32():
+                    vectors = self._encode_images(images[start : start + self.batch])
             except torch.OutOfMemoryError:
                 if self.batch == 1:
                     raise

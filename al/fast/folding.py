@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from al.fast.convolutions import FUSED, DepthwiseConv, FusedPointwise, for_scoring, layout, padding_of
 from al.fast.switch import has
+from al.runtime import exact_float32
 
 
 class Pair(NamedTuple):
@@ -44,7 +45,7 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
     a tensor is used a second time, that is left; where not even this can, the result is empty.
     """
     probe = deepcopy(model).eval()
-    with torch.no_grad():
+    with torch.no_grad(), exact_float32():  # rounded operands would differ by more than the bound that is checked
         pairs, expected = _followers(probe, example)
         if not has("folding"):
             return []
