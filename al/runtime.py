@@ -103,6 +103,14 @@ def _allow_tf32(allowed: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = allowed
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no room left; Apple's and the CPU's say so by a plain RuntimeError."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
+
+
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Full float32 inside, whatever `precision` asked for: for what is compared, or kept for other runs."""

@@ -7,6 +7,7 @@ has not: on a CPU, fresh memory for its output costs more than its arithmetic. F
 images of a depthwise convolution, more on one side than on the other, become equal padding and zeros in its kernel.
 """
 
+import re
 from collections import Counter
 from copy import deepcopy
 from functools import partial
@@ -18,7 +19,10 @@ from torch.nn import functional as F
 
 from al.fast.convolutions import FUSED, DepthwiseConv, FusedPointwise, for_scoring, layout, padding_of
 from al.fast.switch import has
-from al.runtime import exact_float32
+from al.runtime import out_of_memory
+
+MISFIT = re.compile(r"\b(sizes?|shapes?)\b", re.IGNORECASE)
+"""What torch's errors speak of where one tensor does not fit another."""
 
 
 class Pair(NamedTuple):
@@ -45,21 +49,45 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
     a tensor is used a second time, that is left; where not even this can, the result is empty.
     """
     probe = deepcopy(model).eval()
-    with torch.no_grad(), exact_float32():  # rounded operands would differ by more than the bound that is checked
-        pairs, expected = _followers(probe, example)
-        if not has("folding"):
+    with torch.no_grad():
+        pairs = _followers(probe, example)
+        if not pairs or not has("folding"):
             return []
+        exact, example = _in_double(probe, example)
+        expected = exact(example)[1]
         for candidate in (pairs, [Pair(pair.conv, pair.bn) for pair in pairs]):
-            if _agrees(fold(probe, candidate), example, expected):
+            if _agrees(fold(exact, candidate, example.dtype), example, expected):
                 return candidate
     return []
 
 
-def _agrees(folded: nn.Module, example: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether it has these features, up to rounding; a network that its tensors no longer fit has not."""
+def _in_double(probe: nn.Module, example: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
+    """On the CPU in float64, so that what is folded never depends on rounding, and with that on the weights.
+
+    In float32 a network of 50 layers may multiply rounding by a thousand, and TF32 starts with a thousand times more of it.
+    A network that takes nothing but float32 stays in it.
+    """
+    probe, example = probe.cpu(), example.cpu()
     try:
-        found = folded(example)[1]  # [N, D]
-    except RuntimeError:
+        probe.double()(example.double())
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        return probe.float(), example
+    return probe, example.double()
+
+
+def _agrees(folded: nn.Module, example: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Whether it has these features [N, D], up to rounding; a network that its tensors no longer fit has not.
+
+    Raises:
+        RuntimeError: anything but tensors that do not fit: no memory, or tensors on two devices.
+    """
+    try:
+        found = folded(example)[1]
+    except RuntimeError as error:
+        if out_of_memory(error) or not MISFIT.search(str(error)):
+            raise
         return False
     return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
 
@@ -96,27 +124,26 @@ class _Trace:
             self._made[id(output)] = (output, output._version, pair)
 
 
-def _followers(probe: nn.Module, example: torch.Tensor) -> tuple[Pairs, torch.Tensor]:
-    """The pairs of a forward pass, and the features of `example`."""
+def _followers(probe: nn.Module, example: torch.Tensor) -> Pairs:
+    """The pairs of a forward pass."""
     trace = _Trace()
     hooks = []
     for name, module in probe.named_modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace"):
             hooks.append(module.register_forward_pre_hook(partial(trace.before, name)))
             hooks.append(module.register_forward_hook(partial(trace.after, name)))
-    features = probe(example)[1]  # [N, D]
+    probe(example)
     for hook in hooks:
         hook.remove()
     pairs = list(trace.pairs.values())
     takers = Counter(pair.zeros for pair in pairs)
-    found = [
+    return [
         pair._replace(
             only_here=trace.calls[pair.activation] == 1,
             zeros=pair.zeros if trace.calls[pair.zeros] == takers[pair.zeros] == 1 else None,
         )
         for pair in pairs
     ]
-    return found, features
 
 
 def _takes_zeros(conv: nn.Conv2d) -> bool:
