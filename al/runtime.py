@@ -1,8 +1,9 @@
 """Where a run computes: the only place that names devices, precisions and threads."""
 
-import ctypes
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,18 +11,17 @@ import numpy as np
 import torch
 
 from al.errors import UserError
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MMAP_THRESHOLDS = (2**30, 2**25)
-"""Bytes from which glibc takes memory from the system for each block alone; older ones allow 32 MiB at most."""
+from al.fast.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device of a run and the precision it scores in. Training is always float32."""
+    """The device of a run and the precision it scores in. Training is float32, or with `tf32` as scoring."""
 
     device: torch.device
     scoring_dtype: torch.dtype
+    tf32: bool = False
+    """Whether products round their operands to 10 bits, on NVIDIA cards that are faster so."""
 
     @property
     def on_cpu(self) -> bool:
@@ -52,8 +52,8 @@ class Runtime:
 
     @property
     def precision(self) -> str:
-        """Of scoring: float32 or bfloat16."""
-        return str(self.scoring_dtype).removeprefix("torch.")
+        """As the parameter names it: float32, tf32 or bfloat16."""
+        return "tf32" if self.tf32 else str(self.scoring_dtype).removeprefix("torch.")
 
     @property
     def threads(self) -> int:
@@ -79,30 +79,47 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     """
     chosen = _device(device)
     if chosen.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
+    tf32 = precision == "tf32"
     if chosen.type == "cuda":
-        # No autotuning: the same seed is to give the same picks. TensorFloat-32 stays as torch has it, in convolutions.
-        if chosen.index is not None:
-            torch.cuda.set_device(chosen)
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        _repeatable(chosen)
+        _allow_tf32(tf32)
+    elif tf32:
+        raise UserError(f"precision=tf32: of NVIDIA cards only, and device={chosen.type}; use precision=float32")
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32)
 
 
-def _keep_freed_memory() -> None:
-    """Has glibc use the memory of activations again; elsewhere nothing.
+def _repeatable(gpu: torch.device) -> None:
+    """No autotuning: the same seed is to give the same picks."""
+    if gpu.index is not None:
+        torch.cuda.set_device(gpu)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
-    As it comes it gives large blocks back to the system at once and takes them anew for the next layer: each page of
-    them is then faulted in and zeroed again, up to a third of the time that scoring takes.
-    """
+
+def _allow_tf32(allowed: bool) -> None:
+    """torch has it on for convolutions as it comes: probabilities then differ by up to 0.02 from those of float32."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no room left; Apple's and the CPU's say so by a plain RuntimeError."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Full float32 inside, whatever `precision` asked for: for what is compared, or kept for other runs."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    _allow_tf32(False)
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    for limit in MMAP_THRESHOLDS:
-        if mallopt(M_MMAP_THRESHOLD, limit):
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-            return
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _device(name: str) -> torch.device:

@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from al.errors import UserError, first_line
+from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
-from al.runtime import Runtime
+from al.runtime import Runtime, exact_float32
 
 BATCH = 256
 """Images encoded at once; halved where the device has no memory for them."""
@@ -45,7 +46,8 @@ class ImageEncoder(ABC):
         start = 0
         while start < len(images):
             try:
-                vectors = self._encode_images(images[start : start + self.batch])
+                with exact_float32():
+                    vectors = self._encode_images(images[start : start + self.batch])
             except torch.OutOfMemoryError:
                 if self.batch == 1:
                     raise
@@ -72,7 +74,7 @@ class VisionEncoder(ImageEncoder):
             inputs = pixels(self.image_processor, images, self.device)["pixel_values"]
         else:
             inputs = resized(self.image_processor, images, self.device, self.size)
-        return self.network(inputs.to(memory_format=torch.channels_last)).cpu().numpy()
+        return self.network(inputs.to(memory_format=layout())).cpu().numpy()
 
 
 class _Vectors(nn.Module):
@@ -132,7 +134,7 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
 
 def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model: str) -> nn.Module:
     """Fold batch normalisation into the convolutions; two grey images show that the model works at all."""
-    paired = _Paired(vectors).to(runtime.device, memory_format=torch.channels_last).eval()
+    paired = _Paired(vectors).to(runtime.device, memory_format=layout()).eval()
     grey = np.full((2, 64, 64, 3), 128, np.uint8)
     grey[1, ::2] = 90
     try:
@@ -140,7 +142,7 @@ def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model
             example = pixels(encoder.image_processor, grey, runtime.device)["pixel_values"]
         else:
             example = resized(encoder.image_processor, grey, runtime.device, encoder.size)
-        pairs = conv_bn_pairs(paired, example.to(memory_format=torch.channels_last))
+        pairs = conv_bn_pairs(paired, example.to(memory_format=layout()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"features={model!r}: gives no vector of an image, or not of images of this size ({first_line(error)}); "

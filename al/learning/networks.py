@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from al.errors import UserError, first_line, nearest
+from al.fast.convolutions import layout
 from al.learning.hub import model_folder
 
 IMAGENET_CLASSES = 1000
@@ -54,7 +55,7 @@ class _Logits(nn.Module):
 
 
 def build_model(name: str, classes: int, *, weights: str, dropout: float, image_size: int, seed: int) -> Classifier:
-    """A classifier for `classes` classes in channels-last layout, its random weights drawn from `seed`.
+    """A classifier for `classes` classes, its random weights drawn from `seed`.
 
     Args:
         name: `small_cnn`, a torchvision classifier, or a Hugging Face Hub id or local folder.
@@ -72,7 +73,7 @@ def build_model(name: str, classes: int, *, weights: str, dropout: float, image_
     model = Classifier(backbone, _feature_width(backbone, name, image_size), classes, dropout)
     if not pretrained and weights != "none":
         _load_file(model, Path(weights), name)
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=layout())
 
 
 def _source(name: str) -> Callable[[str, bool], nn.Module]:

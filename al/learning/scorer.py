@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from al.fast.convolutions import layout
 from al.fast.folding import Pairs, conv_bn_pairs, fold, refold
 from al.learning.networks import Classifier
 from al.runtime import Runtime
@@ -47,11 +48,11 @@ class Predictions:
 
 
 def to_input(images: torch.Tensor, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """u8[N, H, W, 3] -> [N, 3, size, size] in [-1, 1] (mean and standard deviation 0.5), channels-last."""
+    """u8[N, H, W, 3] -> [N, 3, size, size] in [-1, 1] (mean and standard deviation 0.5), as convolutions like it."""
     batch = images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
     if batch.shape[-1] != size or batch.shape[-2] != size:
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return batch.to(dtype, memory_format=torch.channels_last)
+    return batch.to(dtype, memory_format=layout())
 
 
 class Scorer:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from al import seeds
-from al.fast.adam import Adam
+from al.fast.adam import new_adam
 from al.learning.augmentation import augmentation, warp
 from al.learning.learner import NetworkSettings
 from al.learning.networks import Classifier
@@ -33,7 +33,7 @@ class Trainer:
     ):
         self.model, self.runtime, self.size = model, runtime, image_size
         self.settings, self.classes = settings, classes
-        self.optimiser = Adam(
+        self.optimiser = new_adam(
             model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=runtime.fused_optimiser
         )
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from al.fast.switch import has
 from al.stopwatch import phase
 from al.storage import blocks as reading
 from al.storage.blocks import blocks, gather
@@ -153,7 +154,7 @@ class _Sketch(NamedTuple):
     def of(cls, sample: NDArray[np.float32], rng: np.random.Generator) -> "_Sketch":
         """Find them by a randomised range finder with one power iteration (Halko, Martinsson & Tropp 2011)."""
         mean = sample.mean(axis=0)
-        if sample.shape[1] <= 2 * SKETCH_WIDTH:
+        if sample.shape[1] <= 2 * SKETCH_WIDTH or not has("sketch"):
             return cls(mean, None)
         centred = sample - mean  # [n, D]
         start = rng.standard_normal((sample.shape[1], SKETCH_WIDTH + 8), dtype=np.float32)  # 8 more than are kept

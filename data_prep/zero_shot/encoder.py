@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from al.errors import UserError
 from al.learning.hub import model_folder
-from al.runtime import Runtime
+from al.runtime import Runtime, exact_float32
 from data_prep.image_encoder import ImageEncoder, Reader, lacks_weights, pixels, quiet, unit
 
 REMEDY = (
@@ -41,7 +41,8 @@ class Encoder(ImageEncoder):
         Several templates are averaged as in Radford et al. 2021, section 3.1.4: each text's vector is
         normalised, then the mean.
         """
-        mean = torch.stack([self._encode_texts(texts) for texts in prompts]).mean(0)
+        with exact_float32():
+            mean = torch.stack([self._encode_texts(texts) for texts in prompts]).mean(0)
         return F.normalize(mean, dim=1).cpu().numpy()
 
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

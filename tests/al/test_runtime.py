@@ -1,50 +1,80 @@
-"""Memory on a CPU: asked of the C library where it can be asked, and never an error where it cannot."""
+"""Devices and precision, as far as a machine without a GPU can tell."""
 
-from types import SimpleNamespace
-
+import numpy as np
 import pytest
+import torch
+from tf32 import TensorCores
+from trained import trained
 
 from al import runtime
-from al.runtime import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, resolve_runtime
+from al.errors import UserError
+from al.fast.folding import conv_bn_pairs
+from al.learning.networks import build_model
+from al.learning.scorer import Scorer
+from al.runtime import Runtime, exact_float32, resolve_runtime
+
+FLAGS = ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32"))
 
 
 @pytest.fixture
-def library(monkeypatch):
-    """library(highest): a C library whose mallopt takes thresholds up to that; the calls that it took."""
-
-    def with_limit(highest):
-        taken = {}
-
-        def mallopt(parameter, value):
-            if parameter == M_MMAP_THRESHOLD and value > highest:
-                return 0
-            taken[parameter] = value
-            return 1
-
-        monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
-        return taken
-
-    return with_limit
+def gpu(monkeypatch):
+    """`device=auto` finds a GPU that nothing is computed on; the flags of torch are as it comes, and put back."""
+    before = [getattr(*flag) for flag in FLAGS]
+    torch.backends.cudnn.allow_tf32 = True
+    monkeypatch.setattr(runtime, "_device", lambda name: torch.device("cuda"))
+    yield
+    for flag, value in zip(FLAGS, before):
+        setattr(*flag, value)
 
 
-@pytest.mark.parametrize(("highest", "expected"), [(2**40, 2**30), (2**25, 2**25)])
-def test_large_blocks_are_kept(library, highest, expected):
-    taken = library(highest)
-    resolve_runtime("cpu")
-    assert taken[M_MMAP_THRESHOLD] == expected
-    assert taken[M_TRIM_THRESHOLD] > 2**30
+class TestTF32:
+    @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+    def test_is_off(self, gpu, precision):
+        resolve_runtime("auto", precision)
+        assert [getattr(*flag) for flag in FLAGS] == [False, False]
+
+    def test_is_on_where_asked_for(self, gpu):
+        found = resolve_runtime("auto", "tf32")
+        assert [getattr(*flag) for flag in FLAGS] == [True, True]
+        assert (found.precision, found.scoring_dtype) == ("tf32", torch.float32)
+
+    def test_is_refused_on_a_cpu(self):
+        with pytest.raises(UserError, match=r"precision=tf32: .*device=cpu; use precision=float32"):
+            resolve_runtime("cpu", "tf32")
+
+    def test_is_off_for_a_while(self, gpu):
+        resolve_runtime("auto", "tf32")
+        with exact_float32():
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
 
 
-def test_a_library_that_refuses_is_left_as_it_is(library):
-    taken = library(0)
-    resolve_runtime("cpu")
-    assert taken == {}
+IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("raised", [AttributeError, OSError, TypeError])
-def test_other_systems_have_no_such_call(monkeypatch, raised):
-    def no_library(name):
-        raise raised("no mallopt here")
+@pytest.fixture(scope="module", params=["efficientnet_b0", "resnet18"])
+def network(request):
+    """As a GPU has it: without the convolutions for CPUs."""
+    return trained(build_model(request.param, 6, weights="none", dropout=0.3, image_size=32, seed=1))
 
-    monkeypatch.setattr(runtime.ctypes, "CDLL", no_library)
-    assert resolve_runtime("cpu").on_cpu
+
+class TestTF32OnTensorCores:
+    """With statistics as of training, rounded operands move the features by more than folding is allowed to."""
+
+    @pytest.mark.parametrize("precision", ["float32", "tf32"])
+    def test_everything_is_folded(self, gpu, network, precision):
+        resolve_runtime("auto", precision)
+        with TensorCores():
+            pairs = conv_bn_pairs(network, torch.linspace(-1, 1, 6144).view(2, 3, 32, 32))
+        assert len(pairs) == sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+    def test_float32_says_what_a_cpu_says(self, gpu, network):
+        cpu = Runtime(torch.device("cpu"), torch.float32)
+        expected = Scorer(network, cpu, 32).predict(IMAGES).probs
+        apart = {}
+        for precision in ("float32", "tf32"):
+            resolve_runtime("auto", precision)
+            with TensorCores():
+                apart[precision] = np.abs(Scorer(network, cpu, 32).predict(IMAGES).probs - expected).max()
+        assert apart["float32"] == 0
+        assert apart["tf32"] > 1e-3
