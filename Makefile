@@ -60,7 +60,9 @@ registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000
 	$(SWEEP) sweeps/registry.yaml $(ARGS)
 
 clip: $(VENV)/.installed ## zero-shot labels with their statistics, for experiment 3
-	$(BIN)/python -m data_prep clip --results-dir $(RESULTS) $(ARGS)
+	$(BIN)/python -m data_prep clip --results-dir $(RESULTS) \
+	  --published-statistics sweeps/study/reference/clip_paper_statistics.csv \
+	  --published-transitions sweeps/study/reference/clip_paper_confusion.csv $(ARGS)
 
 sync: $(VENV)/.installed ## upload runs that were logged offline
 	$(BIN)/python -m sweeps.sync --results-dir $(RESULTS) $(ARGS)

@@ -1,7 +1,7 @@
 """The parameters of one run: declared, documented and validated in one place.
 
 Every field of `RunConfig` is an option of `train.py` and a parameter that a W&B sweep may set.
-A configuration is frozen; what identifies its science is `digest()`.
+A configuration is frozen; `digest()` identifies what can change its outcome.
 """
 
 import hashlib
@@ -16,24 +16,17 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from al.datasets import DATASETS, with_defaults
 from al.errors import UserError, nearest
 from al.identity import FILE
+from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, get_strategy
 
 WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
 """Fields that say where a run happens and cannot change what it finds."""
 
-PASSES = {"mc_probs": "mc_passes", "drop_votes": "drop_passes"}
-"""Arrays of a pool that take several passes, and the field that says how many."""
-
 OWN_FEATURES = "model"
 """`features` of this value: strategies cluster in what the trained model itself makes of the images."""
-
-FROZEN = "frozen"
-"""`model` of this value: a linear head on frozen embeddings."""
-
-DRAWN = ("stratified", "random", "clip")
-"""Values of `init` that take no embeddings."""
 
 DEFAULTS_VERSION = 2
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
@@ -41,9 +34,21 @@ DEFAULTS_VERSION = 2
 STARTERS = tuple(name for name, method in REGISTRY.items() if method.needs == ("features",))
 """Strategies that need no model, and so can choose the very first labels: values of `init` too."""
 
-FITTING = {"weights", "val_fraction", "lr", "batch_size", "max_epochs", "patience", "min_delta", "lr_factor"}
-FITTING |= {"lr_patience", "augment", "schedule", "warm_start"}
-"""How a network is trained; without effect on a linear head, whose fit is a convex problem solved at once."""
+STARTS: dict[str, tuple[str, ...]] = {
+    "stratified": (),
+    "random": (),
+    "clip": ("clip_model", "clip_prompt", "init_cleaning"),
+    **{name: REGISTRY[name].options for name in STARTERS},
+}
+"""Ways to choose the first labels, and the fields that only they read."""
+
+SCHEDULES: dict[str, tuple[str, ...]] = {"epoch": (), "converge": ("warm_start",)}
+"""Training schedules, and the fields that only they read."""
+
+ALWAYS_READ = frozenset({"dataset", "image_size", "variant", "strategy", "precision", "seed", "split_seed"})
+ACQUISITION = frozenset({"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "batch_growth"})
+ACQUISITION |= {"pool_sample", "init", "stop"}
+"""Fields of runs that query; a baseline does not."""
 
 NUMBER = r"\d+(?:\.\d+)?"
 VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})")
@@ -122,7 +127,7 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     # data
-    dataset: Literal["cifar10", "digits", "imagefolder"] = _option(
+    dataset: Literal[*DATASETS] = _option(
         "cifar10", "images to learn from; digits ships with scikit-learn and needs no download"
     )
     data_dir: PathName = _option(
@@ -160,7 +165,7 @@ class RunConfig(BaseModel):
     stop: Literal["budget", "baseline"] = _option(
         "budget", "end when the budget is spent, or already when the stratified baseline is beaten on the test set"
     )
-    schedule: Literal["epoch", "converge"] = _option(
+    schedule: Literal[*SCHEDULES] = _option(
         "epoch", "train one epoch a round as the study did, or every round until early stopping"
     )
     warm_start: bool = _option(True, "schedule=converge only: start a round from the last round's weights")
@@ -231,8 +236,8 @@ class RunConfig(BaseModel):
     @field_validator("init")
     @classmethod
     def _known_init(cls, name: str) -> str:
-        if name not in (*DRAWN, *STARTERS):
-            raise ValueError(f"no such start; {nearest(name, (*DRAWN, *STARTERS))}")
+        if name not in STARTS:
+            raise ValueError(f"no such start; {nearest(name, STARTS)}")
         return name
 
     @field_validator("variant")
@@ -248,8 +253,8 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _embeddings_are_named(self) -> "RunConfig":
-        if self.features == OWN_FEATURES and (self.frozen or self._starts_on_embeddings):
-            asks = f"model={FROZEN}" if self.frozen else f"init={self.init}"
+        if self.features == OWN_FEATURES and (self.learner.reads_embeddings or self._starts_on_embeddings):
+            asks = f"model={self.model}" if self.learner.reads_embeddings else f"init={self.init}"
             raise ValueError(
                 f"{asks} works on frozen embeddings, and none are named; use features=MODEL, a Hugging Face vision "
                 f"model or its folder, or features={FILE}PATH"
@@ -260,7 +265,8 @@ class RunConfig(BaseModel):
     def from_mapping(cls, parameters: Mapping[str, Any]) -> "RunConfig":
         """A configuration from names and values, as a sweep or a command line gives them.
 
-        Values are coerced: `"1e-3"` and `32.0` are what YAML and W&B make of numbers.
+        Values are coerced: `"1e-3"` and `32.0` are what YAML and W&B make of numbers. Where no model is named, the
+        defaults of the data set come before those of the fields.
 
         Raises:
             UserError: an unknown parameter, or a value against its rule; names value, rule and remedy.
@@ -269,7 +275,7 @@ class RunConfig(BaseModel):
             if name not in cls.model_fields:
                 raise UserError(f"{name}={parameters[name]}: unknown parameter; {nearest(name, cls.model_fields)}")
         try:
-            return cls(**parameters)
+            return cls(**with_defaults(parameters))
         except ValidationError as error:
             raise UserError("; ".join(_explain(problem, cls.model_fields) for problem in error.errors())) from None
 
@@ -278,9 +284,8 @@ class RunConfig(BaseModel):
         return get_strategy(self.strategy)
 
     @property
-    def frozen(self) -> bool:
-        """Whether the model is a linear head on embeddings; nothing is held out for it, as it needs no validation."""
-        return self.model == FROZEN
+    def learner(self) -> LearnerKind:
+        return learner_kind(self.model)
 
     @property
     def _starts_on_embeddings(self) -> bool:
@@ -289,8 +294,8 @@ class RunConfig(BaseModel):
     @property
     def uses_embeddings(self) -> bool:
         """Whether the outcome depends on what `features` names."""
-        others = self.features != OWN_FEATURES and (self.frozen or self._starts_on_embeddings)
-        return others or self.clusters_embeddings
+        others = self.learner.reads_embeddings or self._starts_on_embeddings
+        return self.features != OWN_FEATURES and (others or self.clusters_embeddings)
 
     @property
     def clusters_embeddings(self) -> bool:
@@ -298,52 +303,48 @@ class RunConfig(BaseModel):
         return self.features != OWN_FEATURES and "features" in self.method.needs and not self.method.baseline
 
     @property
+    def strategy_options(self) -> dict[str, Any]:
+        """What the strategy takes besides the pool, by name."""
+        return {name: getattr(self, name) for name in self.method.options}
+
+    @property
     def shares(self) -> Shares:
         return parse_variant(self.variant)
 
-    def science(self) -> dict[str, Any]:
+    def reads(self) -> frozenset[str]:
+        """The fields that can change the outcome: those that the parts of this run declare."""
+        read = ALWAYS_READ | self.learner.reads
+        if not self.shares.balanced:
+            read |= {"minority_classes"}
+        if self.uses_embeddings:
+            read |= {"features"} if self.features.startswith(FILE) else {"features", "features_size"}
+        if self.method.baseline:
+            return read - {"schedule"}
+        read |= ACQUISITION | {*self.method.options, *STARTS[self.init]}
+        read |= {option for array in self.method.needs for option in OUTPUTS[array].options}
+        return read | {*SCHEDULES[self.schedule]} if "schedule" in read else read
+
+    def outcome_fields(self) -> dict[str, Any]:
         """The fields that can change the outcome, where they are not at their default.
 
         A field without effect here counts as at its default: a baseline is the same run whatever `batch_fraction`
         the sweep around it uses. And a parameter that a later version adds changes no older digest.
         """
-        idle = self._without_effect() | set(WHERE_IT_RUNS)
+        read = self.reads()
         return {
             name: value
             for name, value in self.model_dump(mode="json").items()
-            if name not in idle and value != RunConfig.model_fields[name].default
+            if name in read and value != RunConfig.model_fields[name].default
         }
 
     def without_effect(self) -> list[str]:
         """`name=value` of the parameters that were changed and change nothing here."""
         changed = {name for name, value in self if value != RunConfig.model_fields[name].default}
-        return [f"{name}={getattr(self, name)}" for name in sorted(self._without_effect() & changed)]
-
-    def _without_effect(self) -> set[str]:
-        idle = set()
-        if self.method.baseline:
-            idle |= {"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "batch_growth"}
-            idle |= {"pool_sample", "init", "stop", "schedule", "warm_start"}
-        used = {*self.method.options, *(get_strategy(self.init).options if self._starts_on_embeddings else ())}
-        idle |= {option for method in REGISTRY.values() for option in method.options} - used
-        idle |= {option for array, option in PASSES.items() if array not in self.method.needs}
-        if self.schedule == "epoch":
-            idle |= {"warm_start"}
-        if self.frozen:
-            idle |= FITTING if "mc_probs" in self.method.needs else FITTING | {"dropout"}
-        if not self.uses_embeddings:
-            idle |= {"features", "features_size"}
-        if self.features.startswith(FILE):
-            idle |= {"features_size"}
-        if self.init != "clip" or self.method.baseline:
-            idle |= {"clip_model", "clip_prompt", "init_cleaning"}
-        if self.shares.balanced:
-            idle |= {"minority_classes"}
-        return idle
+        return [f"{name}={getattr(self, name)}" for name in sorted(changed - self.reads() - set(WHERE_IT_RUNS))]
 
     def digest(self, *, split_seed: bool = True) -> str:
-        """64 hex digits that identify the science of this run, or with `split_seed=False` of its cell."""
-        fields = self.science() | {"defaults": DEFAULTS_VERSION}
+        """64 hex digits that identify the outcome of this run, or with `split_seed=False` of its cell."""
+        fields = self.outcome_fields() | {"defaults": DEFAULTS_VERSION}
         fields |= {"split_seed": self.split_seed if split_seed else None}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -351,10 +352,10 @@ class RunConfig(BaseModel):
     def cell(self) -> str:
         """Folder name shared by the split seeds of one configuration: readable, unique, safe in a path."""
         parts = [self.dataset, self.variant, self.strategy]
-        changed = self.science()
+        changed = self.outcome_fields()
         parts += [changed[name] for name in ("init", "schedule") if name in changed]
         parts += ["until-baseline"] if "stop" in changed else []
-        parts += ["frozen"] if self.frozen else []
+        parts += [self.model] if self.model in LEARNERS else []
         parts += ["weighted"] if "class_weights" in changed else []
         return "-".join([*parts, self.digest(split_seed=False)[:8]])
 
@@ -364,7 +365,9 @@ class RunConfig(BaseModel):
 
     def command(self) -> str:
         """The command line that starts this run."""
-        changed = {name: value for name, value in self if value != RunConfig.model_fields[name].default}
+        usual = {name: field.default for name, field in RunConfig.model_fields.items()}
+        own = usual | dict(DATASETS[self.dataset])  # a value is left out only where both defaults agree with it
+        changed = {name: value for name, value in self if not value == usual[name] == own[name]}
         return " ".join(["python train.py", *(f"--{name}={_shell(value)}" for name, value in changed.items())])
 
 

@@ -1,6 +1,7 @@
-"""What every data set is once it is loaded: arrays of images and labels, with the names of the classes."""
+"""What crosses from the data to the run: images with labels, embeddings of them, and the labels to begin with."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,14 +11,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size with their labels; both arrays are read-only, the images perhaps mapped from a file.
-
-    images: u8[N, H, W, 3], RGB. labels: i64[N], indices into classes.
-    """
+    """Images of one size with their labels; both arrays are read-only, the images perhaps memory-mapped."""
 
     images: NDArray[np.uint8]
+    """[N, H, W, 3] RGB"""
     labels: NDArray[np.int64]
+    """[N] indices into `classes`"""
     classes: tuple[str, ...]
+    paths: tuple[str, ...] | None = None
+    """[N] where each image lies in the data folder; None for images that are no files of their own."""
+    split: str = "train"
+    """`train` or `test`: what the names of images without a path begin with."""
 
     def __post_init__(self) -> None:
         self.images.setflags(write=False)
@@ -25,6 +29,12 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def path_of(self, row: int) -> str:
+        """The image's path within the data folder, or a name such as `train/00042`; always printable."""
+        if self.paths is None:
+            return f"{self.split}/{row:05d}"
+        return os.fsencode(self.paths[row]).decode(errors="backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,34 @@ class DataSet:
     train: ImageSet
     test: ImageSet
     fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Vectors of the images of a data set, row for row; float32 or float16, perhaps memory-mapped."""
+
+    train: NDArray
+    """[N, D]"""
+    test: NDArray
+    """[M, D]"""
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLabels:
+    """The labels that a run begins with, and where they come from."""
+
+    rows: NDArray[np.int64]
+    """[n] rows of the training set."""
+    labels: NDArray[np.int64]
+    """[n] their labels as training will believe them: a person's, or a machine's."""
+    machine_labelled: NDArray[np.int64]
+    """[f] those of `rows` whose label is a machine's that no person has checked."""
+    guesses: NDArray[np.int64] | None = None
+    """[n] the zero-shot model's labels."""
+    confidence: NDArray[np.float32] | None = None
+    """[n] the zero-shot model's probability of each guess."""
+    source: dict[str, str] | None = None
+    """The zero-shot model, and the key of its outputs in the cache."""
 
 
 def content_fingerprint(sets: Sequence[ImageSet]) -> str:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from al.learning.network_learner import Learner
+    from al.config import RunConfig
+    from al.learning.network_learner import TorchLearner
     from al.learning.scorer import Scorer
 
 ANSWER = timedelta(minutes=10)
@@ -33,7 +34,7 @@ ANSWER = timedelta(minutes=10)
 PATIENCE = timedelta(seconds=1)
 """Of one look at the store; between two looks, signals take effect."""
 
-Assemble = Callable[[dict[str, Any]], tuple["Learner", str]]
+Assemble = Callable[[dict[str, Any]], tuple["TorchLearner", str]]
 """Parameters -> the learner that they ask for, and the fingerprint of the images it holds."""
 
 
@@ -71,13 +72,13 @@ class Leader:
         self.messages = messages
         self.workers: _Workers | None = None
 
-    def begin(self, config: Any, fingerprint: str, learner: "Learner") -> None:
+    def begin(self, config: "RunConfig", fingerprint: str, learner: "TorchLearner") -> None:
         """Has the workers make ready, while this process goes on, and from now on score with `learner`.
 
         Raises:
             LostProcess: torchrun is gone.
         """
-        if self.messages is None or config.frozen:  # a linear head is faster than what would be sent about
+        if self.messages is None or config.learner.reads_embeddings:  # a head is faster than what would be sent about
             return
         parameters = config.model_dump(mode="json") | {"precision": learner.runtime.precision}
         self.messages.send({"parameters": parameters, "fingerprint": fingerprint})
@@ -132,7 +133,7 @@ def _score_for_rank_0(messages: "_Messages", begin: dict[str, Any], assemble: As
 class _Workers:
     """The `Peers` of rank 0's scorer."""
 
-    def __init__(self, messages: "_Messages", learner: "Learner"):
+    def __init__(self, messages: "_Messages", learner: "TorchLearner"):
         self.messages, self.learner = messages, learner
         self.sets = [id(images) for images in (learner.images, learner.test_images)]
         self.group: _Group | None = None
@@ -206,7 +207,7 @@ class _Messages:
 class _Group:
     """The collective operations of a pass; every process of the run makes the same calls in the same order."""
 
-    def __init__(self, messages: _Messages, learner: "Learner"):
+    def __init__(self, messages: _Messages, learner: "TorchLearner"):
         import torch.distributed as dist
 
         self.scorer: Scorer = learner.scorer

@@ -1,11 +1,54 @@
-"""Local files that a configuration names by path: their content is part of what a run is."""
+"""What makes two runs the same run: configuration, images, and the local files that it names.
+
+The same path can hold other weights or other images tomorrow. What was made from these is never gone on with, passed
+over as complete, or averaged with what was made from those.
+"""
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from al.config import RunConfig
 
 FILE = "file:"
 """A `clip_model` that starts so is a CSV file of zero-shot outputs, not a model; `features` likewise of embeddings."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Two runs are one where all of this is equal."""
+
+    digest: str
+    """Of the configuration: every field that can change the outcome."""
+    fingerprint: str
+    """Of the images and their labels."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 by parameter, of the local files and folders that the configuration names."""
+
+    @classmethod
+    def of(cls, config: "RunConfig", fingerprint: str) -> "Identity":
+        return cls(config.digest(), fingerprint, local_sources(config))
+
+    @classmethod
+    def read(cls, config_json: Mapping) -> "Identity":
+        """The identity that a run wrote into its `config.json`."""
+        data = config_json["data"]
+        return cls(config_json["digest"], data["fingerprint"], config_json.get("sources", {}))
+
+    def differs(self, other: "Identity") -> str | None:
+        """In words what of this is not as in `other`; None where they are one."""
+        if self.digest != other.digest:
+            return "of another configuration"
+        if self.fingerprint != other.fingerprint:
+            return "on other images"
+        return None if dict(self.sources) == dict(other.sources) else "from other weights or zero-shot outputs"
+
+    def written(self) -> dict:
+        return asdict(self)
 
 
 def sha256(file: Path) -> str:
@@ -13,42 +56,33 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def local_sources(config: Any) -> dict[str, str]:
-    """SHA-256 by field, of the weights file and the folders of models that a `RunConfig` takes from this machine.
-
-    The same path can hold other weights tomorrow; a run that was made from these is not gone on with from those.
-    """
+def local_sources(config: "RunConfig") -> dict[str, str]:
+    """SHA-256 by parameter, of the weights file and the folders of models that a run takes from this machine."""
     named = {"model": config.model, "weights": config.weights}
     if config.init == "clip" and not config.method.baseline:
         named["clip_model"] = config.clip_model.removeprefix(FILE)
     if config.uses_embeddings:
         named["features"] = config.features.removeprefix(FILE)
-    return {field: digest for field, value in named.items() if (digest := _digest(Path(value)))}
+    return {name: digest for name, value in named.items() if (digest := _content(Path(value)))}
 
 
-def _digest(path: Path) -> str | None:
+def _content(path: Path) -> str | None:
+    """Of a file, or of the files of a folder; None where there is neither."""
     if path.is_file():
-        return sha256(path)
+        return _unchanged(path, *_stamp(path))
     if not path.is_dir():
         return None
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    return hashlib.sha256("".join(f"{file.name} {sha256(file)}\n" for file in files).encode()).hexdigest()
+    listing = "".join(f"{file.name} {_unchanged(file, *_stamp(file))}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
 
 
-Identity = dict[str, Any]
-"""What must be the same for two runs to be one: the keys of `IDENTITY`."""
-
-IDENTITY = {
-    "digest": "of another configuration",
-    "fingerprint": "on other images",
-    "sources": "from other weights or zero-shot outputs",
-}
+def _stamp(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
-def identity_of(config_json: dict[str, Any]) -> Identity:
-    """The identity that a run wrote into its `config.json`."""
-    return {
-        "digest": config_json["digest"],
-        "fingerprint": config_json["data"]["fingerprint"],
-        "sources": config_json.get("sources", {}),
-    }
+@cache
+def _unchanged(file: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, taken once a process while its size and time of change stay the same."""
+    return sha256(file)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from al.config import RunConfig
+from al.datasets import defaults_of
 from al.errors import UserError, nearest
 from al.tracking.wandb import sweep_parameters, under_sweep
 
@@ -46,6 +47,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     )
     for name, field in RunConfig.model_fields.items():
         default = "unset" if field.default is None else str(field.default).lower()
+        default += "".join(f"; {dataset}: {value}".lower() for dataset, value in defaults_of(name).items())
         flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
         spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
         text = f"{field.description} [{default}]".replace("%", "%%")

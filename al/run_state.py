@@ -1,31 +1,29 @@
-"""What changes while a run goes on."""
+"""Everything that changes while a run goes on, but for the model itself."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from al.labels import Labelled
-from al.learning.early_stopping import Plateau
-
-Row = dict[str, Any]
+from al.labels import LabelledSet
+from al.learning.early_stopping import EarlyStopping
+from al.records import BestEpoch
 
 
 @dataclass
 class RunState:
-    """Everything that changes while a run goes on, but for the model itself."""
+    """What a checkpoint holds beside the learner."""
 
-    labelled: Labelled
+    labelled: LabelledSet
+    early_stopping: EarlyStopping
+    """Of the present fit, and its learning rate."""
     epoch: int = 0
     """Epochs done."""
     round: int = 0
-    """Acquisitions done."""
+    """Queries done."""
     fit_epoch: int = 0
     """Epochs done since the labelled set last changed."""
-    plateau: Plateau | None = None
-    """Early stopping and learning rate of the present fit."""
-    best: Row | None = None
-    """Metrics of the best epoch of the present fit."""
-    stands: Row | None = None
-    """Test metrics of the best epoch of the latest fit: its point on the learning curve."""
+    best: BestEpoch | None = None
+    """The best epoch of the present fit, where its weights are kept."""
+    curve_point: dict[str, float] | None = None
+    """Test metrics of the latest fit's best epoch: its point on the learning curve."""
     finished: bool = False
     seconds: float = 0.0
-    """Seconds of all epochs and rounds so far, over all attempts."""
+    """Seconds of all epochs so far, over all attempts."""

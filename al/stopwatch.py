@@ -1,6 +1,6 @@
 """Seconds by phase, gathered from wherever the work is done.
 
-`with phase("cluster"):` adds to the stopwatch of the surrounding `measuring()`, and costs nothing outside one.
+`with phase("cluster"):` adds to the stopwatch that runs, and costs nothing where none does.
 """
 
 import time
@@ -8,18 +8,36 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_SECONDS: ContextVar[dict[str, float] | None] = ContextVar("seconds", default=None)
+_RUNNING: ContextVar["Stopwatch | None"] = ContextVar("stopwatch", default=None)
+
+
+class Stopwatch:
+    """Phases since the last lap. A lap's `round` is all the time that it took."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._start = time.perf_counter()
+
+    def add(self, name: str, seconds: float) -> None:
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def lap(self) -> dict[str, float]:
+        """Seconds by phase since the last lap; begins the next one."""
+        now = time.perf_counter()
+        seconds, self._seconds = self._seconds | {"round": now - self._start}, {}
+        self._start = now
+        return seconds
 
 
 @contextmanager
-def measuring() -> Iterator[dict[str, float]]:
-    """Yields the dict that phases inside it add their seconds to."""
-    seconds: dict[str, float] = {}
-    token = _SECONDS.set(seconds)
+def running() -> Iterator[Stopwatch]:
+    """A stopwatch that the phases inside add to."""
+    stopwatch = Stopwatch()
+    token = _RUNNING.set(stopwatch)
     try:
-        yield seconds
+        yield stopwatch
     finally:
-        _SECONDS.reset(token)
+        _RUNNING.reset(token)
 
 
 @contextmanager
@@ -29,6 +47,5 @@ def phase(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        seconds = _SECONDS.get()
-        if seconds is not None:
-            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+        if (stopwatch := _RUNNING.get()) is not None:
+            stopwatch.add(name, time.perf_counter() - start)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from al.config import RunConfig
-from al.storage.run_folder import COMPLETE, RunFolder
+from al.storage.run_folder import RunFolder
 from al.tracking.wandb import open_tracker
 from benchmarks import measuring, startup
 from benchmarks.measuring import Measurement, Spread
@@ -26,12 +26,10 @@ def logged_again(folder: RunFolder) -> float:
         config = RunConfig.from_mapping(known["config"] | {"results_dir": scratch})
         start = time.perf_counter()
         tracker = open_tracker(config, known["data"]["fingerprint"], None, [], print)
-        for row in folder.epochs.rows():
-            sheet = folder.path / "plots" / "picks" / f"round_{row['round'] + 1:03d}.png"
-            tracker.log_epoch(row, sheet if row["pick"] else None)
-        tracker.log_end(
-            folder.read_json(COMPLETE), known["data"]["classes"], sorted((folder.path / "plots").glob("*.png"))
-        )
+        for record in folder.epochs.read():
+            sheet = folder.path / "plots" / "picks" / f"round_{record.round + 1:03d}.png"
+            tracker.log_epoch(record, sheet if record.pick else None)
+        tracker.log_end(folder.result(), known["data"]["classes"], sorted((folder.path / "plots").glob("*.png")))
         tracker.finish(0)
         return time.perf_counter() - start
 
@@ -40,10 +38,10 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as scratch:
         path = options.run or train(Path(scratch), **startup.RUN, device=options.device).folder
         folder = RunFolder(path)
-        result = folder.read_json(COMPLETE)
+        result = folder.result()
         logged_again(folder)
         seconds = Spread.of([logged_again(folder) for _ in range(options.repeats)])
-    epochs, whole = result["total_epochs"], result["training_time_seconds"]
+    epochs, whole = result.total_epochs, result.training_time_seconds
     share = f", {seconds.median / whole:.1%} of its {whole:.0f} s" if options.run else ""
     conditions = f"a run of {epochs} epochs, start and end of W&B included{share}"
     return [Measurement("logging to W&B offline", "s", seconds, conditions=conditions)]

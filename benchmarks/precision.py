@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from al.config import RunConfig
+from al.data import DataSet
 from al.fast.convolutions import for_training
 from al.learning.networks import build_model
 from al.learning.scorer import Predictions, Scorer
@@ -18,7 +19,7 @@ from al.storage.run_folder import RunFolder
 from benchmarks import measuring
 from benchmarks.measuring import Measurement, Spread, Target
 from benchmarks.scoring import TOP_SHARE, overlap_of_most_uncertain
-from data_prep.datasets import DataSet, load_dataset
+from data_prep.datasets import load_dataset
 
 
 def predictions(config: RunConfig, data: DataSet, weights: Path, dtype: torch.dtype) -> tuple[Predictions, float]:

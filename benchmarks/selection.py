@@ -94,7 +94,7 @@ def measure_strategy(name: str, folder: Path, options: argparse.Namespace) -> di
     pool = Pool(labelled=np.load(folder / "labelled.npy"), classes=synthetic.CLASSES, **arrays)
     cost = timed(lambda: strategy.select(pool, options.k, np.random.default_rng(0)), options)
     picks = cost.pop("result")
-    if len(np.unique(picks.rows)) != min(options.k, len(pool.unlabelled)) or pool.labelled[picks.rows].any():
+    if len(np.unique(picks.positions)) != min(options.k, len(pool.unlabelled)) or pool.labelled[picks.positions].any():
         raise SystemExit(f"error: {name} did not pick {options.k} distinct unlabelled rows")
     return cost
 

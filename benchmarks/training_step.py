@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     workers = usual.best_workers(their_epoch)
     batches = usual.loader(dataset, workers, shuffle=True)
     config = SimpleNamespace(**STUDY, seed=0)
-    trainer = Trainer(sides.ours, sides.runtime, image_size=synthetic.SIDE, config=config, classes=synthetic.CLASSES)
+    trainer = Trainer(sides.ours, sides.runtime, image_size=synthetic.SIDE, settings=config, classes=synthetic.CLASSES)
     placed, rows = sides.runtime.place(images), np.arange(len(images))
     seconds = in_turn(
         {

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from al.storage.disk_array import Spill
+from al.storage.disk_array import DiskArray
 from al.strategies import REGISTRY, Pool
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Spread, Target, in_turn
@@ -145,7 +145,7 @@ def our_selection(strategy: str, scratch: Path) -> float:
     def select() -> None:
         stored = None
         if "features" in REGISTRY[strategy].needs:
-            spill = Spill(features.shape, scratch)
+            spill = DiskArray(features.shape, scratch)
             for start in range(0, len(features), 500):
                 spill.write(start, features[start : start + 500])
             stored = spill.read()

@@ -1,1 +1,1 @@
-"""Data: image sets, the variants of the study, splits, zero-shot labels."""
+"""Everything before the run: images, variants, first labels, embeddings, zero-shot labels. It never trains."""

@@ -1,4 +1,4 @@
-"""`python -m data_prep clip ...`: zero-shot labels of a data set, computed or imported, with their statistics."""
+"""`python -m data_prep clip ...`: compute or import the zero-shot labels of a data set, and say how good they are."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from al.config import RunConfig
 from al.errors import UserError
 
 if TYPE_CHECKING:
-    from data_prep.datasets import DataSet
+    from al.data import DataSet
     from data_prep.zero_shot.labels import ZeroShot
     from data_prep.zero_shot.statistics import Table
 
@@ -21,7 +21,7 @@ FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "dev
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 for something that the user can put right."""
+    """Run a command; returns the exit status: 0, or 2 for something that the user can put right."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -54,12 +54,21 @@ def _parser() -> argparse.ArgumentParser:
         "image of its folder (default: row)",
     )  # fmt: skip
     clip.add_argument("--out", type=Path, help="folder for tables and pictures (default: RESULTS_DIR/clip/KEY)")
+    clip.add_argument(
+        "--published-statistics", type=Path, metavar="FILE.csv",
+        help="numbers by class that somebody else reported (class, original, clip_predicted, changed, "
+        "mean_confidence), shown beside one's own where the images are the same",
+    )  # fmt: skip
+    clip.add_argument(
+        "--published-transitions", type=Path, metavar="FILE.csv",
+        help="with them, their matrix of true by predicted classes",
+    )  # fmt: skip
     clip.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
     return parser
 
 
 def _add_field(parser: argparse.ArgumentParser, name: str) -> None:
-    """A field of RunConfig as an option, with `-` or `_`, its documentation and default."""
+    """Add a field of RunConfig as an option, with its documentation and default; `-` and `_` are both taken."""
     field = RunConfig.model_fields[name]
     description = (field.description or "").removeprefix("init=clip: ").replace("%", "%%")
     flags = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
@@ -69,19 +78,22 @@ def _add_field(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def clip_command(options: argparse.Namespace) -> None:
-    """Computes (or imports) zero-shot labels, keeps them for runs with init=clip, and reports on them."""
+    """Compute or import zero-shot labels, keep them for runs with init=clip, and report how good they are."""
     from al import seeds
     from data_prep.datasets import load_dataset
     from data_prep.zero_shot.labels import clip_initial_pool
-    from data_prep.zero_shot.statistics import report, write
+    from data_prep.zero_shot.statistics import Published, report, write
 
     config = RunConfig.from_mapping({name: getattr(options, name) for name in FIELDS})
+    published = options.published_statistics and Published.read(
+        options.published_statistics, options.published_transitions
+    )
     data = load_dataset(config.dataset, config.data_dir, config.image_size)
     images = getattr(data, options.split)
     cut = _cut(options.cut, len(images))
     found = _labels(options, config, data)
     pool, _ = clip_initial_pool(found.probs, np.arange(len(images)), cut, seeds.rng(config.split_seed, 0, "initial"))
-    tables, figures = report(data.name, options.split, images.labels, found.probs, images.classes, pool)
+    tables, figures = report(data.name, options.split, images.labels, found.probs, images.classes, pool, published)
     files = write(tables, figures, options.out or Path(config.results_dir) / "clip" / found.key)
     _print_table(tables["clip_statistics"])
     print(f"from {found.source}; {len(files)} tables and pictures in {files[0].parent}")
@@ -93,7 +105,7 @@ def clip_command(options: argparse.Namespace) -> None:
 
 
 def _cut(asked: int | None, images: int) -> int:
-    """10 % of the study's smaller CLIP experiments' budget is 1 % of CIFAR-10, and no pool is under 150."""
+    """The size of the initial pool to report on: 1 % of the images and 150 at least, unless the user says."""
     cut = min(images, max(150, round(0.01 * images))) if asked is None else asked
     if not 0 < cut <= images:
         raise UserError(f"--cut={cut}: the initial pool takes from {images} images; use 1 to {images}")
@@ -101,7 +113,7 @@ def _cut(asked: int | None, images: int) -> int:
 
 
 def _labels(options: argparse.Namespace, config: RunConfig, data: "DataSet") -> "ZeroShot":
-    """Imported, from the cache, or computed; only the last loads torch."""
+    """Zero-shot labels imported, from the cache, or computed; only the last loads torch."""
     from data_prep.zero_shot.labels import cache_dir, cached, import_logits, zero_shot
 
     where = (data, config.clip_model, config.clip_prompt)
@@ -116,7 +128,7 @@ def _labels(options: argparse.Namespace, config: RunConfig, data: "DataSet") -> 
 
 
 def _print_table(rows: "Table") -> None:
-    """To stdout, in columns; of the published numbers those that compare, the CSV file has all."""
+    """Print the rows in columns, without the published counts: the CSV file has them too."""
     counts = ("published_original", "published_clip_predicted", "published_changed")
     header = [key for key in rows[0] if key not in counts]
     lines = [[name.replace("_", " ") for name in header], *([str(row.get(key, "")) for key in header] for row in rows)]

@@ -1,4 +1,4 @@
-"""What a model says of every image, on disk: found by all it depends on, written atomically, resumed after a cut."""
+"""A cache of arrays with a row for each image: found by what they depend on, written atomically, resumed when cut."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
 @dataclass(frozen=True)
 class Entry:
-    """One folder of a cache. `<key>/` is complete; `<key>.part/` holds the shards of an unfinished one."""
+    """One folder of the cache: `<key>/` once it is complete; until then `<key>.part/` holds its shards."""
 
     cache_dir: Path
     description: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Entry:
         return self.cache_dir / f"{self.key}.part"
 
     def meta(self) -> dict[str, Any] | None:
-        """What `finish` was told, or None where the entry is not complete."""
+        """What `finish` wrote beside the arrays, or None where the entry is not complete."""
         try:
             meta = json.loads((self.folder / "meta.json").read_text())
         except FileNotFoundError:
@@ -62,13 +62,13 @@ class Entry:
 
     @contextmanager
     def locked(self, waiting_for: str) -> Iterator[None]:
-        """Holds the entry against other processes, or waits for the one that computes it."""
+        """Lock the entry, or wait for the process that is computing it."""
         self.cache_dir.mkdir(parents=True, exist_ok=True)
         with exclusive(self.cache_dir / f"{self.key}.lock", waiting_for):
             yield
 
     def encode(self, images: NDArray[np.uint8], encode: Encode) -> Iterator[int]:
-        """Writes vectors of all images u8[N, H, W, 3] as shards, passing over those that are there.
+        """Encode all images u8[N, H, W, 3] shard by shard, but for shards that are on disk already.
 
         Yields the number of images done since the last time.
         """
@@ -88,7 +88,7 @@ class Entry:
             unfinished.replace(file)
 
     def join(self, name: str, count: int) -> NDArray[np.float32]:
-        """The shards of `encode` as one array [count, D] of the entry, a memory map: it need not fit in memory."""
+        """Join the shards into one array [count, D] of the entry; memory-mapped, as it may not fit in memory."""
         width = np.load(self._shard(0, count), mmap_mode="r").shape[1]
         joined = np.lib.format.open_memmap(self._part / f"{name}.npy", "w+", dtype=np.float32, shape=(count, width))
         for start in range(0, count, SHARD):
@@ -100,7 +100,7 @@ class Entry:
         return self._part / f"rows_{start}_{min(start + SHARD, count)}.shard"
 
     def finish(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
-        """Makes the entry complete with `arrays` beside those joined; the renaming of its folder is that moment."""
+        """Add `arrays` to those joined and make the entry complete, by renaming its folder."""
         self._part.mkdir(parents=True, exist_ok=True)
         for name, array in arrays.items():
             np.save(self._part / f"{name}.npy", array)
@@ -112,7 +112,7 @@ class Entry:
 
 
 def model_identity(parameter: str, model: str, cache_dir: Path) -> str:
-    """A Hub id as it is; a folder by its content, wherever it lies.
+    """What identifies a model in a key: the id on the Hub, or a digest of the files in its folder.
 
     Args:
         parameter: what the user called it, for the error.
@@ -130,7 +130,7 @@ def model_identity(parameter: str, model: str, cache_dir: Path) -> str:
 
 
 def _folder_digest(folder: Path, cache_dir: Path) -> str:
-    """SHA-256 over the files of a model's folder; of unchanged files it is remembered, gigabytes taking seconds."""
+    """SHA-256 over the files of a model's folder, remembered while they are unchanged: gigabytes take seconds."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
     stamps = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
     stamp = hashlib.sha256(json.dumps([str(folder.resolve()), stamps]).encode()).hexdigest()[:32]

@@ -1,10 +1,9 @@
-"""Frozen embeddings: vectors of every image from a pretrained model or a file, computed once and cached.
+"""Frozen embeddings: a vector for every image, from a pretrained model (computed once, then cached) or a file.
 
 What strategies cluster in (`features=...`), what the very first labels are chosen by (`init=probcover`, ...), and
 what `model=frozen` learns from.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -12,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from al.data import DataSet, Embeddings, ImageSet
 from al.errors import UserError
 from al.identity import FILE
 from al.storage.blocks import release
@@ -20,21 +20,10 @@ from data_prep.progress import Progress, show_progress
 
 if TYPE_CHECKING:
     from al.config import RunConfig
-    from al.data import DataSet, ImageSet
     from al.runtime import Runtime
 
 SPLITS = ("train", "test")
 BLOCK = 8192
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Vectors of the images of a data set, row for row; float32 or float16, perhaps memory-mapped."""
-
-    train: NDArray
-    """[N, D]"""
-    test: NDArray
-    """[M, D]"""
 
 
 def cache_dir(results_dir: str | Path) -> Path:
@@ -42,8 +31,8 @@ def cache_dir(results_dir: str | Path) -> Path:
     return Path(results_dir) / "embeddings"
 
 
-def embeddings(config: "RunConfig", data: "DataSet", progress: Progress = show_progress) -> Embeddings | None:
-    """What `features` names, or None where the run has no use for it.
+def load_embeddings(config: "RunConfig", data: DataSet, progress: Progress = show_progress) -> Embeddings | None:
+    """The embeddings that `features` names, or None where the run does not use them.
 
     Raises:
         UserError: no such model or file, or one that does not fit the data set.
@@ -62,7 +51,7 @@ def embeddings(config: "RunConfig", data: "DataSet", progress: Progress = show_p
 
 
 def embed(
-    data: "DataSet",
+    data: DataSet,
     split: str,
     model: str,
     size: int | None,
@@ -70,7 +59,7 @@ def embed(
     cache_dir: Path,
     progress: Progress = show_progress,
 ) -> NDArray[np.float32]:
-    """Unit vectors [N, D] of the images of one split, memory-mapped: from the cache, or computed and put there.
+    """Unit vectors [N, D] of the images of one split, from the cache or computed; memory-mapped.
 
     Args:
         model: a vision model of the Hub (`OWNER/NAME`, `OWNER/NAME@REVISION`) or a folder in its format.
@@ -101,13 +90,14 @@ def embed(
 
 def _compute(
     entry: Entry,
-    images: "ImageSet",
+    images: ImageSet,
     split: str,
     model: str,
     size: int | None,
     runtime: "Runtime",
     progress: Progress,
 ) -> None:
+    """Encode the images and make the entry complete."""
     from data_prep.image_encoder import load_vision
 
     encoder = load_vision(model, runtime, size)
@@ -118,8 +108,8 @@ def _compute(
     entry.finish({}, {"source": model})
 
 
-def from_file(path: Path, data: "DataSet") -> Embeddings:
-    """Embeddings [N, D] and [M, D] that somebody else made, row for row those of the data set.
+def from_file(path: Path, data: DataSet) -> Embeddings:
+    """Read embeddings [N, D] and [M, D] from files, row for row those of the data set.
 
     Args:
         path: a folder of `train.npy` and `test.npy`, which are memory-mapped, or a file `.npz` of both arrays.
@@ -148,7 +138,7 @@ def from_file(path: Path, data: "DataSet") -> Embeddings:
     return Embeddings(**arrays)
 
 
-def _check_shape(array: NDArray, images: "ImageSet", name: str) -> None:
+def _check_shape(array: NDArray, images: ImageSet, name: str) -> None:
     if array.ndim != 2 or len(array) != len(images) or array.shape[1] < 1:
         raise UserError(f"{name}: has shape {array.shape}; {len(images):,} images need as many rows, [N, D]")
     if array.dtype not in (np.float32, np.float16):

@@ -1,40 +1,22 @@
-"""What a run may label, and the labels it begins with: drawn, all of a baseline's, or a zero-shot model's."""
+"""The rows that a run may label, and the labels that it begins with."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al import seeds
 from al.config import STARTERS
-from al.data import DataSet, ImageSet
+from al.data import DataSet, Embeddings, FirstLabels, ImageSet
 from al.strategies import Pool, get_strategy
 from data_prep.splits import initial_pool
 from data_prep.variants import draw_variant
 
 if TYPE_CHECKING:
     from al.config import RunConfig
-    from data_prep.embeddings import Embeddings
 
 
-class FirstLabels(NamedTuple):
-    """The labels a run begins with, and where they come from."""
-
-    rows: NDArray[np.int64]
-    """[n] training-set rows."""
-    labels: NDArray[np.int64]
-    """[n] their labels as given: right, or a machine's."""
-    free: NDArray[np.int64]
-    """[f] those rows whose label is a machine's and was not checked by a person."""
-    guesses: NDArray[np.int64] | None = None
-    """[n] the machine's labels."""
-    confidence: NDArray[np.float32] | None = None
-    """[n] how sure it was of each."""
-    source: dict[str, str] | None = None
-    """What made the guesses."""
-
-
-def variant_and_scope(config: "RunConfig", train: ImageSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def variant_and_pool(config: "RunConfig", train: ImageSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the variant [V], and rows that may be labelled [S]: the variant's, or all under pool_scope=full."""
     rng = seeds.rng(config.split_seed, 0, "variant")
     variant = draw_variant(train.labels, train.classes, config.shares, config.minority_classes, rng)
@@ -48,14 +30,16 @@ def first_labels(
     scope: NDArray[np.int64],
     initial: int,
     checks: int = 0,
-    vectors: "Embeddings | None" = None,
+    vectors: Embeddings | None = None,
 ) -> FirstLabels:
-    """`initial` labels out of `scope` as `init` says, with `checks` of the free ones corrected by people.
+    """Choose `initial` rows out of `scope` as `init` says, and label them.
 
-    For the baseline, all of it. A strategy that serves as `init` chooses on `vectors`.
+    Args:
+        checks: init=clip: labels that people check and correct, those most likely wrong.
+        vectors: embeddings that a strategy named by `init` chooses on.
     """
     rng = seeds.rng(config.split_seed, 0, "initial")
-    if initial == len(scope):
+    if initial == len(scope):  # a baseline: everything is labelled
         return _true(scope, data.train)
     if config.init == "clip":
         return _zero_shot(config, data, scope, initial, checks, rng)
@@ -65,7 +49,8 @@ def first_labels(
 
 
 def _true(rows: NDArray[np.int64], train: ImageSet) -> FirstLabels:
-    return FirstLabels(rows, train.labels[rows], free=rows[:0])
+    """The true labels of `rows`."""
+    return FirstLabels(rows, train.labels[rows], machine_labelled=rows[:0])
 
 
 def _chosen(
@@ -76,19 +61,19 @@ def _chosen(
     vectors: NDArray,
     rng: np.random.Generator,
 ) -> FirstLabels:
-    """What a strategy that needs no model picks when nothing is labelled."""
+    """Let a strategy that needs no model choose while nothing is labelled: a cold start."""
     method = get_strategy(config.init)
     nothing = np.zeros(len(scope), dtype=bool)
-    features = vectors if len(scope) == len(vectors) else vectors[scope]
+    features = vectors if len(scope) == len(vectors) else vectors[scope]  # [S, D]; all of them without a copy
     options = {name: getattr(config, name) for name in method.options}
     picks = method.select(Pool(labelled=nothing, classes=len(train.classes), features=features), size, rng, **options)
-    return _true(np.sort(scope[picks.rows]), train)
+    return _true(np.sort(scope[picks.positions]), train)
 
 
 def _zero_shot(
     config: "RunConfig", data: DataSet, scope: NDArray[np.int64], size: int, checks: int, rng: np.random.Generator
 ) -> FirstLabels:
-    """The images that CLIP is surest of, with its labels; people correct the `checks` most likely wrong."""
+    """Take the images that CLIP is surest of with its labels, and correct the `checks` most likely wrong."""
     from al.runtime import resolve_runtime
     from data_prep.zero_shot.label_checking import checking_order, out_of_sample_probs
     from data_prep.zero_shot.labels import cache_dir, clip_initial_pool, zero_shot

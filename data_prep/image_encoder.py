@@ -1,4 +1,4 @@
-"""Vision models of the Hugging Face Hub or a folder: images to vectors of unit length, in float32.
+"""Encode images with a vision model of the Hugging Face Hub or a folder: vectors of unit length, in float32.
 
 Imports torch and transformers; the modules that keep vectors import it only when something has to be computed.
 """
@@ -27,7 +27,7 @@ REMEDY = "download the model where there is a network and name its folder, featu
 
 @dataclass
 class ImageEncoder(ABC):
-    """A loaded model with the image processor it was trained with, in float32 on the run's device.
+    """A model and the image processor that it was trained with, in float32 on the run's device.
 
     Float32 whatever the precision of scoring: vectors are computed once and shared by every machine that reads
     the cache, and the rounding of bfloat16 (0.4 % of a cosine, times CLIP's scale of 100) would change some labels.
@@ -90,7 +90,7 @@ class _Vectors(nn.Module):
 
 
 class _Paired(nn.Module):
-    """As `al.fast.folding` wants it: the second of two outputs."""
+    """The vectors as the second of two outputs, where `al.fast.folding` looks for them."""
 
     def __init__(self, vectors: nn.Module):
         super().__init__()
@@ -101,7 +101,7 @@ class _Paired(nn.Module):
 
 
 def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder:
-    """The model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
+    """Load the model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
 
     An image's vector is what a CLIP-like model compares with texts; else the pooled output; of a transformer
     saved without a pooler the first token.
@@ -131,7 +131,7 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
 
 
 def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model: str) -> nn.Module:
-    """The same function with batch normalisation folded away, shown to work on two grey pictures."""
+    """Fold batch normalisation into the convolutions; two grey images show that the model works at all."""
     paired = _Paired(vectors).to(runtime.device, memory_format=torch.channels_last).eval()
     grey = np.full((2, 64, 64, 3), 128, np.uint8)
     grey[1, ::2] = 90
@@ -150,16 +150,16 @@ def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model
 
 
 def unit(output: Any) -> torch.Tensor:
-    """[N, D] of length 1, from the features or the output that holds them."""
+    """Scale features [N, D], or those in a model's output, to length 1."""
     features = output if isinstance(output, torch.Tensor) else output.pooler_output
     return F.normalize(features.float(), dim=-1)
 
 
 def pixels(processor: Any, images: NDArray[np.uint8], device: torch.device) -> Any:
-    """What the model's own image processor makes of images u8[N, H, W, 3], on the device.
+    """Resize, crop and normalise images u8[N, H, W, 3] on the device with the model's own image processor.
 
-    Its torchvision form resizes, crops and normalises the whole batch there; a model that has only the form
-    for single images on the CPU gets that.
+    Its torchvision form takes the whole batch there; a model that has only the form for single images on the CPU
+    gets that.
     """
     if getattr(processor, "backend", None) != "torchvision":
         return processor(images=list(images), return_tensors="pt").to(device)
@@ -170,7 +170,7 @@ def pixels(processor: Any, images: NDArray[np.uint8], device: torch.device) -> A
 
 
 def resized(processor: Any, images: NDArray[np.uint8], device: torch.device, size: int) -> torch.Tensor:
-    """Images u8[N, H, W, 3] as [N, 3, size, size] with the processor's mean and standard deviation; nothing is cropped.
+    """Resize images u8[N, H, W, 3] to [N, 3, size, size], uncropped, and normalise them as the processor does.
 
     For models that take several sizes: a small one is quicker, and small images gain little from a large one.
     """
@@ -182,13 +182,13 @@ def resized(processor: Any, images: NDArray[np.uint8], device: torch.device, siz
 
 
 def _mean_and_std(processor: Any) -> tuple[Any, Any]:
-    """Of the three channels; timm's processor keeps them elsewhere."""
+    """Mean and standard deviation of each channel; timm's processor keeps them elsewhere."""
     timm = getattr(processor, "data_config", None)
     return (timm["mean"], timm["std"]) if timm else (processor.image_mean, processor.image_std)
 
 
 def quiet() -> None:
-    """transformers says what goes wrong by exceptions; its notes and bars would tear ours."""
+    """Silence transformers: it says by exceptions what goes wrong, and its bars would tear ours."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -204,7 +204,7 @@ def lacks_weights(parameter: str, model: str, missing: list[str]) -> UserError:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads parts of a model from the disk only, a failure as one line about that part."""
+    """Reads a part of a model from disk, never from a network; a failure is one line about that part."""
 
     parameter: str
     model: str

@@ -13,12 +13,13 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def show_progress(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
-    """Yields `counts` while showing, on stderr, what share of `total` they make up."""
+    """Pass `counts` on, and show on stderr what share of `total` is done."""
     show = _bar if sys.stderr.isatty() else _lines
     yield from show(counts, total, description)
 
 
 def _bar(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
+    """A bar on a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
@@ -32,6 +33,7 @@ def _bar(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
 
 
 def _lines(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
+    """A line every ten seconds, for a log, where a bar would be one long line of control characters."""
     start = last = time.monotonic()
     done = 0
     for count in counts:

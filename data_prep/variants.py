@@ -1,4 +1,4 @@
-"""The variants of the study's Table 1, for any data set: a draw from each class by percentage."""
+"""Variants of a data set, balanced or imbalanced: a percentage of each class, drawn at random."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def draw_variant(
     minority_classes: Sequence[str] | None,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """The rows of a variant, ascending: of each class its share, rounded to the nearest image and at least one.
+    """Draw the rows of a variant, ascending: of each class its share, rounded, and at least one image.
 
     Each class is shuffled once and a prefix of it taken. So with generators of the same seed a smaller share is a
     subset of a larger one, and the classes that two variants keep equally much of are the same images.
@@ -40,7 +40,7 @@ def draw_variant(
 
 
 def minority_indices(classes: Sequence[str], minority_classes: Sequence[str] | None) -> set[int]:
-    """Indices of the classes named; a name counts before an index, so digit "3" is the class called 3.
+    """The indices of the minority classes, from names or indices; a name goes first: "3" is the class called 3.
 
     Raises:
         UserError: as `draw_variant`.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Plateau:
-    """State of one fit: plain numbers, saved with the run."""
+class EarlyStopping:
+    """How one fit gets on: plain numbers, saved with the run."""
 
     lr: float
     best_loss: float = math.inf
@@ -16,7 +16,7 @@ class Plateau:
     """Epochs since then, or since the learning rate last fell."""
 
     def step(self, loss: float, *, min_delta: float, lr_factor: float, lr_patience: int) -> bool:
-        """Takes the validation loss of one epoch; True where it is lower than the best by more than `min_delta`.
+        """Take the validation loss of one epoch; True where it is lower than the best by more than `min_delta`.
 
         That one rule tells the best epoch, early stopping and the learning rate, which is torch's ReduceLROnPlateau
         with threshold=min_delta and threshold_mode="abs": it falls in the epoch after `lr_patience` stale ones.

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face Hub as folders: from its cache, or downloaded; without a network one line at once."""
+"""Get a model of the Hugging Face Hub as a folder, from its cache or downloaded; without a network one line at once."""
 
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
 
 
 def _cached_snapshot(name: str, revision: str | None) -> Path | None:
+    """The folder of a model in the Hub's own cache, or None where it is not there whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 

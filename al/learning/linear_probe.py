@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from al.data import DataSet, Embeddings
+from al.learning.learner import ProbeSettings
 from al.learning.metrics import confusion_matrix
-from al.learning.network_learner import Learner
+from al.learning.network_learner import TorchLearner
 from al.learning.networks import Classifier
 from al.learning.scorer import HEAD_ROWS, Scorer
 from al.learning.trainer import class_weights
@@ -20,29 +22,28 @@ ITERATIONS = 200
 STATISTICS_ROWS = 8192
 
 
-class FrozenLearner(Learner):
-    """The learner of the loop with embeddings [N, D] and [M, D] where the others have images."""
+class LinearProbe(TorchLearner):
+    """A linear head [C, D] on embeddings [N, D] and [M, D], in the place of images."""
 
-    converges_at_once = True
+    settings: ProbeSettings
 
-    def _build(self) -> Classifier:
-        width = self.embeddings.shape[1]
-        head = Classifier(nn.Identity(), width, self.classes, self.config.dropout)
-        nn.init.zeros_(head.head.weight)
-        nn.init.zeros_(head.head.bias)
-        return head.to(self.runtime.device)
+    def __init__(
+        self, settings: ProbeSettings, runtime: Runtime, data: DataSet, *, embeddings: Embeddings, **others: Any
+    ):
+        super().__init__(settings, runtime, data, embeddings=embeddings, **others)
+        width, dropout = embeddings.train.shape[1], others["output_options"]["dropout"]
+        self.model = Classifier(nn.Identity(), width, self.classes, dropout).to(runtime.device)
+        nn.init.zeros_(self.model.head.weight)
+        nn.init.zeros_(self.model.head.bias)
+        self.scorer = ProbeScorer(self.model, runtime, 1, self.scratch)
+        self.show(embeddings.train, embeddings.test)
+        self.trainer = ProbeTrainer(self.model, runtime, embeddings=embeddings.train, settings=settings)
 
     def restart(self, *, warm: bool) -> None:
         """Nothing to do: every fit starts from zero, and what is known of the embeddings stays known."""
 
-    def _new_scorer(self) -> Scorer:
-        return FrozenScorer(self.model, self.runtime, self.size, self.scratch)
 
-    def _new_trainer(self) -> "FrozenTrainer":
-        return FrozenTrainer(self.model, self.runtime, embeddings=self.embeddings, config=self.config)
-
-
-class FrozenScorer(Scorer):
+class ProbeScorer(Scorer):
     """Scores embeddings: there is no backbone, and the head is float32."""
 
     step = HEAD_ROWS
@@ -55,7 +56,7 @@ class FrozenScorer(Scorer):
         return self.model
 
 
-class FrozenTrainer:
+class ProbeTrainer:
     """Multinomial logistic regression by L-BFGS on standardised embeddings.
 
     Minimises mean cross-entropy + weight_decay / 2 |theta|^2 from theta = 0, so a fit depends on the labels alone and
@@ -64,8 +65,8 @@ class FrozenTrainer:
     on average and one `weight_decay` does for any model; the head that scores has this folded into it.
     """
 
-    def __init__(self, model: Classifier, runtime: Runtime, *, embeddings: NDArray, config: Any):
-        self.model, self.runtime, self.config = model, runtime, config
+    def __init__(self, model: Classifier, runtime: Runtime, *, embeddings: NDArray, settings: ProbeSettings):
+        self.model, self.runtime, self.settings = model, runtime, settings
         mean, std = _mean_and_std(embeddings)
         scale = 1 / np.maximum(std * np.sqrt(len(std)), np.finfo(np.float32).tiny) * (std > 0)
         self.mean, self.scale = (torch.from_numpy(a.astype(np.float32)).to(runtime.device) for a in (mean, scale))
@@ -105,7 +106,7 @@ class FrozenTrainer:
         def objective() -> torch.Tensor:
             solver.zero_grad()
             loss = F.cross_entropy(F.linear(inputs, weight, bias), targets, weight=class_weight)
-            loss = loss + self.config.weight_decay / 2 * (weight.square().sum() + bias.square().sum())
+            loss = loss + self.settings.weight_decay / 2 * (weight.square().sum() + bias.square().sum())
             loss.backward()
             return loss
 
@@ -113,7 +114,7 @@ class FrozenTrainer:
         return weight.detach(), bias.detach()
 
     def _loss_weight(self, labels: NDArray[np.int64]) -> torch.Tensor | None:
-        if not self.config.class_weights:
+        if not self.settings.class_weights:
             return None
         return torch.from_numpy(class_weights(labels, self.model.head.out_features)).to(self.runtime.device)
 

@@ -1,65 +1,34 @@
-"""Metrics of one pass, all from its confusion matrix, its losses and its probabilities."""
+"""What one pass over labelled images says of a model, from its confusion matrix, losses and probabilities."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Metrics = dict[str, Any]
+Scores = Mapping[str, float]
+"""Metrics by the names of `al.records.METRICS`."""
+ClassScores = Mapping[str, Mapping[str, float]]
+"""Metrics of single classes: {class: {metric: value}}."""
 
 
-class Evaluation(NamedTuple):
-    """Headline metrics of one pass and the counts they come from."""
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass over N labelled images, reduced to what metrics are computed from."""
 
-    metrics: Metrics
     confusion: NDArray[np.int64]
-
-
-HEADLINE = ("loss", "accuracy", "balanced_accuracy", "precision", "recall", "f1-score", "ece")
-"""Scalars of `summarise`; accuracies in percent, the rest as fractions, macro-averaged over the classes."""
+    """[C, C] counts, rows the true class, columns the predicted one."""
+    loss: float
+    """Mean of -log p of the true class."""
+    probs: NDArray[np.float32] | None = None
+    """[N, C] class probabilities; None for a training pass, which keeps none."""
+    true: NDArray[np.int64] | None = None
+    """[N] true classes, beside `probs`."""
 
 
 def confusion_matrix(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """[C, C] counts, rows the true class, columns the predicted one."""
     return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
-
-
-def per_class(confusion: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """[C] precision, recall, f1-score, accuracy (percent, (TP + TN) / N) and support; 0 where undefined."""
-    hits, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    total = confusion.sum()
-    wrong = support + predicted - 2 * hits
-    return {
-        "precision": _ratio(hits, predicted),
-        "recall": _ratio(hits, support),
-        "f1-score": _ratio(2 * hits, support + predicted),
-        "accuracy": 100 * _ratio(total - wrong, np.full_like(hits, total)),
-        "support": support,
-    }
-
-
-def summarise(confusion: NDArray[np.int64], loss: float, ece: float | None = None) -> Metrics:
-    """The headline metrics of one pass; macro averages run over the classes that occur or are predicted."""
-    each = per_class(confusion)
-    seen = (confusion.sum(0) + confusion.sum(1)) > 0
-    present = confusion.sum(1) > 0
-    metrics = {
-        "loss": float(loss),
-        "accuracy": 100 * float(_ratio(np.trace(confusion), confusion.sum())),
-        "balanced_accuracy": 100 * _mean(each["recall"][present]),
-        "precision": _mean(each["precision"][seen]),
-        "recall": _mean(each["recall"][seen]),
-        "f1-score": _mean(each["f1-score"][seen]),
-    }
-    return metrics if ece is None else metrics | {"ece": float(ece)}
-
-
-def by_class(confusion: NDArray[np.int64], classes: tuple[str, ...], *, support: bool = False) -> dict[str, Metrics]:
-    """`per_class` as {class: {metric: value}}."""
-    each = per_class(confusion)
-    if not support:
-        del each["support"]
-    return {name: {key: values[i].item() for key, values in each.items()} for i, name in enumerate(classes)}
 
 
 def expected_calibration_error(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int = 15) -> float:
@@ -75,11 +44,80 @@ def expected_calibration_error(probs: NDArray[np.float32], true: NDArray[np.int6
     return float(np.abs(gaps).sum() / len(true))
 
 
+# One function a metric; each is a row of `al.records.METRICS`.
+
+
+def mean_loss(evaluation: Evaluation) -> float:
+    return float(evaluation.loss)
+
+
+def accuracy(evaluation: Evaluation) -> float:
+    """Percent of the images whose class is predicted."""
+    return 100 * float(_ratio(np.trace(evaluation.confusion), evaluation.confusion.sum()))
+
+
+def balanced_accuracy(evaluation: Evaluation) -> float:
+    """Percent: mean recall of the classes that occur."""
+    return 100 * _mean(_recall(evaluation.confusion)[evaluation.confusion.sum(1) > 0])
+
+
+def macro_precision(evaluation: Evaluation) -> float:
+    return _macro(_precision(evaluation.confusion), evaluation.confusion)
+
+
+def macro_recall(evaluation: Evaluation) -> float:
+    return _macro(_recall(evaluation.confusion), evaluation.confusion)
+
+
+def macro_f1(evaluation: Evaluation) -> float:
+    return _macro(_f1(evaluation.confusion), evaluation.confusion)
+
+
+def calibration_error(evaluation: Evaluation) -> float | None:
+    """As `expected_calibration_error`; None without probabilities."""
+    return None if evaluation.probs is None else expected_calibration_error(evaluation.probs, evaluation.true)
+
+
+def by_class(confusion: NDArray[np.int64], classes: tuple[str, ...], *, support: bool = False) -> ClassScores:
+    """Precision, recall, F1 and one-against-rest accuracy (percent) of each class; 0 where undefined.
+
+    Args:
+        support: also the number of images of each class.
+    """
+    hits, actual, predicted, total = np.diag(confusion), confusion.sum(1), confusion.sum(0), confusion.sum()
+    each = {
+        "precision": _precision(confusion),
+        "recall": _recall(confusion),
+        "f1-score": _f1(confusion),
+        "accuracy": 100 * _ratio(total - (actual + predicted - 2 * hits), np.full_like(hits, total)),
+    }
+    if support:
+        each["support"] = actual
+    return {name: {key: values[i].item() for key, values in each.items()} for i, name in enumerate(classes)}
+
+
 def class_entropy(labels: NDArray[np.int64], classes: int) -> float:
     """Entropy of a class mix as a share of the largest possible: 1 for a balanced mix, 0 for one class."""
     shares = np.bincount(labels, minlength=classes) / max(len(labels), 1)
     shares = shares[shares > 0]
     return float(-(shares * np.log(shares)).sum() / np.log(classes)) + 0.0 if classes > 1 else 0.0
+
+
+def _precision(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    return _ratio(np.diag(confusion), confusion.sum(0))
+
+
+def _recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    return _ratio(np.diag(confusion), confusion.sum(1))
+
+
+def _f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    return _ratio(2 * np.diag(confusion), confusion.sum(0) + confusion.sum(1))
+
+
+def _macro(each: NDArray[np.float64], confusion: NDArray[np.int64]) -> float:
+    """The mean over the classes that occur or are predicted."""
+    return _mean(each[(confusion.sum(0) + confusion.sum(1)) > 0])
 
 
 def _ratio(numerator, denominator):

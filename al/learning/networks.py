@@ -1,4 +1,4 @@
-"""Networks: any torchvision or Hugging Face image classifier, and a small one for demos and tests.
+"""Build networks: any torchvision or Hugging Face image classifier, and a small one for demos and tests.
 
 Whatever the source, the result is a `Classifier`: one call gives logits and penultimate features.
 """
@@ -74,7 +74,7 @@ def build_model(name: str, classes: int, *, weights: str, dropout: float, image_
 
 
 def _source(name: str) -> Callable[[str, bool], nn.Module]:
-    """Where the network called `name` comes from, told from the name alone."""
+    """The function that builds the network called `name`, found from the name alone."""
     if name == "small_cnn":
         return _small_cnn
     if "/" in name or Path(name).is_dir():
@@ -112,7 +112,7 @@ def _torchvision(name: str, pretrained: bool) -> nn.Module:
 
 
 def _main_output(network: nn.Module) -> nn.Module:
-    """GoogLeNet and Inception without their auxiliary outputs, which training here has no use for."""
+    """Take the auxiliary outputs off GoogLeNet and Inception: training here does not use them."""
     if hasattr(network, "aux_logits"):
         network.aux_logits = False
         network.AuxLogits = network.aux1 = network.aux2 = None
@@ -121,7 +121,7 @@ def _main_output(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def _impatient():
-    """Sockets inside give up on a silent network instead of waiting for ever."""
+    """Make sockets give up on a silent network instead of waiting for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
@@ -132,7 +132,7 @@ def _impatient():
 
 @contextmanager
 def _one_line_for(what: str, remedy: str):
-    """Turns whatever a library says of weights that it cannot get or read into one line."""
+    """Turn whatever a library raises over weights that it cannot get or read into one line."""
     try:
         yield
     except BROKEN as error:
@@ -159,7 +159,7 @@ def _hugging_face(name: str, pretrained: bool) -> nn.Module:
 
 
 def _take_off_head(network: nn.Module, name: str) -> None:
-    """Puts the identity in the place of the last linear layer and switches off the dropout right before it."""
+    """Replace the last linear layer by the identity, and switch off the dropout right before it."""
     linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise UserError(f"model={name!r}: has no linear classifier to replace; choose a network that ends in one")
@@ -173,7 +173,7 @@ def _take_off_head(network: nn.Module, name: str) -> None:
 
 
 def _feature_width(backbone: nn.Module, name: str, image_size: int) -> int:
-    """D, found by showing the backbone two grey images of the size it will see."""
+    """Find the width D of the features by showing the backbone two black images of the size it will see."""
     was_training = backbone.training
     try:
         with torch.no_grad():
@@ -190,7 +190,7 @@ def _feature_width(backbone: nn.Module, name: str, image_size: int) -> int:
 
 
 def _load_file(model: Classifier, path: Path, name: str) -> None:
-    """Weights of this suite's `best_model.safetensors`, or of the bare network without its classifier.
+    """Load weights of this suite's `best_model.safetensors`, or of the bare network without its classifier.
 
     Raises:
         UserError: no such file, not a weights file, or the weights of another network.
@@ -210,7 +210,7 @@ def _load_file(model: Classifier, path: Path, name: str) -> None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a .safetensors or a .pth file, read without executing anything in it."""
+    """Read the tensors of a .safetensors or a .pth file, without running any code in it."""
     if not path.is_file():
         raise UserError(f"weights={str(path)!r}: no such file; use imagenet, none, or a .safetensors or .pth file")
     try:

@@ -16,7 +16,7 @@ from al.fast.folding import Pairs, conv_bn_pairs, fold, refold
 from al.learning.networks import Classifier
 from al.runtime import Runtime
 from al.storage.blocks import as_slice, read, release
-from al.storage.disk_array import Spill
+from al.storage.disk_array import DiskArray
 
 Outputs = Iterator[tuple[torch.Tensor, torch.Tensor]]
 """Logits [b, C] and features [b, D] of one scoring batch after another."""
@@ -103,7 +103,7 @@ class Scorer:
         """
         rows = np.arange(len(images)) if rows is None else rows
         logits_out = torch.empty(len(rows), self.model.head.out_features, device=self.runtime.device)
-        features_out = Spill((len(rows), self.model.head.in_features if features else 0), self.scratch)
+        features_out = DiskArray((len(rows), self.model.head.in_features if features else 0), self.scratch)
         start = 0
         with torch.no_grad():
             for logits, batch_features in self._outputs(images, rows, features):
@@ -139,7 +139,7 @@ class Scorer:
         Dropout before the classifier is the only one switched on: batch normalisation and stochastic depth stay as
         they are when scoring. Memory-mapped where they are many.
         """
-        probs = Spill((passes, len(features), self.model.head.out_features), self.scratch)
+        probs = DiskArray((passes, len(features), self.model.head.out_features), self.scratch)
         for t, start, batch in self._dropout_passes(features, passes, rate, seed):
             probs.write(t * len(features) + start, batch)
         return probs.read()

@@ -7,35 +7,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 8 * 2**20
-"""Small enough for the allocator to use the same memory again: fresh pages cost more than the arithmetic."""
+"""Of a block: small enough for the allocator to use the same memory again, as fresh pages cost more than arithmetic."""
 BLOCK_ROWS = 4096
+"""Of a block at most, however few dimensions they have."""
 SCATTERED_ROWS = 128
-"""Read at a time where they lie anywhere in a file: up to 200 KiB of it come into memory with each."""
+"""Read at a time where they are scattered over a file: up to 200 KiB of it come into memory with each."""
 
 
 def read(features: NDArray, rows: NDArray[np.int64] | slice, *, unit: bool = False) -> NDArray[np.float32]:
-    """Those rows as contiguous float32, scaled to length 1 where `unit` is set (zero rows stay zero).
+    """Read those rows as contiguous float32 [n, D]; `unit` scales each to length 1 (zero rows stay zero).
 
     Raises:
         ValueError: one of them is NaN or infinite.
     """
     block = _taken(features, rows)
-    if not np.isfinite(block.sum()):
-        raise ValueError("features hold NaN or infinite values: the model has diverged or the file is damaged")
+    if not np.isfinite(block.sum()):  # one sum in place of a mask as large as the block
+        raise ValueError(
+            "features hold NaN or infinite values: the model has diverged or their file is damaged; lower lr, or make "
+            "the file again"
+        )
     if unit:
         block = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return block
 
 
 def as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
-    """Consecutive rows as a slice, which reads them without a copy; others as they are."""
+    """Turn consecutive rows into a slice, which reads them without a copy; others stay as they are."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
 
 
 def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
-    """`features[rows]`; of a memory map few scattered rows at a time, as each brings the pages around it."""
+    """Take `features[rows]`; of a memory map few scattered rows at a time, as each brings the pages around it."""
     rows = rows if isinstance(rows, slice) else as_slice(rows)
     if isinstance(rows, slice) or not isinstance(features, np.memmap):
         return np.ascontiguousarray(features[rows], dtype=np.float32)
@@ -50,7 +54,7 @@ def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.flo
 def blocks(
     features: NDArray, rows: NDArray[np.int64] | None = None, *, unit: bool = False
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """`read` block by block: where the block stands among `rows` (None: all), and the block."""
+    """Read block by block: gives the slice of `rows` (None: all rows) that a block holds, and the block [b, D]."""
     count = len(features) if rows is None else len(rows)
     step = min(BLOCK_ROWS, max(1, BLOCK_BYTES // (4 * features.shape[1])))
     for start in range(0, count, step):
@@ -60,7 +64,7 @@ def blocks(
 
 
 def gather(features: NDArray, rows: NDArray[np.int64], *, unit: bool = False) -> NDArray[np.float32]:
-    """`read` for rows that lie anywhere: [n, D] filled block by block."""
+    """Read rows that lie anywhere, block by block, into one array. -> [n, D]"""
     out = np.empty((len(rows), features.shape[1]), dtype=np.float32)
     for where, block in blocks(features, rows, unit=unit):
         out[where] = block
@@ -68,6 +72,6 @@ def gather(features: NDArray, rows: NDArray[np.int64], *, unit: bool = False) ->
 
 
 def release(features: NDArray) -> None:
-    """Gives the pages of a read-only memory map back, or a pass over it would hold the whole file in memory."""
+    """Give the pages of a read-only memory map back, or a pass over it would hold the whole file in memory."""
     if isinstance(features, np.memmap) and features.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
         features._mmap.madvise(mmap.MADV_DONTNEED)

@@ -15,7 +15,7 @@ BOUND_BYTES = 128 * 2**20
 """Arrays up to this size stay in memory."""
 
 
-class Spill:
+class DiskArray:
     """A float32 array of known shape that is read once all of it is written.
 
     Beyond `BOUND_BYTES` it lies in a file that has no name, so nothing is left of it when the array is no longer

@@ -6,83 +6,55 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from al.identity import identity_of
-from al.storage.files import Row, remove_leftovers, write_json
-from al.storage.run_folder import COMPLETE
+from al.budget import Budget
+from al.identity import Identity
+from al.records import METRICS, Environment, RoundRecord, RunResult
+from al.storage.files import remove_leftovers, write_json
+from al.storage.run_folder import COMPLETE, RunFolder
 
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "faiss-cpu", "scikit-learn", "wandb")
-METRICS = ("loss", "accuracy", "precision", "recall", "f1-score")
 GROUPS = {
-    "averaged_training_metrics_for_best_epochs": "training_metrics_for_best_epoch",
-    "averaged_validation_metrics_for_best_epochs": "validation_metrics_for_best_epoch",
-    "averaged_test_metrics": "test_metrics",
+    "averaged_training_metrics_for_best_epochs": "train",
+    "averaged_validation_metrics_for_best_epochs": "val",
+    "averaged_test_metrics": "test",
 }
-"""Groups of the aggregate, and what of each seed they average."""
+"""Groups of the aggregate, and the split that each averages."""
 
 
-def al_tracking(config: Any, rounds: list[Row], budget: int, batch: int) -> dict[str, Any]:
+def al_tracking(strategy: str, budget: Budget, rounds: Sequence[RoundRecord]) -> dict:
     """The study's `al_tracking.json`, and every round in full."""
     return {
-        "strategy": config.strategy,
-        "budget": budget,
-        "initial_labeled_size": len(rounds[0]["rows"]),
-        "acquisition_batch_size": batch,
-        "selected_indices": [row for entry in rounds[1:] for row in entry["rows"]],
-        "rounds": rounds,
+        "strategy": strategy,
+        "budget": budget.total,
+        "initial_labeled_size": len(rounds[0].rows),
+        "acquisition_batch_size": budget.batch,
+        "selected_indices": [row for query in rounds[1:] for row in query.rows],
+        "rounds": [query.written() for query in rounds],
     }
 
 
-def bought_again(rounds: list[Row]) -> int:
-    """Images of the initial pool, free labels among them, that a later round paid for once more."""
-    return len({row for entry in rounds[1:] for row in entry["rows"]} & set(rounds[0]["rows"]))
-
-
-def performance_metrics(
-    config: Any, epochs: list[Row], rounds: list[Row], best: Row, facts: dict[str, Any]
-) -> dict[str, Any]:
-    """`performance_metrics.json` of one run.
-
-    Args:
-        epochs, rounds: all rows of `epochs.jsonl` and `rounds.jsonl`.
-        best: metrics of the best epoch by group, and its number; no validation images, no metrics on them.
-        facts: what the caller knows besides: labels_used, reached_baseline, baseline, data, environment, ...
-    """
-    phases = epochs[-1]["seconds"].keys()
-    seconds = {name: sum(row["seconds"][name] for row in epochs) for name in phases}
-    return {
-        **{group: best.get(group, {}) for group in GROUPS.values()},
-        "initial_labels_bought_again": bought_again(rounds),
-        "best_epoch": best["epoch"],
-        "training_time_seconds": seconds["round"],
-        "total_epochs": len(epochs),
-        "seconds": seconds,
-        "peak_memory_mb": peak_memory_mb(),
-        "config": config.model_dump(mode="json"),
-        "digest": config.digest(),
-        **facts,
-    }
-
-
-def aggregate(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and sample standard deviation (0 for one run) over the `performance_metrics.json` of a cell's seeds."""
+def aggregate(runs: Sequence[RunResult]) -> dict:
+    """Mean and sample standard deviation (0 for one run) over the results of a cell's seeds."""
 
     def mean_std(values: list[float]) -> tuple[float, float]:
         return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
-    result: dict[str, Any] = {}
-    for group, source in GROUPS.items():
+    result: dict[str, dict[str, float]] = {}
+    averaged = [name for name, metric in METRICS.items() if metric.in_aggregate]
+    for group, split in GROUPS.items():
         result[group] = {}
-        for metric in METRICS if all(run[source] for run in runs) else ():
-            mean, std = mean_std([run[source][metric] for run in runs])
-            result[group] |= {f"{metric}_mean": mean, f"{metric}_std": std}
+        for name in averaged if all(split in run.best.splits for run in runs) else ():
+            mean, std = mean_std([run.best.splits[split].scores[name] for run in runs])
+            result[group] |= {f"{name}_mean": mean, f"{name}_std": std}
     for name in ("training_time_seconds", "total_epochs"):
-        result[name] = dict(zip(("mean", "std"), mean_std([run[name] for run in runs])))
+        result[name] = dict(zip(("mean", "std"), mean_std([getattr(run, name) for run in runs])))
     return result
 
 
@@ -99,7 +71,7 @@ def write_aggregate(run: Path) -> list[Path]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         seeds = complete_seeds(run)
-        runs = [json.loads((seed / COMPLETE).read_text()) for seed in seeds]
+        runs = [RunFolder(seed).result() for seed in seeds]
         remove_leftovers(folder)
         plot_aggregate(seeds, folder)
         write_json(folder / COMPLETE, aggregate(runs))
@@ -109,9 +81,9 @@ def write_aggregate(run: Path) -> list[Path]:
 def complete_seeds(like: Path) -> list[Path]:
     """The complete seeds of a cell made from the same images and weights as the run in `like`, itself among them."""
 
-    def made_from(run: Path) -> list[Any]:
-        identity = identity_of(json.loads((run / "config.json").read_text()))
-        return [identity["fingerprint"], identity["sources"]]
+    def made_from(run: Path) -> tuple[str, dict]:
+        identity = Identity.read(json.loads((run / "config.json").read_text()))
+        return identity.fingerprint, dict(identity.sources)
 
     wanted = made_from(like)
     seeds = (path.parent for path in like.parent.glob(f"split_seed_*/{COMPLETE}"))
@@ -126,16 +98,14 @@ def refresh_aggregate(run: Path) -> None:
         write_aggregate(run)
 
 
-def environment(device: str, precision: str, threads: int) -> dict[str, Any]:
+def environment(device: str, precision: str, threads: int) -> Environment:
     """Versions, device, precision of scoring, threads and commit: what a number was measured on."""
     found = {"python": platform.python_version(), "platform": platform.platform(), "device": device}
     found |= {"precision": precision, "threads": threads}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found | {"git_commit": _git_commit()}
+    return Environment(**found, git_commit=_git_commit())
 
 
 def _git_commit() -> str:

@@ -1,6 +1,7 @@
-"""The registry of acquisition strategies: functions of arrays, without torch and without W&B.
+"""Choosing what to label next: strategies are functions of arrays that never see a model, a file or a configuration.
 
-To add one, write a `Select` and give it a line in `REGISTRY`; the contract test finds it there.
+To add one, write a function `(pool, k, rng, **options) -> Picks` and give it a line in `REGISTRY`: it is then a value
+of `--strategy` and of every sweep, and the contract test finds it there.
 """
 
 from al.strategies.base import Picks, Pool, Select, Strategy
@@ -30,20 +31,20 @@ REGISTRY: dict[str, Strategy] = {
         typiclust_typical,
         ("features",),
         ("typiclust_max_clusters",),
-        against_labelled=True,
+        needs_labelled=True,
         summary="most typical image of each unlabelled cluster; Hacohen et al. 2022",
     ),
     "probcover": Strategy(
         probcover,
         ("features",),
         ("probcover_delta", "probcover_purity"),
-        against_labelled=True,
+        needs_labelled=True,
         summary="most uncovered neighbours within a radius; Yehuda et al. 2022",
     ),
     "coreset": Strategy(
         coreset,
         ("features",),
-        against_labelled=True,
+        needs_labelled=True,
         summary="farthest from all that is labelled; Sener & Savarese 2018",
     ),
     "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),

@@ -1,7 +1,7 @@
-"""What a strategy sees and what it is."""
+"""What a strategy reads (`Pool`), what it returns (`Picks`), and how it is declared (`Strategy`)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,73 +10,83 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Pool:
-    """The images of one round as arrays; row i is the same image in each of them.
+    """The images that one round scores and chooses from; position i is the same image in every array.
 
-    A strategy gets what its `needs` name; the rest is None. Arrays are read-only by convention and may be
-    memory-mapped, so a strategy streams over them where N is large.
+    This is the one declaration of the arrays that a strategy can ask for: what it `needs` is there, the rest is None.
+    The learner computes them. They are read-only and may be memory-mapped, so strategies stream over large ones.
     """
 
     labelled: NDArray[np.bool_]
-    """[N] True where the label is already known."""
+    """[N] whether the label is known already."""
     classes: int
     """C, the number of classes."""
     probs: NDArray[np.float32] | None = None
-    """[N, C] class probabilities from unaugmented images."""
+    """[N, C] class probabilities of the unaugmented images."""
     features: NDArray[np.float32] | None = None
-    """[N, D] what to cluster in: penultimate activations, or the frozen embeddings that a run names instead."""
+    """[N, D] what to cluster in: penultimate activations, or the frozen embeddings that the run names instead."""
     activations: NDArray[np.float32] | None = None
-    """[N, H] penultimate activations, which the model's head sees."""
+    """[N, H] penultimate activations, the input of the model's head."""
     mc_probs: NDArray[np.float32] | None = None
-    """[T, N, C] probabilities from T passes with dropout on and everything else in evaluation mode."""
+    """[T, N, C] class probabilities from T passes with dropout on, and everything else in evaluation mode."""
     drop_votes: NDArray[np.int64] | None = None
-    """[M, N] classes predicted by the head from features with dropout 0.75, M passes."""
+    """[M, N] classes that the head predicts in M passes from features with dropout 0.75."""
 
     @property
     def unlabelled(self) -> NDArray[np.int64]:
-        """[U] rows without a label, ascending."""
+        """[U] positions without a label, ascending."""
         return np.flatnonzero(~self.labelled)
 
 
-class Picks(NamedTuple):
-    """What a round labels: distinct unlabelled rows in order of preference, and the score of each."""
+ARRAYS = tuple(field.name for field in fields(Pool) if field.name not in ("labelled", "classes"))
+"""The names that `Strategy.needs` may hold."""
 
-    rows: NDArray[np.int64]
+
+class Picks(NamedTuple):
+    """The images that a round labels, the most wanted first."""
+
+    positions: NDArray[np.int64]
+    """[k] distinct unlabelled positions of the pool; not rows of the training set, of which the pool may be a part."""
     scores: NDArray[np.float32]
     """[k] the strategy's own score, higher is wanted more; NaN where a strategy has no score per image."""
 
 
 Select = Callable[..., Picks]
-"""(pool, k, rng, **options) -> exactly k picks, with 1 <= k <= U: `Strategy.select` sees to that."""
+"""(pool, k, rng, **options) -> exactly k picks. `Strategy.select` has made sure that 1 <= k <= U."""
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way of choosing what to label next."""
+    """One way of choosing what to label next: a function of arrays, and what it has to be given."""
 
     choose: Select
-    """Takes a pool, k in [1, U] and a generator; returns exactly k picks."""
+    """Picks exactly k of a pool, 1 <= k <= U."""
     needs: tuple[str, ...] = ()
-    """Arrays of `Pool` it reads: probs, features, activations, mc_probs, drop_votes. None: no pass over the pool."""
+    """Arrays of `Pool` that it reads. Without any, no pass over the pool is made."""
     options: tuple[str, ...] = ()
-    """Fields of `RunConfig` passed to `select` by keyword."""
-    against_labelled: bool = False
-    """Whether it compares with what is labelled: the arrays then hold those rows too, else they may lack them."""
+    """Fields of `RunConfig` that are passed to `choose` by keyword."""
+    needs_labelled: bool = False
+    """Whether it compares with the labelled images. The pool then holds them too; otherwise it may lack them."""
     baseline: bool = False
-    """Labels the whole variant before the first epoch and acquires nothing after it."""
+    """Whether it labels the whole variant before the first epoch, and acquires nothing after it."""
     summary: str = ""
     """One line for tables and help: what it picks, and who proposed it."""
 
+    def __post_init__(self) -> None:
+        for name in self.needs:
+            if name not in ARRAYS:
+                raise ValueError(f"needs={name}: a pool has no such array; use one of {', '.join(ARRAYS)}")
+
     def select(self, pool: Pool, k: int, rng: np.random.Generator, **options: Any) -> Picks:
-        """Exactly min(k, U) distinct unlabelled rows; the same inputs and generator give the same.
+        """Pick exactly min(k, U) distinct unlabelled positions; the same inputs and generator give the same picks.
 
         Raises:
-            ValueError: k < 0, an array that the strategy needs is missing, or holds NaN where it matters.
+            ValueError: k < 0, an array that the strategy needs is missing, or one holds NaN where that matters.
         """
         if k < 0:
-            raise ValueError(f"k={k}: cannot pick fewer than 0 images")
+            raise ValueError(f"k={k}: cannot pick fewer than 0 images; use 0 or more")
         missing = [name for name in self.needs if getattr(pool, name) is None]
         if missing:
-            raise ValueError(f"the pool lacks {', '.join(missing)}, which this strategy needs")
+            raise ValueError(f"{', '.join(missing)}: missing from the pool, and this strategy needs it; compute it")
         k = min(k, len(pool.unlabelled))
         if k == 0:
             return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))

@@ -8,17 +8,19 @@ from al.strategies.base import Picks, Pool
 from al.strategies.clustering import kmeans, nearest, nearest_stranger, squared_distances
 
 FRONT_ROWS = 8192
-"""Samples farthest from all that is labelled, which `coreset` keeps at hand."""
+"""Samples farthest from all that is labelled that `coreset` keeps in memory."""
 GRAPH_SAMPLES = 60_000
 """probcover looks at a seeded sample of the unlabelled beyond this many, which bounds its edges to 450 MB."""
 PURITY_BALLS = 2048
-"""Balls whose purity is looked at; all of them where there are no more samples."""
+"""Balls whose purity is looked at, drawn from the samples: the quantile that is wanted varies little with more."""
 BALL_ROWS = 512
-"""Rows of a block; whole bytes of bits."""
+"""Samples whose balls are found at once; a multiple of 8, so that blocks of bits are whole bytes."""
 BALL_COLUMNS = 8192
+"""Samples that they are compared with at once."""
 BALL_SKETCH = 128
 """Directions by which far pairs are told, at a tenth of the products that 1,280 dimensions would take."""
 SKETCH_SAMPLES = 8192
+"""Samples from which those directions are found."""
 SKETCH_ROUNDING = 1e-4
 """Relative error that float32 products stay well below."""
 ORDER_CLUSTERS = 16
@@ -26,42 +28,49 @@ ORDER_CLUSTERS = 16
 
 
 def coreset(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
-    """Farthest-first traversal, the greedy k-centre algorithm (Sener & Savarese, ICLR 2018).
+    """Pick the farthest from all that is labelled: greedy k-centre (Sener & Savarese, ICLR 2018).
 
     Repeatedly the u of largest min_l |f_u - f_l| over l in L and the picks so far; that distance is the score. With
     nothing labelled the first is any (score NaN). These distances only fall, so while one of the `FRONT_ROWS`
     farthest samples stays above all the others it is the farthest of all: passes over the features are few.
     """
-    rows = pool.unlabelled
-    picks, scores = [], []
+    unlabelled = pool.unlabelled  # [U]
+    picks, scores = [], []  # picks are indices into `unlabelled`
     if pool.labelled.any():
-        gap = nearest(pool.features, gather(pool.features, np.flatnonzero(pool.labelled)), rows=rows)[0]
+        centres = gather(pool.features, np.flatnonzero(pool.labelled))
+        gap = nearest(pool.features, centres, positions=unlabelled)[0]  # [U] distance to the nearest centre
     else:
-        picks, scores, gap = [int(rng.integers(len(rows)))], [np.nan], np.full(len(rows), np.inf, np.float32)
-    settled = 0
+        picks, scores = [int(rng.integers(len(unlabelled)))], [np.nan]
+        gap = np.full(len(unlabelled), np.inf, np.float32)
+    settled = 0  # picks that `gap` knows of
     while len(picks) < k:
         if new := picks[settled:]:
-            gap = np.minimum(gap, nearest(pool.features, gather(pool.features, rows[new]), rows=rows)[0])
+            centres = gather(pool.features, unlabelled[new])
+            gap = np.minimum(gap, nearest(pool.features, centres, positions=unlabelled)[0])
         gap[picks], settled = -1, len(picks)
-        found, distances = _farthest(pool.features, rows, gap, k - len(picks))
+        found, distances = _farthest(pool.features, unlabelled, gap, k - len(picks))
         picks, scores = picks + found, scores + distances
-    return Picks(rows[picks], np.array(scores, dtype=np.float32))
+    return Picks(unlabelled[picks], np.array(scores, dtype=np.float32))
 
 
 def _farthest(
-    features: NDArray, rows: NDArray[np.int64], gap: NDArray[np.float32], k: int
+    features: NDArray, unlabelled: NDArray[np.int64], gap: NDArray[np.float32], k: int
 ) -> tuple[list[int], list[float]]:
-    """Positions in `rows` of 1 to k samples, each the farthest from what is labelled and found, and how far it is.
+    """1 to k samples, each the farthest from what is labelled and found before it, and how far each is.
 
-    `gap` [U] is the distance to what is labelled, negative for samples that are out of the question.
+    Args:
+        gap: [U] distance to what is labelled, negative for samples that are picked already.
+
+    Returns:
+        Indices into `unlabelled` [U], and the distances.
     """
     by_gap = np.argsort(-gap, kind="stable")
     front, others = np.sort(by_gap[:FRONT_ROWS]), by_gap[FRONT_ROWS:]
-    points, near = gather(features, rows[front]), gap[front]
+    points, near = gather(features, unlabelled[front]), gap[front]  # [F, D], [F]
     found, scores = [], []
     while len(found) < k:
         best = int(np.argmax(near))
-        if found and len(others) and near[best] <= gap[others[0]]:
+        if found and len(others) and near[best] <= gap[others[0]]:  # one outside the front may be as far
             break
         found.append(best)
         scores.append(float(near[best]))
@@ -78,7 +87,7 @@ def probcover(
     probcover_delta: float | None = None,
     probcover_purity: float = 0.95,
 ) -> Picks:
-    """Greedy maximum coverage by balls of radius delta (Yehuda et al., NeurIPS 2022).
+    """Pick what covers most uncovered samples by a ball of radius delta (Yehuda et al., NeurIPS 2022).
 
     Edge x -> y iff |f_x - f_y| < delta; L covers what it reaches; repeatedly the u that reaches most uncovered
     samples, their number being the score. Once all are covered the rest are any (score 0).
@@ -91,15 +100,16 @@ def probcover(
         probcover_purity: share of balls that `pure_radius` leaves pure.
     """
     delta = probcover_delta or pure_radius(pool.features, pool.classes, probcover_purity, rng)
-    rows = pool.unlabelled
-    if len(rows) > GRAPH_SAMPLES:
-        rows = np.sort(rng.choice(rows, GRAPH_SAMPLES, replace=False))
-    covered = np.zeros(len(rows), dtype=bool)
+    positions = pool.unlabelled
+    if len(positions) > GRAPH_SAMPLES:
+        positions = np.sort(rng.choice(positions, GRAPH_SAMPLES, replace=False))
+    covered = np.zeros(len(positions), dtype=bool)
     if pool.labelled.any():
-        covered = nearest(pool.features, gather(pool.features, np.flatnonzero(pool.labelled)), rows=rows)[0] < delta
-    rows = np.concatenate([rows[~covered], rows[covered]])
-    picks, gains = _greedy_cover(Balls(pool.features, rows, int((~covered).sum()), delta), k)
-    rest = rng.permutation(np.setdiff1d(pool.unlabelled, picks))[: k - len(picks)]
+        centres = gather(pool.features, np.flatnonzero(pool.labelled))
+        covered = nearest(pool.features, centres, positions=positions)[0] < delta
+    positions = np.concatenate([positions[~covered], positions[covered]])
+    picks, gains = _greedy_cover(Balls(pool.features, positions, int((~covered).sum()), delta), k)
+    rest = rng.permutation(np.setdiff1d(pool.unlabelled, picks))[: k - len(picks)]  # all is covered: any, but new
     return Picks(
         np.concatenate([picks, rest]).astype(np.int64), np.concatenate([gains, np.zeros(len(rest))]).astype(np.float32)
     )
@@ -125,44 +135,45 @@ class Balls:
     Samples are kept in an order in which near ones share blocks: see `_within`.
     """
 
-    def __init__(self, features: NDArray, rows: NDArray[np.int64], targets: int, radius: float):
-        """The samples are `features` at `rows` [N]; the first `targets` of them are to be covered."""
-        points = gather(features, rows)
-        points -= points.mean(axis=0)
-        sketch = sketched(points)
+    def __init__(self, features: NDArray, positions: NDArray[np.int64], targets: int, radius: float):
+        """The samples are `features` at `positions` [N]; the first `targets` of them are to be covered."""
+        points = gather(features, positions)  # [N, D]
+        points -= points.mean(axis=0)  # products of what lies far from the origin would cancel
+        sketch = sketched(points)  # [N, q + 1]
         groups = kmeans(sketch, ORDER_CLUSTERS, 0).assignment
-        order = np.lexsort((sketch[:, 0], groups, np.arange(len(rows)) >= targets))
-        self.rows = rows[order]
+        order = np.lexsort((sketch[:, 0], groups, np.arange(len(positions)) >= targets))  # targets first
+        self.positions = positions[order]
         """[N] the samples in the order in which this class counts them, those to be covered first."""
         self.targets = targets
         points = points[order]
         self.bits = _within(points, sketch[order], targets, radius)
 
     def reach(self, targets: NDArray[np.int64]) -> NDArray[np.int64]:
-        """[N] how many of these targets each sample has within the radius."""
-        total = np.zeros(len(self.rows), dtype=np.int64)
+        """Count these targets within the radius of each sample. -> [N]"""
+        total = np.zeros(len(self.positions), dtype=np.int64)
         for start in range(0, len(targets), 255):  # as many as a byte can count
-            near = np.unpackbits(self.bits[targets[start : start + 255]], axis=1, count=len(self.rows))
+            near = np.unpackbits(self.bits[targets[start : start + 255]], axis=1, count=len(self.positions))
             total += near.sum(axis=0, dtype=np.uint8)
         return total
 
     def around(self, sample: int) -> NDArray[np.bool_]:
-        """[T] the targets within the radius of one sample."""
+        """Which targets lie within the radius of one sample. -> bool[T]"""
         return (self.bits[:, sample // 8] & (128 >> sample % 8)) > 0
 
 
 def sketched(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[N, q + 1] x' = (B x, |x - B'B x|), B being up to 128 principal directions: |x'| = |x| and x'.y' >= x.y.
+    """Shorten points [N, D] to [N, q + 1] so that distances never grow: a pair that is far here is far.
 
-    So |x' - y'| <= |x - y|, whatever the directions (Cauchy-Schwarz); the better they are, the closer.
+    x' = (B x, |x - B'B x|), B being up to 128 principal directions. |x'| = |x| and, by Cauchy-Schwarz for the part
+    outside B, x'.y' >= x.y; so |x' - y'| <= |x - y|, whatever the directions; the better they are, the closer.
     """
     width = min(BALL_SKETCH, points.shape[1])
     sample = points[:: -(-len(points) // SKETCH_SAMPLES)]
     start = np.random.default_rng(0).standard_normal((points.shape[1], width), dtype=np.float32)
     span = np.linalg.qr(sample.T @ (sample @ start))[0]
-    seen = sample @ span
-    coordinates = points @ (span @ np.linalg.eigh(seen.T @ seen)[1][:, ::-1])
-    rest = np.einsum("nd,nd->n", points, points) - np.einsum("nd,nd->n", coordinates, coordinates)
+    seen = sample @ span  # [n, q]
+    coordinates = points @ (span @ np.linalg.eigh(seen.T @ seen)[1][:, ::-1])  # [N, q] B x, largest variance first
+    rest = np.einsum("nd,nd->n", points, points) - np.einsum("nd,nd->n", coordinates, coordinates)  # [N] |x - B'B x|^2
     return np.c_[coordinates, np.sqrt(np.maximum(rest, 0))]
 
 
@@ -173,8 +184,8 @@ def _within(points: NDArray[np.float32], sketch: NDArray[np.float32], targets: i
     all D dimensions only for those columns that are near one of its rows so.
     """
     bits = np.zeros((targets, -(-len(points) // 8)), dtype=np.uint8)
-    half = np.einsum("nd,nd->n", points, points) / 2
-    least = half * (1 - SKETCH_ROUNDING)
+    half = np.einsum("nd,nd->n", points, points) / 2  # [N] |x|^2 / 2
+    least = half * (1 - SKETCH_ROUNDING)  # so that rounding never calls a near pair far
     for start in range(0, targets, BALL_ROWS):
         rows = slice(start, min(start + BALL_ROWS, targets))
         for first in range(start, len(points), BALL_COLUMNS):
@@ -191,14 +202,14 @@ def _within(points: NDArray[np.float32], sketch: NDArray[np.float32], targets: i
 
 
 def _near(x: NDArray, y: NDArray, half_x: NDArray, half_y: NDArray, radius: float) -> NDArray[np.bool_]:
-    """[n, m] |x - y| < radius, as x.y - |y|^2 / 2 > (|x|^2 - radius^2) / 2. x [n, D], y [m, D] and half their |.|^2."""
-    score = x @ y.T
+    """Which pairs are nearer than the radius. x [n, D], y [m, D] and half of their |.|^2 -> bool[n, m]"""
+    score = x @ y.T  # [n, m]
     score -= half_y
-    return score > (half_x - radius**2 / 2)[:, None]
+    return score > (half_x - radius**2 / 2)[:, None]  # |x - y|^2 < r^2  <=>  x.y - |y|^2 / 2 > (|x|^2 - r^2) / 2
 
 
 def _mark(bits: NDArray[np.uint8], rows: slice, found: NDArray[np.int64], near: NDArray[np.bool_]) -> None:
-    """Writes `near` [rows, found], and its transpose for those found that are targets too."""
+    """Set the bits of `near` [rows, found], and of its transpose for those found that are targets too."""
     if not len(found):
         return
     first, block = found[0] // 8 * 8, near
@@ -213,19 +224,20 @@ def _mark(bits: NDArray[np.uint8], rows: slice, found: NDArray[np.int64], near: 
 
 
 def _greedy_cover(balls: Balls, k: int) -> tuple[list[int], list[int]]:
-    """Samples that cover most of what is uncovered, until k are taken or all is covered; ties to the lower row.
+    """Take what covers most uncovered samples until k are taken or all are covered; ties go to the lower position.
 
-    Returns the rows of the samples, and how many each covered that were not.
+    Returns:
+        The positions taken, and how many samples each covered that were not.
     """
-    uncovered = np.ones(balls.targets, dtype=bool)
-    gain = balls.reach(np.arange(balls.targets))
+    uncovered = np.ones(balls.targets, dtype=bool)  # [T]
+    gain = balls.reach(np.arange(balls.targets))  # [N] uncovered targets within the radius
     picks, gains = [], []
     while len(picks) < k and uncovered.any():
         tied = np.flatnonzero(gain == gain.max())
-        best = tied[np.argmin(balls.rows[tied])]
-        picks.append(int(balls.rows[best]))
+        best = tied[np.argmin(balls.positions[tied])]
+        picks.append(int(balls.positions[best]))
         gains.append(int(gain[best]))
         new = np.flatnonzero(balls.around(best) & uncovered)
         uncovered[new] = False
-        gain -= balls.reach(new)
+        gain -= balls.reach(new)  # only what is newly covered is counted: each target once in all rounds
     return picks, gains

@@ -1,4 +1,4 @@
-"""Strategies that rank the unlabelled images by a score of their class probabilities. Higher is picked."""
+"""Strategies that rank the unlabelled images by a score of their class probabilities; the highest are picked."""
 
 from collections.abc import Callable
 
@@ -9,48 +9,52 @@ from al.storage.blocks import release
 from al.strategies.base import Picks, Pool, Select
 
 BLOCK_BYTES = 16 * 2**20
-"""Of probabilities scored at a time: a pool of millions needs no second copy of them."""
+"""Probabilities scored at a time: a pool of millions needs no second copy of them."""
 
 
-def top_k(scores: NDArray[np.floating], rows: NDArray[np.int64], k: int) -> Picks:
-    """The k highest of `scores` [U], which belong to `rows` [U]; ties go to the lower row.
+def top_k(scores: NDArray[np.floating], positions: NDArray[np.int64], k: int) -> Picks:
+    """The k highest of `scores` [U], which belong to `positions` [U]; ties go to the lower position.
 
     Raises:
         ValueError: a score is NaN.
     """
-    if np.isnan(scores).any():
-        raise ValueError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: the model has diverged")
-    best = np.lexsort((rows, -scores))[:k]
-    return Picks(rows[best], scores[best].astype(np.float32))
+    if np.isnan(scores).any():  # NaN would rank first in a reversed sort
+        raise ValueError(
+            f"{int(np.isnan(scores).sum())} of {len(scores)} scores are NaN: the model has diverged; lower lr"
+        )
+    best = np.lexsort((positions, -scores))[:k]  # the last key sorts first
+    return Picks(positions[best], scores[best].astype(np.float32))
 
 
 def least_confidence(probs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 - max_c p_c (Lewis & Gale 1994). [U, C] -> [U]"""
-    return 1 - probs.max(axis=1)
+    """How unsure the model is of its first choice (Lewis & Gale 1994). [U, C] -> [U]"""
+    return 1 - probs.max(axis=1)  # 1 - max_c p_c
 
 
 def smallest_margin(probs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """-(p_1 - p_2), the two largest probabilities (Scheffer et al. 2001). [U, C] -> [U]"""
+    """How close the two most probable classes are, at most 0 (Scheffer et al. 2001). [U, C] -> [U]"""
     second, first = np.partition(probs, -2, axis=1)[:, -2:].T
-    return second - first
+    return second - first  # -(p_1 - p_2)
 
 
 def predictive_entropy(probs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """-sum_c p_c log p_c, 0 log 0 being 0 (Shannon 1948; Settles 2009). [U, C] -> [U]"""
+    """The entropy of the class probabilities (Shannon 1948; Settles 2009). [U, C] -> [U]"""
+    # H[p] = -sum_c p_c log p_c; the clamp makes 0 log 0 = 0 rather than NaN
     return -np.sum(probs * np.log(np.maximum(probs, np.finfo(np.float32).tiny)), axis=1)
 
 
 def mutual_information(mc_probs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """H[mean_t p_t] - mean_t H[p_t] over T dropout passes (Gal, Islam & Ghahramani 2017). [T, U, C] -> [U]"""
+    """How much the dropout passes disagree (Gal, Islam & Ghahramani 2017). [T, U, C] -> [U]"""
+    # H[mean_t p_t] - mean_t H[p_t]: unsure on average, though each pass is sure
     return predictive_entropy(mc_probs.mean(axis=0)) - np.mean([predictive_entropy(p) for p in mc_probs], axis=0)
 
 
-def scored(score: Callable[[NDArray], NDArray], array: NDArray, rows: NDArray[np.int64]) -> NDArray:
-    """[n] `score` of those rows, one at least, of probs [N, C] or mc_probs [T, N, C], block by block."""
+def scored(score: Callable[[NDArray], NDArray], array: NDArray, positions: NDArray[np.int64]) -> NDArray:
+    """`score` at those positions, one at least, of probs [N, C] or mc_probs [T, N, C], block by block. -> [n]"""
     step = max(1, BLOCK_BYTES // max(1, array[..., :1, :].nbytes))
     parts = []
-    for start in range(0, len(rows), step):
-        parts.append(score(array[..., rows[start : start + step], :]))
+    for start in range(0, len(positions), step):
+        parts.append(score(array[..., positions[start : start + step], :]))
         release(array)
     return np.concatenate(parts)
 
@@ -59,14 +63,13 @@ def ranking(score: Callable[[NDArray], NDArray], of: str = "probs") -> Select:
     """The strategy that picks the highest `score` of an array of the pool: probs [N, C] or mc_probs [T, N, C]."""
 
     def choose(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
-        rows = pool.unlabelled
-        return top_k(scored(score, getattr(pool, of), rows), rows, k)
+        unlabelled = pool.unlabelled
+        return top_k(scored(score, getattr(pool, of), unlabelled), unlabelled, k)
 
     return choose
 
 
 def uniform(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     """Any unlabelled images, each as likely as the next."""
-    rows = pool.unlabelled
-    picks = rng.choice(rows, size=k, replace=False)
-    return Picks(picks, np.full(len(picks), np.nan, dtype=np.float32))
+    picks = rng.choice(pool.unlabelled, size=k, replace=False)
+    return Picks(picks, np.full(k, np.nan, dtype=np.float32))

@@ -11,22 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from al.records import learning_curve
-from al.storage.files import JsonLines, Row
+from al.records import METRICS, BestEpoch, EpochRecord, RoundRecord, learning_curve
+from al.storage.run_folder import RunFolder
 
-CURVES = {
-    "accuracy": "Accuracy (%)",
-    "loss": "Cross-entropy loss (nats)",
-    "precision": "Macro precision",
-    "recall": "Macro recall",
-    "f1-score": "Macro F1",
-}
 # Okabe and Ito's palette tells apart with any colour vision; the dashes do so without colour.
 LOOKS = {
     "train": {"color": "#0072B2", "linestyle": "--", "label": "train"},
     "val": {"color": "#D55E00", "linestyle": ":", "label": "validation"},
     "test": {"color": "#000000", "linestyle": "-", "label": "test"},
 }
+PLOTTED = tuple(name for name, metric in METRICS.items() if metric.in_aggregate)
+"""Metrics with a picture of their own."""
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 SHEET_COLUMNS, SHEET_ROWS, TILE = 10, 4, 64
 
 
@@ -36,49 +32,46 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def plot_run(epochs: list[Row], best: Row, classes: list[str], title: str, folder: Path) -> list[Path]:
+def plot_run(epochs: list[EpochRecord], best: BestEpoch, classes: list[str], title: str, folder: Path) -> list[Path]:
     """The study's pictures of one seed: five curves by epoch, accuracy by labels, three confusion matrices."""
-    paths = [_curve_by_epoch(epochs, metric, best["epoch"], title, folder) for metric in CURVES]
+    paths = [_curve_by_epoch(epochs, metric, best.epoch, title, folder) for metric in PLOTTED]
     paths.append(_accuracy_by_labels(epochs, title, folder))
-    for group in ("training", "validation", "test"):
-        metrics = best.get("test_metrics" if group == "test" else f"{group}_metrics_for_best_epoch")
-        if metrics is None:
-            continue
-        paths.append(_confusion(np.array(metrics["confusion_matrix"]), classes, group, title, folder))
+    for split, result in best.splits.items():
+        paths.append(_confusion(np.array(result.confusion_matrix), classes, SPLIT_NAMES[split], title, folder))
     return paths
 
 
-def _curve_by_epoch(epochs: list[Row], metric: str, best_epoch: int, title: str, folder: Path) -> Path:
+def _curve_by_epoch(epochs: list[EpochRecord], metric: str, best_epoch: int, title: str, folder: Path) -> Path:
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
-    x = [row["epoch"] for row in epochs]
+    x = [record.epoch for record in epochs]
     for split, look in _looks(epochs):
-        axes.plot(x, [row[split][metric] for row in epochs], **look, linewidth=1.6)
+        axes.plot(x, [record.scores(split)[metric] for record in epochs], **look, linewidth=1.6)
     axes.axvline(best_epoch, color="0.6", linewidth=1, label="best epoch")
     _mark_last_acquisition(axes, epochs)
-    _label(axes, "Epoch", CURVES[metric], title)
+    _label(axes, "Epoch", METRICS[metric].title, title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return save(figure, folder / f"{metric}_over_epochs.png")
 
 
-def _looks(epochs: list[Row]) -> list[tuple[str, dict[str, str]]]:
+def _looks(epochs: list[EpochRecord]) -> list[tuple[str, dict[str, str]]]:
     """The splits that there are metrics on: of validation none where nothing is held out."""
-    return [(split, look) for split, look in LOOKS.items() if split in epochs[0]]
+    return [(split, look) for split, look in LOOKS.items() if epochs[0].scores(split)]
 
 
-def _mark_last_acquisition(axes: Axes, epochs: list[Row]) -> None:
+def _mark_last_acquisition(axes: Axes, epochs: list[EpochRecord]) -> None:
     """Shades the epochs during which labels still came in."""
-    during = [row["epoch"] for row in epochs if row["round"] < epochs[-1]["round"]]
+    during = [record.epoch for record in epochs if record.round < epochs[-1].round]
     if during:
         axes.axvspan(during[0] - 0.5, during[-1] + 0.5, color="0.92", zorder=0, label="labels being acquired")
 
 
-def _accuracy_by_labels(epochs: list[Row], title: str, folder: Path) -> Path:
+def _accuracy_by_labels(epochs: list[EpochRecord], title: str, folder: Path) -> Path:
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
     curve = learning_curve(epochs)
-    accuracy = [row["test"]["accuracy"] for row in curve]
-    axes.plot([row["labels"] for row in curve], accuracy, color="black", marker="o", markersize=4)
+    accuracy = [record.test["accuracy"] for record in curve]
+    axes.plot([record.labels for record in curve], accuracy, color="black", marker="o", markersize=4)
     _label(axes, "Labels (training and validation)", "Test accuracy (%)", title, legend=False)
     return save(figure, folder / "accuracy_over_labels.png")
 
@@ -108,20 +101,27 @@ def plot_aggregate(seeds: list[Path], folder: Path) -> list[Path]:
 
     A seed that ended earlier keeps its last value, so the mean is over the same seeds at every epoch.
     """
-    runs = [JsonLines(seed / "epochs.jsonl").rows() for seed in seeds]
-    length = max(len(rows) for rows in runs)
+    runs = [RunFolder(seed).epochs.read() for seed in seeds]
+    length = max(len(records) for records in runs)
     paths = []
-    for metric, name in CURVES.items():
+    for metric in PLOTTED:
         figure = Figure(figsize=(7, 4.2))
         axes = figure.subplots()
         for split, look in _looks(runs[0]):
-            values = np.array([_stretched([row[split][metric] for row in rows], length) for rows in runs])
+            values = np.array(
+                [_stretched([record.scores(split)[metric] for record in records], length) for records in runs]
+            )
             mean, std = values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.zeros(length)
             x = np.arange(1, length + 1)
             axes.plot(x, mean, **look, linewidth=1.6)
             axes.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
         seeds_of = f"{len(runs)} split seed{'s' * (len(runs) > 1)}"
-        _label(axes, "Epoch", name, f"{folder.parent.name}\nmean of {seeds_of}, band: one standard deviation")
+        _label(
+            axes,
+            "Epoch",
+            METRICS[metric].title,
+            f"{folder.parent.name}\nmean of {seeds_of}, band: one standard deviation",
+        )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         paths.append(save(figure, folder / f"{metric}_over_epochs.png"))
     return paths
@@ -140,12 +140,12 @@ def _label(axes: Axes, x: str, y: str, title: str, *, legend: bool = True) -> No
         axes.legend(fontsize=8)
 
 
-def pick_sheet(images: NDArray[np.uint8], entry: Row, classes: list[str], path: Path) -> Path:
+def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str], path: Path) -> Path:
     """What a round picked, the first 40 of it: image, true label, predicted label, score; wrong ones framed.
 
     Args:
-        images: u8[k, H, W, 3] of `entry["rows"]`, in that order.
-        entry: one line of `rounds.jsonl`.
+        images: u8[k, H, W, 3] of `query.rows`, in that order.
+        query: what the round labelled.
     """
     from PIL import Image, ImageDraw
 
@@ -155,11 +155,11 @@ def pick_sheet(images: NDArray[np.uint8], entry: Row, classes: list[str], path: 
     sheet = Image.new("RGB", (SHEET_COLUMNS * cell_width + 8, rows * cell_height + header), "white")
     draw = ImageDraw.Draw(sheet)
     more = f", the first {shown}" if shown < len(images) else ""
-    draw.text((8, 5), f"round {entry['round']}: {len(images)} picked{more}; framed: predicted wrongly", fill="black")
+    draw.text((8, 5), f"round {query.round}: {len(images)} picked{more}; framed: predicted wrongly", fill="black")
     for i in range(shown):
         left, top = 8 + i % SHEET_COLUMNS * cell_width, header + i // SHEET_COLUMNS * cell_height
         sheet.paste(Image.fromarray(images[i]).resize((TILE, TILE), Image.Resampling.NEAREST), (left, top))
-        true, predicted, score = entry["true"][i], entry["predicted"][i], entry["scores"][i]
+        true, predicted, score = query.true[i], query.predicted[i], query.scores[i]
         if predicted not in (None, true):
             draw.rectangle((left - 2, top - 2, left + TILE + 1, top + TILE + 1), outline="#D55E00", width=2)
         said = "not scored" if predicted is None else f"> {classes[predicted]}"

@@ -3,11 +3,12 @@
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from al.records import EpochRecord, RunResult
 
 
 def duration(seconds: float) -> str:
@@ -52,18 +53,18 @@ class RunProgress:
     def doing(self, what: str) -> None:
         self._bar.update(self._task, description=what)
 
-    def epoch(self, row: dict[str, Any], spent: float, left: float) -> None:
+    def epoch(self, record: EpochRecord, spent: float, left: float) -> None:
         """One line an epoch: where the run stands, how good it is, what is left. Times in seconds."""
         remaining = f"about {duration(left)} left" if left > 0 else "done"
-        val = f"val loss {row['val']['loss']:.3f}  " if "val" in row else ""
+        val = f"val loss {record.val['loss']:.3f}  " if record.val else ""
         self.say(
-            f"{time.strftime('%H:%M:%S')}  round {row['round']:>2}/{self.acquisitions}  epoch {row['epoch']:>3}  "
-            f"labels {row['labels']:>6}  train loss {row['train']['loss']:.3f}  {val}"
-            f"test {row['test']['accuracy']:5.2f} %  {row['seconds']['round']:6.1f} s  {remaining}"
+            f"{time.strftime('%H:%M:%S')}  round {record.round:>2}/{self.acquisitions}  epoch {record.epoch:>3}  "
+            f"labels {record.labels:>6}  train loss {record.train['loss']:.3f}  {val}"
+            f"test {record.test['accuracy']:5.2f} %  {record.seconds['round']:6.1f} s  {remaining}"
         )
         self._bar.update(self._task, completed=spent, total=spent + left, left=remaining)
 
-    def summary(self, result: dict[str, Any], folder: Path, url: str | None) -> None:
+    def summary(self, result: RunResult, folder: Path, url: str | None) -> None:
         """The one table at the end of a run, and where the results are."""
         self._bar.stop()
         table = Table(show_header=False)
@@ -75,23 +76,20 @@ class RunProgress:
             self.say(f"W&B:     {url}")
 
 
-def _summary_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    test, seconds = result["test_metrics"], result["seconds"]
-    labels = f"{result['labels_used']:,}"
-    if result["human_labels_used"] != result["labels_used"]:
-        labels += f", {result['human_labels_used']:,} of them by people"
+def _summary_rows(result: RunResult) -> list[tuple[str, str]]:
+    test = result.test
+    labels = f"{result.labels_used:,}"
+    if result.human_labels_used != result.labels_used:
+        labels += f", {result.human_labels_used:,} of them by people"
+    phases = ", ".join(f"{name} {duration(result.seconds[name])}" for name in ("train", "evaluate", "score", "select"))
     rows = [
         ("labels", labels),
         ("test accuracy", f"{test['accuracy']:.2f} %  (macro F1 {test['f1-score']:.3f}, loss {test['loss']:.3f})"),
-        ("best epoch", f"{result['best_epoch']} of {result['total_epochs']}"),
-        ("time", f"{duration(result['training_time_seconds'])}: " + _phases(seconds)),
-        ("peak memory", f"{result['peak_memory_mb']:,.0f} MiB"),
+        ("best epoch", f"{result.best.epoch} of {result.total_epochs}"),
+        ("time", f"{duration(result.training_time_seconds)}: {phases}"),
+        ("peak memory", f"{result.peak_memory_mb:,.0f} MiB"),
     ]
-    if result["baseline"]:
-        verdict = "beaten" if result["reached_baseline"] else "not beaten"
-        rows.insert(2, ("baseline", f"{verdict}: {result['baseline']['accuracy']:.2f} %"))
+    if result.baseline:
+        verdict = "beaten" if result.reached_baseline else "not beaten"
+        rows.insert(2, ("baseline", f"{verdict}: {result.baseline.accuracy:.2f} %"))
     return rows
-
-
-def _phases(seconds: dict[str, float]) -> str:
-    return ", ".join(f"{name} {duration(seconds[name])}" for name in ("train", "evaluate", "score", "select"))

@@ -8,42 +8,32 @@ import contextlib
 import netrc
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlparse
 
 import yaml
 
 from al.errors import UserError, first_line
-from al.storage.files import Row
-from al.storage.run_folder import COMPLETE, RunFolder
+from al.records import CURVE_METRICS, METRICS, PHASES, SPLITS, EpochRecord, RunResult
+from al.storage.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from al.config import RunConfig
 
 EPOCH, ROUND, LABELS, HUMAN_LABELS = "epoch", "round", "labels", "human_labels"
 WRONG_LABELS, LR, BEST = "wrong_labels", "lr", "best"
-SPLITS = ("train", "val", "test")
-SCALARS = {
-    "loss": "loss",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced_accuracy",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "f1-score",
-    "ece": "ece",
-}
-"""W&B's name of a metric after `<split>/`, and its name in the result files."""
 CURVE_ACCURACY, CURVE_LOSS, CURVE_F1 = "curve/accuracy", "curve/loss", "curve/f1"
 """Test metrics at the end of a fit, of its best epoch: one point of the learning curve for each label count."""
 TEST_ACCURACY, TEST_LOSS, TEST_F1 = "test/accuracy", "test/loss", "test/f1"
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "f1-score", "accuracy": "accuracy"}
-PHASES = ("train", "score", "select", "cluster", "evaluate", "round")
 SUMMARY = (
     "labels_used",
     "human_labels_used",
     "wrong_labels_used",
     "training_time_seconds",
     "total_epochs",
-    "best_epoch",
     "reached_baseline",
     "peak_memory_mb",
 )
@@ -76,30 +66,30 @@ def sweep_parameters() -> dict[str, Any]:
         raise UserError(f"{SWEEP_PARAMETERS}={path}: not a sweep's parameters ({reason}); unset it") from None
 
 
-def epoch_metrics(row: Row) -> dict[str, Any]:
+def epoch_metrics(record: EpochRecord) -> dict[str, float]:
     """One line of `epochs.jsonl` as the flat names that W&B shows."""
-    metrics = {name: row[name] for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, WRONG_LABELS, LR)}
+    shown = {name: getattr(record, name) for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, WRONG_LABELS, LR)}
     for split in SPLITS:
-        known = row.get(split, {})
-        metrics |= {f"{split}/{name}": known[key] for name, key in SCALARS.items() if key in known}
-    for name, values in row["per_class"].items():
+        shown |= {f"{split}/{METRICS[name].key}": value for name, value in record.scores(split).items()}
+    for name, values in record.per_class.items():
         label = name.translate(NO_DOTS)
-        metrics |= {f"class/{label}/{metric}": values[key] for metric, key in CLASS_METRICS.items()}
-        metrics[f"labels_by_class/{label}"] = row["labels_by_class"][name]
-        if row["free_labels"]:
-            metrics[f"wrong_labels_by_class/{label}"] = row["wrong_labels_by_class"][name]
-    metrics |= {f"seconds/{name}": row["seconds"][name] for name in PHASES}
-    metrics |= {f"pick/{name}": value for name, value in (row["pick"] or {}).items() if value is not None}
-    if row["curve"]:
-        metrics |= {f"curve/{name}": row["curve"][SCALARS[name]] for name in ("accuracy", "loss", "f1")}
-    return metrics | {BEST: row["best"]}
+        shown |= {f"class/{label}/{metric}": values[key] for metric, key in CLASS_METRICS.items()}
+        shown[f"labels_by_class/{label}"] = record.labels_by_class[name]
+        if record.free_labels:
+            shown[f"wrong_labels_by_class/{label}"] = record.wrong_labels_by_class[name]
+    shown |= {f"seconds/{name}": record.seconds.get(name, 0.0) for name in PHASES}
+    if record.pick:
+        shown |= {f"pick/{name}": value for name, value in record.pick if value is not None}
+    if record.curve:
+        shown |= {f"curve/{METRICS[name].key}": record.curve[name] for name in CURVE_METRICS}
+    return shown | {BEST: record.best}
 
 
-def summary_of(result: Row) -> dict[str, Any]:
+def summary_of(result: RunResult) -> dict[str, object]:
     """W&B's summary of a complete run: its best epoch's test metrics, and its costs."""
-    metrics = {f"test/{name}": result["test_metrics"][key] for name, key in SCALARS.items()}
-    known = {name: result[name] for name in SUMMARY if result[name] is not None}
-    return metrics | known | {"data": result["data"]}
+    shown: dict[str, object] = {f"test/{METRICS[name].key}": value for name, value in result.test.items()}
+    known = {name: value for name in SUMMARY if (value := getattr(result, name)) is not None}
+    return shown | known | {"best_epoch": result.best.epoch, "data": result.data.model_dump()}
 
 
 class Tracker(Protocol):
@@ -108,9 +98,9 @@ class Tracker(Protocol):
     run_id: str
     url: str | None
 
-    def log_epoch(self, row: Row, sheet: Path | None = None) -> None: ...
+    def log_epoch(self, record: EpochRecord, sheet: Path | None = None) -> None: ...
 
-    def log_end(self, result: Row, classes: Sequence[str], plots: list[Path]) -> None: ...
+    def log_end(self, result: RunResult, classes: Sequence[str], plots: list[Path]) -> None: ...
 
     def preempting(self) -> None: ...
 
@@ -122,10 +112,10 @@ class NoTracker:
 
     run_id, url = "", None
 
-    def log_epoch(self, row: Row, sheet: Path | None = None) -> None:
+    def log_epoch(self, record: EpochRecord, sheet: Path | None = None) -> None:
         pass
 
-    def log_end(self, result: Row, classes: Sequence[str], plots: list[Path]) -> None:
+    def log_end(self, result: RunResult, classes: Sequence[str], plots: list[Path]) -> None:
         pass
 
     def preempting(self) -> None:
@@ -175,12 +165,16 @@ def _base_url() -> str:
 
 
 def open_tracker(
-    config: Any, fingerprint: str, run_id: str | None, rows: Iterable[Row], say: Callable[[str], None]
+    config: "RunConfig",
+    fingerprint: str,
+    run_id: str | None,
+    records: Sequence[EpochRecord],
+    say: Callable[[str], None],
 ) -> Tracker:
-    """Follows the run on W&B as `WANDB_MODE` says, and catches up on `rows`, the epochs done before.
+    """Follows the run on W&B as `WANDB_MODE` says, and catches up on `records`, the epochs done before.
 
     Args:
-        config: a `RunConfig`; its cell becomes the group, its strategy the job type.
+        config: its cell becomes the group, its strategy the job type.
         fingerprint: of the images.
         run_id: W&B's id of the run when it was started first, None for a new one.
         say: prints one line.
@@ -190,24 +184,23 @@ def open_tracker(
         return NoTracker()
     known = config.model_dump(mode="json")
     known |= {"digest": config.digest(), "cell": config.cell, "fingerprint": fingerprint}
-    return WandbTracker(config, known, os.environ.get("WANDB_RUN_ID") or run_id, list(rows), chosen, say)
+    return WandbTracker(config, known, os.environ.get("WANDB_RUN_ID") or run_id, records, chosen, say)
 
 
-def mirror(config: Any, folder: RunFolder) -> None:
+def mirror(config: "RunConfig", folder: RunFolder) -> None:
     """Shows a run that is complete on W&B, as far as the server does not have it."""
     known = folder.read_json("config.json")
     fingerprint = known["data"]["fingerprint"]
-    tracker = open_tracker(config, fingerprint, known["wandb_run_id"], folder.epochs.rows(), print)
+    tracker = open_tracker(config, fingerprint, known["wandb_run_id"], folder.epochs.read(), print)
     plots = sorted((folder.path / "plots").glob("*.png"))
-    tracker.log_end(folder.read_json(COMPLETE), known["data"]["classes"], plots)
+    tracker.log_end(folder.result(), known["data"]["classes"], plots)
     tracker.finish(0)
 
 
-def finished_elsewhere(config: Any, fingerprint: str) -> Row | None:
+def finished_elsewhere(config: "RunConfig", fingerprint: str) -> dict[str, float] | None:
     """Test accuracy (percent) and loss of this very run as another machine finished it and W&B has it, or None.
 
     Args:
-        config: a `RunConfig`.
         fingerprint: of the images it must have seen.
     """
     if mode() != "online":
@@ -228,7 +221,7 @@ def finished_elsewhere(config: Any, fingerprint: str) -> Row | None:
 
 
 def log_report(
-    results_dir: str | Path, name: str, job_type: str, tables: dict[str, list[Row]], pictures: list[Path]
+    results_dir: str | Path, name: str, job_type: str, tables: dict[str, list[dict]], pictures: list[Path]
 ) -> None:
     """Tables and pictures that belong to no run of the loop, as a W&B run of their own."""
     import wandb
@@ -264,7 +257,13 @@ class WandbTracker:
     """A W&B run. What goes wrong on W&B's side is said once and never ends the training."""
 
     def __init__(
-        self, config: Any, known: Row, run_id: str | None, rows: list[Row], chosen: str, say: Callable[[str], None]
+        self,
+        config: "RunConfig",
+        known: dict,
+        run_id: str | None,
+        records: Sequence[EpochRecord],
+        chosen: str,
+        say: Callable[[str], None],
     ):
         self._say, self._broken = say, False
         _keep_files_in(config.results_dir)
@@ -274,11 +273,11 @@ class WandbTracker:
             self._run.define_metric(metric, step_metric=LABELS)
         # offline, the rows done before are in the fragment of their own attempt; a server says what it has
         if chosen == "online":
-            for row in rows:
-                if row["epoch"] >= self._run.starting_step:
-                    self.log_epoch(row)
+            for record in records:
+                if record.epoch >= self._run.starting_step:
+                    self.log_epoch(record)
 
-    def _init(self, config: Any, known: Row, run_id: str, chosen: str):
+    def _init(self, config: "RunConfig", known: dict, run_id: str, chosen: str):
         import wandb
 
         arguments = {
@@ -302,28 +301,28 @@ class WandbTracker:
             self._say(f"W&B cannot be reached ({first_line(error)}): logging offline, `make sync` uploads it later")
             return wandb.init(mode="offline", **arguments)
 
-    def log_epoch(self, row: Row, sheet: Path | None = None) -> None:
+    def log_epoch(self, record: EpochRecord, sheet: Path | None = None) -> None:
         def log():
-            metrics = epoch_metrics(row)
+            metrics = epoch_metrics(record)
             if sheet is not None:
                 import wandb
 
-                metrics[PICK_SHEET] = wandb.Image(str(sheet), caption=f"round {row['round'] + 1}")
+                metrics[PICK_SHEET] = wandb.Image(str(sheet), caption=f"round {record.round + 1}")
             # without commit the row waits for the next one, and a kill in between loses it
-            self._run.log(metrics, step=row["epoch"], commit=True)
+            self._run.log(metrics, step=record.epoch, commit=True)
 
         self._safely(log)
 
-    def log_end(self, result: Row, classes: Sequence[str], plots: list[Path]) -> None:
+    def log_end(self, result: RunResult, classes: Sequence[str], plots: list[Path]) -> None:
         """The summary takes the best epoch's test metrics, which a sweep's metric is read from."""
 
         def log():
             import wandb
 
-            true, predicted = _pairs(result["test_metrics"]["confusion_matrix"])
+            true, predicted = _pairs(result.best.splits["test"].confusion_matrix)
             chart = wandb.plot.confusion_matrix(y_true=true, preds=predicted, class_names=list(classes))
             images = {f"plots/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
-            self._run.log({CONFUSION: chart} | images, step=result["total_epochs"] + 1)
+            self._run.log({CONFUSION: chart} | images, step=result.total_epochs + 1)
             self._run.summary.update(summary_of(result))
 
         self._safely(log)

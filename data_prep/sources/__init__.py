@@ -1,1 +1,1 @@
-"""Where images come from: one module a data set. They never know what the images are used for."""
+"""Where images come from, a module for each data set. They never know what the images are used for."""

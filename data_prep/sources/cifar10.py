@@ -1,6 +1,8 @@
-"""CIFAR-10 (Krizhevsky 2009) from the archive, folder and checksums that torchvision.datasets.CIFAR10 uses.
+"""CIFAR-10 (Krizhevsky 2009), downloaded where it is not there.
 
-So either finds the other's files. A run on files that are there needs neither torchvision nor a network.
+Archive, folder and checksums are those of torchvision.datasets.CIFAR10, so either finds the other's files. The
+download is our own because torchvision's has no time limit, leaves half an archive when it is cut, and goes on
+without https where that fails. A run on files that are there needs neither torchvision nor a network.
 """
 
 import hashlib
@@ -29,7 +31,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """Where the archive comes from, and the MD5 of it and of the batches in it."""
+    """The address of the archive, and the MD5 of it and of the batches in it."""
 
     url: str = f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}"
     archive: str = "c58f30108f718f92721af3b95e74349a"
@@ -49,7 +51,7 @@ PUBLISHED = Source()
 
 
 def load_cifar10(data_dir: Path, source: Source = PUBLISHED, progress: Progress = show_progress) -> DataSet:
-    """The 50,000 training and 10,000 test images, downloaded into `data_dir` if they are not there.
+    """Load the 50,000 training and 10,000 test images, downloading them into `data_dir` where they are not there.
 
     Raises:
         UserError: the files are not there and cannot be had; says which to put where.
@@ -62,12 +64,13 @@ def load_cifar10(data_dir: Path, source: Source = PUBLISHED, progress: Progress 
 
 def _read_all(data_dir: Path, source: Source) -> tuple[ImageSet, ImageSet] | None:
     """The train and the test set, or None unless every batch is there and has its checksum."""
-    train = _read_part(data_dir / FOLDER, source.train)
-    test = _read_part(data_dir / FOLDER, source.test) if train else None
+    train = _read_split(data_dir / FOLDER, "train", source.train)
+    test = _read_split(data_dir / FOLDER, "test", source.test) if train else None
     return (train, test) if train and test else None
 
 
-def _read_part(folder: Path, batches: tuple[tuple[str, str], ...]) -> ImageSet | None:
+def _read_split(folder: Path, split: str, batches: tuple[tuple[str, str], ...]) -> ImageSet | None:
+    """The images of some batches, one below the other; None unless each is there and has its checksum."""
     images, labels = [], []
     for name, md5 in batches:
         content = _read_checked(folder / name, md5)
@@ -77,10 +80,11 @@ def _read_part(folder: Path, batches: tuple[tuple[str, str], ...]) -> ImageSet |
         planes = batch["data"].reshape(-1, 3, SIDE, SIDE)
         images.append(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)))
         labels += batch["labels"]
-    return ImageSet(np.concatenate(images), np.array(labels, dtype=np.int64), CLASSES)
+    return ImageSet(np.concatenate(images), np.array(labels, dtype=np.int64), CLASSES, split=split)
 
 
 def _read_checked(path: Path, md5: str) -> bytes | None:
+    """The content of a file, or None unless it is there and has its checksum."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -91,7 +95,7 @@ def _read_checked(path: Path, md5: str) -> bytes | None:
 
 
 def _dtype(name: str, align: int, copy: int) -> np.dtype:
-    """NumPy's own constructor wants booleans where these files, written by an old NumPy, have integers."""
+    """Make a dtype from the integers of an old NumPy's file, where the constructor wants booleans."""
     return np.dtype(name, bool(align), bool(copy))
 
 
@@ -103,7 +107,7 @@ ADMITTED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Admits NumPy arrays, and of everything else only what needs no import (numbers, text, lists, dicts)."""
+    """Admits NumPy arrays, numbers, text, lists and dicts, and nothing that could run code."""
 
     def find_class(self, module: str, name: str):
         if (module, name) not in ADMITTED:
@@ -112,7 +116,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _fetch(data_dir: Path, source: Source, progress: Progress) -> tuple[ImageSet, ImageSet]:
-    """The sets, once their batches are unpacked in `data_dir`: from the archive there or else from the network."""
+    """Unpack the archive in `data_dir`, after downloading it where needed, and read the sets."""
     archive = data_dir / ARCHIVE
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -141,7 +145,7 @@ def _md5(path: Path) -> str:
 
 
 def _download(source: Source, archive: Path, progress: Progress) -> None:
-    """Writes `archive` only once it is whole and has its checksum."""
+    """Download `archive`; it gets its name only once it is whole and has its checksum."""
     partial = archive.with_name(f"{archive.name}.part")
     try:
         with urllib.request.urlopen(source.url, timeout=source.timeout) as answer, partial.open("wb") as file:
@@ -162,7 +166,7 @@ def _copied(answer, file) -> Iterator[int]:
 
 
 def _unpack(archive: Path, data_dir: Path, names: set[str]) -> None:
-    """Writes the batches `names`, each at once whole, whatever else the archive holds."""
+    """Unpack the batches `names`, each written atomically, and nothing else that the archive holds."""
     (data_dir / FOLDER).mkdir(exist_ok=True)
     with tarfile.open(archive) as tar:
         for member in tar:

@@ -1,4 +1,4 @@
-"""Image files -> pixels: one file, or many in parallel and in their order."""
+"""Decode image files: one, or many in parallel and in their order."""
 
 import math
 import os
@@ -20,9 +20,9 @@ REDUCING_GAP = 2
 
 
 def decode_image(path: Path, image_size: int | None) -> NDArray[np.uint8]:
-    """The picture of one file as u8[H, W, 3], upright (EXIF orientation applied).
+    """Decode one file to u8[H, W, 3], upright (EXIF orientation applied).
 
-    Grey, palette and CMYK pictures become RGB; an alpha channel is dropped, as torchvision's ImageFolder does.
+    Grey, palette and CMYK images become RGB; an alpha channel is dropped, as torchvision's ImageFolder does.
     With `image_size` the shorter side is resized to it (bilinear, antialiased) and the centre square is cut out.
 
     Raises:
@@ -52,12 +52,12 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of `paths`, in order, as chunks u8[n, H, W, 3] decoded in parallel; all of the size of `like`.
+    """Decode `paths` in parallel; yields chunks u8[n, H, W, 3] in their order, all of the size of `like`.
 
     PIL releases Python's lock while it decodes, so threads suffice. Only a few chunks are in memory at a time.
 
     Raises:
-        UserError: a file is broken, or pictures differ in size; names the files and the remedy.
+        UserError: a file is broken, or images differ in size; names the files and the remedy.
     """
     shape = decode_image(like, image_size).shape
     chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))

@@ -1,4 +1,4 @@
-"""Decoded image folders as .npy files: written once and whole, found again while the folder is unchanged.
+"""A cache of decoded image folders: .npy files, written once, found again while the folder is unchanged.
 
 The cache of a folder lies in the folder itself (`.cache-al`), or where that cannot be written in the user's cache.
 Each entry is a folder named after what was decoded: `<digest of the listing>-<image size>`.
@@ -36,7 +36,7 @@ Arrays = tuple[NDArray[np.uint8], ...]
 def cached_arrays(
     data_dir: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress
 ) -> tuple[Arrays, str]:
-    """The images of each split as u8[N, H, W, 3] mapped from the cache, and their fingerprint.
+    """The images of each split as u8[N, H, W, 3], memory-mapped from the cache, and their fingerprint.
 
     Images are decoded first if the cache lacks them; a process that finds another at it waits and uses its work.
 
@@ -61,6 +61,7 @@ def cached_arrays(
 
 
 def _places(data_dir: Path) -> tuple[Path, Path]:
+    """Where the cache of a folder may lie: in the folder, or in the user's cache."""
     home = Path(os.environ.get("HOME") or tempfile.gettempdir())
     user = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     name = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
@@ -73,7 +74,7 @@ def _key(splits: Sequence["Listing"], image_size: int | None) -> str:
 
 
 def _open(entry: Path, splits: Sequence["Listing"]) -> tuple[Arrays, str] | None:
-    """What the cache entry holds, or None unless it is there, readable and whole."""
+    """Open a cache entry; None unless it is there, readable and whole."""
     try:
         fingerprint = json.loads((entry / INFO).read_text())["fingerprint"]
         arrays = tuple(np.load(entry / f"{split.folder.name}.npy", mmap_mode="r") for split in splits)
@@ -101,7 +102,7 @@ def _unwritable(place: Path, error: OSError, remedy: str) -> UserError:
 
 
 def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> None:
-    """Decodes into a folder beside the entry and renames it: whatever has the entry's name is whole."""
+    """Decode into a folder beside the entry and rename it: what has the entry's name is whole."""
     partial = place / f"partial-{key}"
     _remove(place, lambda name: name.startswith("partial-"))  # of processes that were killed: the lock is held
     try:
@@ -123,7 +124,7 @@ def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:
 
 
 def _decode(folder: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> str:
-    """Writes one .npy file per split into `folder`; returns the digest of all relative paths and pixels."""
+    """Decode each split into a .npy file in `folder`; returns the digest of all relative paths and pixels."""
     digest = hashlib.sha256()
     for split in splits:
         digest.update(b"".join(os.fsencode(f"{split.folder.name}/{name}") + b"\0" for name in split.names))

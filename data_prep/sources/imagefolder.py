@@ -1,4 +1,4 @@
-"""`data_dir/{train,test}/<class>/*` as a data set: found, decoded once into a cache, then mapped into memory."""
+"""A folder of images, `data_dir/{train,test}/<class>/*`: listed, decoded once into a cache, memory-mapped."""
 
 import hashlib
 import os
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from al.data import DataSet, ImageSet
 from al.errors import UserError
@@ -21,22 +22,36 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of one split, by class and then by name.
-
-    names: `<class>/<file>` of every image. counts: i64[C], images of each class. digest: follows from the names,
-    sizes and times of change. ignored: files that are no images.
-    """
+    """The images of one split, by class and then by name."""
 
     folder: Path
     classes: tuple[str, ...]
     names: tuple[str, ...]
-    counts: np.ndarray
+    """`<class>/<file>` of every image."""
+    counts: NDArray[np.int64]
+    """[C] images of each class."""
     digest: str
+    """Follows from the names, sizes and times of change of the files."""
     ignored: int
+    """Files that are no images."""
+
+    @property
+    def split(self) -> str:
+        return self.folder.name
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """`<split>/<class>/<file>` of every image."""
+        return tuple(f"{self.split}/{name}" for name in self.names)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[N] indices into `classes`."""
+        return np.repeat(np.arange(len(self.classes)), self.counts)
 
 
 def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
-    """The images below `data_dir`, in the order of torchvision's ImageFolder.
+    """Load the images below `data_dir`, in the order of torchvision's ImageFolder.
 
     The fingerprint follows from the relative paths and the decoded pixels, not from where the folder lies.
 
@@ -47,14 +62,14 @@ def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Pr
     _report_ignored(data_dir, train.ignored + test.ignored)
     arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
     sets = [
-        ImageSet(images, np.repeat(np.arange(len(split.classes)), split.counts), split.classes)
-        for images, split in zip(arrays, (train, test), strict=True)
+        ImageSet(images, listing.labels, listing.classes, listing.paths, listing.split)
+        for images, listing in zip(arrays, (train, test), strict=True)
     ]
     return DataSet("imagefolder", *sets, fingerprint)
 
 
 def list_images(data_dir: Path) -> tuple[Listing, Listing]:
-    """What images the train and the test folder hold.
+    """List the images of the train and the test folder.
 
     Raises:
         UserError: as `load_imagefolder`, but for what needs decoding.
@@ -101,7 +116,7 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
 
 
 def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
-    """Names and status of the images in `folder`, by name, and how many other things are there."""
+    """List the images in `folder` by name, each with its status, and count what else is there."""
     images, others = [], 0
     for entry in _visible(folder) if folder.is_dir() else ():
         if not entry.name.lower().endswith(EXTENSIONS):

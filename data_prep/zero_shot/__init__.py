@@ -1,1 +1,1 @@
-"""Labels that a machine gives before any person does: made, imported, checked, described. Never the truth."""
+"""Labels that a machine gives before any person does: computed, imported, checked, described. Never the truth."""

@@ -1,6 +1,6 @@
-"""A CLIP-like model of the Hugging Face Hub or a folder: images and texts to one space of unit vectors.
+"""Encode images and texts with a CLIP-like model of the Hugging Face Hub or a folder, as unit vectors.
 
-Imports torch and transformers; `clip_labels` imports it only when something has to be computed.
+Imports torch and transformers; `labels` imports it only when something has to be computed.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ REMEDY = (
 
 @dataclass
 class Encoder(ImageEncoder):
-    """A loaded model with the processor it was trained with."""
+    """A CLIP-like model and the processor that it was trained with."""
 
     tokenizer: Any
 
     @property
     def scale(self) -> float:
-        """What a cosine is multiplied by to give a logit."""
+        """The factor from a cosine to a logit, the inverse of the softmax temperature."""
         return float(self.network.logit_scale.detach().exp())
 
     @torch.inference_mode()
     def texts(self, prompts: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """Unit vectors f32[C, D] of C classes, the mean over the templates of `prompts[template][class]`.
+        """Encode each class as a unit vector, f32[C, D]: the mean over the templates of `prompts[template][class]`.
 
         Several templates are averaged as in Radford et al. 2021, section 3.1.4: each text's vector is
         normalised, then the mean.
@@ -59,7 +59,7 @@ class Encoder(ImageEncoder):
 
 
 def load(model: str, runtime: Runtime) -> Encoder:
-    """The model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
+    """Load the model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
 
     Raises:
         UserError: it cannot be had, is not CLIP-like, or lacks weights, tokenizer or image processor.

@@ -1,7 +1,7 @@
-"""Zero-shot labels: what a CLIP-like model says of every image before anybody has labelled one.
+"""Zero-shot labels: the class that a CLIP-like model gives every image before anybody has labelled one.
 
 Radford et al. 2021, section 3.1: an image gets the class whose text its vector is nearest to. The labels are
-computed once for a data set, a model and prompts, and cached; `clip_initial_pool` makes a free start of them.
+computed once for a data set, a model and prompts, and cached; `clip_initial_pool` starts a run with them for free.
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from al.data import DataSet, ImageSet
 from al.errors import UserError
 from al.identity import FILE, sha256
 from data_prep.array_cache import Entry, model_identity
@@ -21,7 +22,6 @@ from data_prep.zero_shot.logits_file import Order, read_probs
 
 if TYPE_CHECKING:
     from al.runtime import Runtime
-    from data_prep.datasets import DataSet, ImageSet
 
 WAITING_FOR = "computing these zero-shot labels"
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """Zero-shot outputs for the N images of one split of a data set, in the order of its rows."""
+    """A model's zero-shot outputs for the N images of one split, in the order of its rows."""
 
     probs: NDArray[np.float32]
     """[N, C] softmax over the classes."""
@@ -53,7 +53,7 @@ class ZeroShot:
         return self.probs.max(1)
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """[M, D] what is known of images `rows`: their vectors, or log probabilities where there are none."""
+        """Features [M, D] of images `rows`: their vectors, or their log probabilities where there are none."""
         if self.features is not None:
             return np.asarray(self.features[rows])
         return np.log(np.maximum(self.probs[rows], np.finfo(np.float32).tiny))
@@ -65,7 +65,7 @@ def cache_dir(results_dir: str | Path) -> Path:
 
 
 def zero_shot(
-    data: "DataSet",
+    data: DataSet,
     model: str,
     prompt: str,
     runtime: "Runtime",
@@ -74,7 +74,7 @@ def zero_shot(
     *,
     split: str = "train",
 ) -> ZeroShot:
-    """Zero-shot outputs for every image of a split: from the cache, or computed and put there.
+    """Zero-shot outputs for every image of a split, from the cache or computed.
 
     Args:
         model: Hub id (`OWNER/NAME`, `OWNER/NAME@REVISION`), a folder in the Hub's format, or `file:FILE.csv`
@@ -97,8 +97,8 @@ def zero_shot(
     return _result(entry, model, prompt)
 
 
-def cached(data: "DataSet", model: str, prompt: str, cache_dir: Path, *, split: str = "train") -> ZeroShot | None:
-    """What `zero_shot` would return, if that takes no computation; imports no torch.
+def cached(data: DataSet, model: str, prompt: str, cache_dir: Path, *, split: str = "train") -> ZeroShot | None:
+    """Zero-shot outputs where they are in the cache or in a file, else None; imports no torch.
 
     Raises:
         UserError: as `zero_shot`, for the prompt, the classes and a file.
@@ -110,9 +110,9 @@ def cached(data: "DataSet", model: str, prompt: str, cache_dir: Path, *, split: 
 
 
 def import_logits(
-    data: "DataSet", file: Path, model: str, prompt: str, cache_dir: Path, *, split: str = "train", order: Order = "row"
+    data: DataSet, file: Path, model: str, prompt: str, cache_dir: Path, *, split: str = "train", order: Order = "row"
 ) -> ZeroShot:
-    """Puts the zero-shot outputs of a CSV file into the cache as those of `model` with `prompt`.
+    """Put the zero-shot outputs of a CSV file into the cache as those of `model` with `prompt`.
 
     From then on a run with `clip_model` and `clip_prompt` of these values starts from them. `model` need not be
     at hand, nor on the Hub: any name will do.
@@ -137,7 +137,7 @@ def import_logits(
     return _result(entry, model, prompt)
 
 
-def _from_file(data: "DataSet", file: Path, split: str) -> ZeroShot:
+def _from_file(data: DataSet, file: Path, split: str) -> ZeroShot:
     images = getattr(data, split)
     probs = read_probs(file, images.labels, images.classes, "row")
     content = sha256(file)
@@ -152,7 +152,7 @@ def _result(entry: Entry, model: str, prompt: str) -> ZeroShot:
     return ZeroShot(np.array(arrays["probs"]), arrays.get("features"), model, prompt, entry.key, entry.meta()["source"])
 
 
-def _entry(data: "DataSet", model: str, prompt: str, cache_dir: Path, split: str) -> Entry:
+def _entry(data: DataSet, model: str, prompt: str, cache_dir: Path, split: str) -> Entry:
     images = getattr(data, split)
     description = {
         "data": data.fingerprint,
@@ -182,8 +182,8 @@ def prompts(prompt: str, classes: Sequence[str]) -> list[list[str]]:
     return [[template.replace("{}", name.replace("_", " ")) for name in classes] for template in templates]
 
 
-def _compute(entry: Entry, images: "ImageSet", model: str, prompt: str, runtime: "Runtime", progress: Progress) -> None:
-    """Encodes the images shard by shard and makes the entry complete."""
+def _compute(entry: Entry, images: ImageSet, model: str, prompt: str, runtime: "Runtime", progress: Progress) -> None:
+    """Encode the images shard by shard and make the entry complete."""
     from data_prep.zero_shot.encoder import load
 
     _warn_of_numbers(images.classes)
@@ -197,7 +197,7 @@ def _compute(entry: Entry, images: "ImageSet", model: str, prompt: str, runtime:
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Over the classes, for SigLIP too: they exclude each other here, and its bias cancels."""
+    """Softmax over the classes, for SigLIP too: they exclude each other here, and its bias cancels."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
@@ -215,7 +215,7 @@ def _warn_of_numbers(classes: Sequence[str]) -> None:
 def clip_initial_pool(
     probs: NDArray[np.float32], rows: NDArray[np.int64], size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The first labels for free: of each predicted class the most confident images, as evenly as they go.
+    """Choose the first labels for free: the most confident images, as evenly over the predicted classes as they go.
 
     The share of a class predicted too rarely, or never, is spread over the others, and the log says so. True
     labels play no part.
@@ -234,10 +234,10 @@ def clip_initial_pool(
     if size > len(rows):
         raise UserError(f"initial pool of {size} images: only {len(rows)} to choose from; lower the budget")
     rows = np.sort(rows)
-    predicted, confidence = probs[rows].argmax(1), probs[rows].max(1)
-    available = np.bincount(predicted, minlength=probs.shape[1])
+    predicted, confidence = probs[rows].argmax(1), probs[rows].max(1)  # [M], [M]
+    available = np.bincount(predicted, minlength=probs.shape[1])  # [C]
     quotas = _even_quotas(available, size, rng)
-    ranked = np.argsort(-confidence, kind="stable")
+    ranked = np.argsort(-confidence, kind="stable")  # [M] most confident first; stable: of equals the lower row
     taken = np.concatenate([ranked[predicted[ranked] == c][:quota] for c, quota in enumerate(quotas)])
     taken.sort()
     _say_rare(available, size)
@@ -245,7 +245,7 @@ def clip_initial_pool(
 
 
 def _even_quotas(available: NDArray[np.int64], size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """`size` split over classes as evenly as what is `available` of each allows."""
+    """Split `size` over the classes as evenly as what is `available` of each allows."""
     order = rng.permutation(len(available))
     quotas = np.zeros_like(available)
     while (left := size - int(quotas.sum())) > 0:
@@ -254,12 +254,12 @@ def _even_quotas(available: NDArray[np.int64], size: int, rng: np.random.Generat
             quotas[unfilled] += share
         else:
             quotas[unfilled[:left]] += 1
-        quotas = np.minimum(quotas, available)
+        quotas = np.minimum(quotas, available)  # what a rare class cannot take is spread in the next pass
     return quotas
 
 
 def _say_rare(available: NDArray[np.int64], size: int) -> None:
-    """Logs the classes that cannot fill an even share."""
+    """Warn of classes that cannot fill an even share."""
     share = size // len(available)
     if rare := [f"class {c}: {n}" for c, n in enumerate(available) if n < share]:
         log.warning("zero-shot labels of fewer than %d images for %s; other classes fill up", share, ", ".join(rare))

@@ -29,7 +29,7 @@ class LogitsFile:
 
 
 def read_probs(path: Path, labels: NDArray[np.int64], classes: Sequence[str], order: Order) -> NDArray[np.float32]:
-    """Probabilities f32[N, C] of a data set's N rows from a CSV file.
+    """Read the probabilities f32[N, C] of a data set's N rows from a CSV file.
 
     Columns are the class names, in any order, and optionally a true label (`target-0`, `target`, `label`, `true`
     or `true_label`: a class name or its index) and a row index (`instance_id`, `row`, `index` or `id`). Lines
@@ -110,7 +110,7 @@ def _number(cell: str) -> float:
 
 
 def _class_indices(path: Path, cells: list[str], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Names of classes, or else their indices, as indices."""
+    """True labels as indices, from names of classes or from indices."""
     of_name = {name: i for i, name in enumerate(classes)}
     if all(cell.strip() in of_name for cell in cells):
         return np.array([of_name[cell.strip()] for cell in cells], np.int64)
@@ -125,7 +125,7 @@ def _class_indices(path: Path, cells: list[str], classes: Sequence[str]) -> NDAr
 
 
 def _permutation(path: Path, name: str, cells: list[str]) -> NDArray[np.int64]:
-    """The line of each row, from the row of each line."""
+    """The line of each row, from the column that has the row of each line."""
     rows = np.array([_number(cell) for cell in cells])
     if not np.array_equal(np.sort(rows), np.arange(len(rows))):
         raise UserError(f"{path}: {name} must hold each of 0 to {len(rows) - 1} once; number the lines by row")
@@ -133,7 +133,7 @@ def _permutation(path: Path, name: str, cells: list[str]) -> NDArray[np.int64]:
 
 
 def _lines_by_class(file: LogitsFile, labels: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.int64]:
-    """i64[N] the line of each row: k-th line of a class for the k-th row of that class."""
+    """The line of each row, i64[N]: the k-th line of a class belongs to the k-th row of that class."""
     if file.true is None:
         raise UserError(f"{file.name}: order=by-class needs the true labels; add a column {TRUE_LABEL[0]!r}")
     lines = np.empty(len(labels), np.int64)

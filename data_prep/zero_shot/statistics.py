@@ -1,4 +1,4 @@
-"""What zero-shot labels are worth, as in the study's appendix C: tables (CSV) and pictures (PNG).
+"""How good zero-shot labels are: tables (CSV) and figures (PNG), if wanted with published numbers beside one's own.
 
 True labels are used here and only here: to report, never to choose.
 """
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from al.errors import UserError, first_line
+from al.storage.files import write_atomically
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,8 +23,41 @@ if TYPE_CHECKING:
 BINS = 20
 """Bins of the confidence histogram."""
 
-REFERENCE = Path(__file__).parents[2] / "sweeps" / "study" / "reference"
 Table = list[dict[str, object]]
+"""Rows of a CSV file by column."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What somebody else reported of zero-shot labels; compared with one's own where the images are the same."""
+
+    statistics: Table
+    """A row for each class, in columns of `class_table`: class, original, clip_predicted, changed, ..."""
+    transitions: Table | None = None
+    """A row for each true class, as `transition_table` makes it."""
+
+    @classmethod
+    def read(cls, statistics: Path, transitions: Path | None = None) -> "Published":
+        """Read them from CSV files.
+
+        Raises:
+            UserError: one of them cannot be read.
+        """
+        return cls(_read_table(statistics), transitions and _read_table(transitions))
+
+    def covers(self, stats: "Statistics") -> bool:
+        """Whether it is about the same classes with as many images in each."""
+        here = dict(zip(stats.classes, stats.transitions.sum(1).tolist()))
+        return here == {str(row["class"]): int(row["original"]) for row in self.statistics}
+
+
+def _read_table(path: Path) -> Table:
+    try:
+        with path.open(newline="") as lines:
+            return list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path}: cannot be read ({reason}); name a CSV file with a row for each class") from None
 
 
 @dataclass(frozen=True)
@@ -32,8 +68,7 @@ class Statistics:
     transitions: NDArray[np.int64]
     """[C, C] images by true class (row) and predicted class (column)."""
     mean_confidence: NDArray[np.float64]
-    """[C] over the images predicted as the class, as the study's (its values follow the predicted, not the true
-    class); NaN for a class never predicted."""
+    """[C] over the images predicted, rightly or wrongly, as the class; NaN for a class never predicted."""
     lowest_confidence: NDArray[np.float64]
     """[C] likewise: the cut that an initial pool makes in each class."""
     edges: NDArray[np.float64]
@@ -62,7 +97,7 @@ class Statistics:
 def statistics(
     labels: NDArray[np.int64], probs: NDArray[np.float32], classes: Sequence[str], *, zoom: bool = False
 ) -> Statistics:
-    """Statistics of probabilities f32[N, C] against true labels i64[N].
+    """Compare probabilities f32[N, C] with true labels i64[N].
 
     The histogram goes from 0 to 1; with `zoom` from the last multiple of 0.05 below all confidences.
     """
@@ -78,12 +113,13 @@ def statistics(
     return Statistics(tuple(classes), transitions, mean, lowest, edges, right, wrong)
 
 
-def class_table(stats: Statistics, published: Mapping[str, Mapping[str, str]] | None = None) -> Table:
-    """One row for each class and one for all, in the columns of the study's figure 6.
+def class_table(stats: Statistics, published: Table | None = None) -> Table:
+    """A table with a row for each class and one for all.
 
-    `original` and `changed` count by true class, `clip_predicted` and the confidences by predicted class. With
-    `published` (class -> its row of the study) those values stand beside them as `published_*`.
+    `original` and `changed` count by true class, `clip_predicted` and the confidences by predicted class. The
+    columns of `published`, a row for each class, are added as `published_*`.
     """
+    beside = {row["class"]: row for row in published or ()}
     original, kept = stats.transitions.sum(1), np.diag(stats.transitions)
     rows: Table = []
     for c, name in enumerate(stats.classes):
@@ -93,14 +129,14 @@ def class_table(stats: Statistics, published: Mapping[str, Mapping[str, str]] | 
             "lowest_confidence": round(float(stats.lowest_confidence[c]), 3),
         }
         if published:
-            row |= {f"published_{key}": value for key, value in published[name].items() if key != "class"}
+            row |= {f"published_{key}": value for key, value in beside[name].items() if key != "class"}
         rows.append(row)
     total = _row("all", stats.images, stats.images, stats.images - kept.sum())
     predicted = stats.transitions.sum(0)
     total["mean_confidence"] = round(float(np.nansum(stats.mean_confidence * predicted) / stats.images), 3)
     total["lowest_confidence"] = round(float(np.nanmin(stats.lowest_confidence)), 3)
     if published:
-        total |= _published_total(list(published.values()))
+        total |= _published_total(published)
     return [*rows, total]
 
 
@@ -115,23 +151,23 @@ def _row(name: str, original: int, predicted: int, changed: int) -> dict[str, ob
     }
 
 
-def _published_total(rows: Sequence[Mapping[str, str]]) -> dict[str, object]:
+def _published_total(rows: Table) -> dict[str, object]:
     original, predicted, changed = (
         sum(int(row[key]) for row in rows) for key in ("original", "clip_predicted", "changed")
     )
     confidence = sum(float(row["mean_confidence"]) * int(row["clip_predicted"]) for row in rows) / predicted
     total = _row("all", original, predicted, changed) | {"mean_confidence": round(confidence, 3)}
-    return {f"published_{key}": value for key, value in total.items() if key != "class"}
+    return {f"published_{key}": value for key, value in total.items() if key in rows[0] and key != "class"}
 
 
 def transition_table(stats: Statistics, *, probabilities: bool = False) -> Table:
-    """The matrix of true (rows) by predicted classes: counts, or shares of the true class."""
+    """A table of true (rows) by predicted classes: counts, or shares of the true class."""
     matrix = stats.probabilities.round(4) if probabilities else stats.transitions
     return [{"true\\clip": name} | dict(zip(stats.classes, matrix[c].tolist())) for c, name in enumerate(stats.classes)]
 
 
 def histogram_table(stats: Statistics) -> Table:
-    """Images by confidence: `from` (inclusive), `to` (exclusive but for 1), right and wrong labels."""
+    """A table of images by confidence: `from` (inclusive), `to` (exclusive but for 1), right and wrong labels."""
     edges = stats.edges.round(4).tolist()
     return [
         {"from": low, "to": high, "images": int(right + wrong), "right": int(right), "wrong": int(wrong)}
@@ -139,36 +175,20 @@ def histogram_table(stats: Statistics) -> Table:
     ]
 
 
-def _same_images(stats: Statistics, paper: Table | None) -> bool:
-    """Whether the classes and the images in each are those of the study: CIFAR-10's 50,000 for training."""
-    here = dict(zip(stats.classes, stats.transitions.sum(1).tolist()))
-    return paper is not None and here == {str(row["class"]): int(row["original"]) for row in paper}
-
-
-def published(name: str, reference: Path = REFERENCE) -> Table | None:
-    """The study's table `clip_paper_<name>.csv`, or None where it is not there."""
-    file = reference / f"clip_paper_{name}.csv"
-    if not file.is_file():
-        return None
-    with file.open(newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
 def report(
     name: str, split: str, labels: NDArray[np.int64], probs: NDArray[np.float32], classes: Sequence[str],
-    pool: NDArray[np.int64], reference: Path = REFERENCE,
+    pool: NDArray[np.int64], published: Published | None = None,
 ) -> tuple[dict[str, Table], dict[str, "Figure"]]:  # fmt: skip
-    """All tables and pictures: for every image, and (`..._pool`) for those that an initial pool takes.
+    """Make all tables and figures: for every image, and (`..._pool`) for those that an initial pool takes.
 
     Args:
-        name, split: of the data set, for titles. The study's numbers stand beside those of CIFAR-10's 50,000
-            training images.
+        name, split: of the data set, for titles.
         pool: rows that `clip_initial_pool` chose.
+        published: its numbers are put beside those of the same images.
 
     Returns:
         Tables and figures by the name of their file without its ending.
     """
-    paper = published("statistics", reference)
     tables: dict[str, Table] = {}
     figures: dict[str, Figure] = {}
     for suffix, what, rows in (
@@ -176,26 +196,24 @@ def report(
         ("_pool", f"{name}, initial pool: the {len(pool):,} most confident, by class", pool),
     ):
         stats = statistics(labels[rows], probs[rows], classes, zoom=bool(suffix))
-        beside = {row["class"]: row for row in paper} if _same_images(stats, paper) else None
-        tables[f"clip_statistics{suffix}"] = class_table(stats, beside)
+        comparable = published is not None and published.covers(stats)
+        tables[f"clip_statistics{suffix}"] = class_table(stats, published.statistics if comparable else None)
         tables[f"clip_transitions{suffix}"] = transition_table(stats)
         tables[f"clip_transition_probabilities{suffix}"] = transition_table(stats, probabilities=True)
         tables[f"clip_confidences{suffix}"] = histogram_table(stats)
         figures[f"clip_confidences{suffix}"] = confidence_figure(stats, what, tables[f"clip_statistics{suffix}"])
         figures[f"clip_transitions{suffix}"] = transition_figure(stats, what)
-        if beside and (matrix := published("confusion", reference)):
-            tables[f"clip_transitions{suffix}_published"] = matrix
+        if comparable and published.transitions:
+            tables[f"clip_transitions{suffix}_published"] = published.transitions
     return tables, figures
 
 
 def write(tables: Mapping[str, Table], figures: Mapping[str, "Figure"], out: Path) -> list[Path]:
-    """Writes `<name>.csv` and `<name>.png` into `out`, each atomically, and returns the files."""
+    """Write `<name>.csv` and `<name>.png` into `out`, each atomically; returns the files."""
     out.mkdir(parents=True, exist_ok=True)
     files = []
     for name, content in _contents(tables, figures):
-        unfinished = out / f".{name}.tmp"
-        unfinished.write_bytes(content)
-        unfinished.replace(out / name)
+        write_atomically(out / name, content)
         files.append(out / name)
     return files
 
@@ -214,7 +232,7 @@ def _contents(tables: Mapping[str, Table], figures: Mapping[str, "Figure"]) -> I
 
 
 def confidence_figure(stats: Statistics, what: str, rows: Table) -> "Figure":
-    """The study's figure 6: histogram of confidences, right and wrong, over `rows`, the table by class."""
+    """Draw a histogram of the confidences of right and wrong labels above `rows`, the table by class."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1 + max(len(rows[0]) - 3, 7), 4.2 + 0.24 * len(rows)), layout="constrained")
@@ -243,8 +261,8 @@ def _draw_table(axes: "Axes", rows: Table) -> None:
     columns = {
         "class": "Class", "original": "True", "clip_predicted": "Predicted", "changed": "Changed",
         "changed_percent": "Changed (%)", "mean_confidence": "Mean\nconfidence",
-        "lowest_confidence": "Lowest\nconfidence", "published_changed_percent": "Changed (%)\nin the study",
-        "published_mean_confidence": "Mean conf.\nin the study",
+        "lowest_confidence": "Lowest\nconfidence", "published_changed_percent": "Changed (%)\npublished",
+        "published_mean_confidence": "Mean conf.\npublished",
     }  # fmt: skip
     columns = {key: title for key, title in columns.items() if key in rows[0]}
     cells = [[_cell(key, row[key]) for key in columns] for row in rows]
@@ -269,7 +287,7 @@ def _cell(key: str, value: object) -> str:
 
 
 def transition_figure(stats: Statistics, what: str) -> "Figure":
-    """The study's figure 7: true by predicted classes, as counts and as shares of the true class."""
+    """Draw true by predicted classes, as counts and as shares of the true class."""
     from matplotlib.figure import Figure
 
     side = max(4.2, 0.52 * len(stats.classes) + 1.2)
@@ -288,7 +306,7 @@ def transition_figure(stats: Statistics, what: str) -> "Figure":
 
 
 def _draw_matrix(axes: "Axes", shares: NDArray[np.float64], texts: list[list[str]], classes: Sequence[str]):
-    """Both matrices share one colouring, so a dark cell off the diagonal means the same in either."""
+    """Draw one matrix; both share one colouring, so a dark cell off the diagonal means the same in either."""
     from matplotlib.colors import PowerNorm
 
     # Errors are a few percent of a class: on a linear scale they would all look like none.

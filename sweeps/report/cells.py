@@ -179,7 +179,7 @@ def _without_strategy(config: RunConfig) -> RunConfig:
 
 def _key(run: Run, config: RunConfig, hidden: Iterable[str] = ()) -> tuple:
     """Data, files and fields that matter to `config`, but for those hidden."""
-    fields = {name: repr(value) for name, value in config.science().items()}
+    fields = {name: repr(value) for name, value in config.outcome_fields().items()}
     known = sorted(_files(run, config).items()), sorted(fields.items())
     hidden = {"split_seed", *hidden}
     return run.data.fingerprint, *(tuple(pair for pair in pairs if pair[0] not in hidden) for pairs in known)
@@ -187,8 +187,7 @@ def _key(run: Run, config: RunConfig, hidden: Iterable[str] = ()) -> tuple:
 
 def _files(run: Run, config: RunConfig) -> dict[str, str]:
     """Hashes of the run's local files that `config` reads too."""
-    read = {"model", "weights"} | ({"clip_model"} if config.init == "clip" and not config.method.baseline else set())
-    read |= {"features"} if config.uses_embeddings else set()
+    read = config.reads()
     return {name: digest for name, digest in run.sources.items() if name in read}
 
 
@@ -336,7 +335,7 @@ def _differing(configs: Iterable[RunConfig]) -> set[str]:
 
 def _fields(config: RunConfig) -> dict[str, Any]:
     """Every field that has an effect, those without one at their default."""
-    return {name: field.default for name, field in RunConfig.model_fields.items()} | config.science()
+    return {name: field.default for name, field in RunConfig.model_fields.items()} | config.outcome_fields()
 
 
 WORDS = {

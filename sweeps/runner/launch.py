@@ -12,27 +12,26 @@ import hashlib
 import io
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
+from signal import SIGINT, SIGKILL
 from typing import Any
 
 from al.config import RunConfig
 from al.errors import UserError
 from al.storage.files import write_atomically
-from sweeps.runner import terminal as display
-from sweeps.runner.command import environment, threads_each
-from sweeps.runner.grid import SweepFile, load, load_content, parse_overrides
-from sweeps.runner.local import PREEMPTED, Job, Runner
+from sweeps.runner.command import add_run_options, environment, exit_code_of, overrides, threads_each
+from sweeps.runner.grid import SweepFile, load, load_content
+from sweeps.runner.local import Job, Runner, make_log_folders
+from sweeps.runner.processes import Children
 from sweeps.runner.runs import Estimate, read_json, runs_of
 from sweeps.runner.server import PROJECT, base_url, need_server
+from sweeps.runner.terminal import Display
 
 POLL = 5.0
 """Seconds between two looks at the sweep's runs."""
@@ -42,10 +41,8 @@ PATIENCE = 20
 """Looks in a row that the server may leave unanswered when there is no agent to wait for."""
 BROKEN = ("failed", "crashed", "killed")
 ACTIVE = ("running", "pending", "preempting", "preempted")
-STEPS = (0.0, 30.0, 60.0, 90.0)
-"""Seconds after which an agent is told to stop, to terminate its run, to kill it, and is killed itself."""
-IMPATIENCE = 30.0
-"""How many times faster that goes after a second Ctrl-C."""
+GRACE = ((0.0, SIGINT), (30.0, SIGINT), (60.0, SIGINT), (90.0, SIGKILL))
+"""What agents are sent: the first SIGINT stops them and their runs, the second terminates a run, the third kills it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,16 @@ class ServerRun:
     name: str
     state: str
     url: str
+    config: Mapping[str, Any]
+
+    def digest(self) -> str | None:
+        """From its parameters: a run that failed early has logged no digest."""
+        try:
+            return RunConfig.from_mapping(
+                {k: v for k, v in self.config.items() if k in RunConfig.model_fields}
+            ).digest()
+        except UserError:
+            return None
 
 
 @dataclass(eq=False)
@@ -79,36 +86,15 @@ class Sweep:
         return str(_api().sweep(self.path).state).upper()
 
     def runs(self) -> list[ServerRun]:
-        return [ServerRun(run.id, str(run.state).lower(), run.url) for run in self._listed()]
-
-    def _listed(self) -> Iterator[Any]:
         project, _, name = self.path.rpartition("/")
-        return iter(_api().runs(project, filters={"sweep": name}, per_page=200))
-
-    def broken_jobs(self) -> list[tuple[str, Job]]:
-        """The runs that failed, each with the job that does again what its agent did, under the same W&B id."""
-        by_digest = {run.digest: run for run in runs_of(self.file)}
-        found = []
-        for listed in self._listed():
-            run = by_digest.get(_digest(listed.config)) if str(listed.state).lower() in BROKEN else None
-            if run is not None:
-                found.append((listed.id, Job(run)))
-        return found
+        listed = _api().runs(project, filters={"sweep": name}, per_page=200)
+        return [ServerRun(run.id, str(run.state).lower(), run.url, run.config) for run in listed]
 
 
 def _api() -> Any:
     import wandb
 
     return wandb.Api(timeout=30)
-
-
-def _digest(config: dict[str, Any]) -> str | None:
-    """The digest of a run on the server, from its parameters: one that failed early has logged no digest."""
-    parameters = {name: value for name, value in config.items() if name in RunConfig.model_fields}
-    try:
-        return RunConfig.from_mapping(parameters).digest()
-    except UserError:
-        return None
 
 
 @contextlib.contextmanager
@@ -158,65 +144,49 @@ def agent_command(sweep: str) -> list[str]:
     return [*command, sweep]
 
 
-@dataclass(eq=False)
 class Crew:
     """The agents of one sweep on this machine."""
 
-    sweep: Sweep
-    size: int
-    results_dir: Path
-    agents: list[subprocess.Popen] = field(default_factory=list)
-    stop_signal: int | None = None
-    stop_time: float = 0.0
-    haste: float = 1.0
-    barren: int = 0
-    _step: int = 0
-    _silent: int = 0
-    _lingering: bool = False
-    _finished: int = 0
-    _hired: int = 0
-    _said: str = ""
+    def __init__(self, sweep: Sweep, size: int, results_dir: Path) -> None:
+        self.sweep, self.size, self.results_dir = sweep, size, results_dir
+        self.children = Children(GRACE, groups=False)
+        self._hired = 0
+        self._barren = 0
+        """Agents that have ended since a run last finished."""
+        self._finished = 0
+        self._silent = 0
+        self._said: set[str] = set()
 
     def go(self) -> None:
         """Keeps agents at work until the sweep's runs have all ended, agents fail in a row, or a signal comes."""
-        heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        handlers = {number: signal.signal(number, self._on_signal) for number in heeded}
-        try:
+        with self.children.heeding_signals():
             while self._work():
                 self._wait(POLL)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
     def _work(self) -> bool:
         """One look at the agents and the runs; whether there is more to wait for."""
-        ended = [agent for agent in self.agents if agent.poll() is not None]
-        self.agents = [agent for agent in self.agents if agent.poll() is None]
-        if self.stop_signal is not None:
-            return bool(self.agents)
+        ended, agents = len(self.children.ended()), self.children.alive
+        if self.children.stop_signal:
+            return bool(agents)
         try:
             with server_errors():
                 runs, state = self.sweep.runs(), self.sweep.state()
         except UserError as error:
             return self._unheard(error)
         self._silent = 0
-        self._report(runs)
         states = Counter(run.state for run in runs)
-        self.barren = 0 if states["finished"] > self._finished else self.barren + len(ended)
+        text = ", ".join(f"{states[name]} {name}" for name in ("finished", "running", *BROKEN) if states[name])
+        self._say_once(f"{self.sweep.file.name}: {len(self.sweep.file.runs)} runs: {text or 'none started'}")
+        self._barren = 0 if states["finished"] > self._finished else self._barren + ended
         self._finished = states["finished"]
-        handed_out = len(runs) >= len(self.sweep.file.runs) and not states["preempted"]
-        if state not in ("PENDING", "RUNNING") or self.barren >= max(FAILURES_IN_A_ROW, self.size):
-            return bool(self.agents)
-        if not handed_out:
+        if state not in ("PENDING", "RUNNING") or self._barren >= max(FAILURES_IN_A_ROW, self.size):
+            return bool(agents)
+        if len(runs) < len(self.sweep.file.runs) or states["preempted"]:
             self._hire()
         active = sum(states[name] for name in ACTIVE)
-        if active and not self.agents and not self._lingering:
-            self._lingering = True
-            print(
-                f"waiting for {active} runs of other machines, or that W&B has not missed yet; Ctrl-C leaves them",
-                flush=True,
-            )
-        return bool(self.agents or active)
+        if active and not agents:
+            self._say_once("waiting for runs of other machines, or that W&B has not missed yet; Ctrl-C leaves them")
+        return bool(agents or active)
 
     def _unheard(self, error: UserError) -> bool:
         """The server did not answer: agents that are at work go on, and are waited for.
@@ -225,11 +195,16 @@ class Crew:
             UserError: it has been silent for long, and no agent is left.
         """
         self._silent += 1
-        if not self.agents and self._silent >= PATIENCE:
+        if not self.children.alive and self._silent >= PATIENCE:
             raise error
         if self._silent == 1:
             print(f"{time.strftime('%H:%M:%S')} {error}; looking again", flush=True)
         return True
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
     def _hire(self) -> None:
         variables = environment(threads_each(self.size))
@@ -238,90 +213,55 @@ class Crew:
         variables["WANDB_DATA_DIR"] = str((self.results_dir / "wandb" / "data").resolve())
         logs = self.results_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        while len(self.agents) < self.size:
+        while len(self.children.alive) < self.size:
             self._hired += 1
             name = f"agent-{self.sweep.path.rpartition('/')[2]}-{os.getpid()}-{self._hired}.log"
             with (logs / name).open("ab") as log:
-                agent = subprocess.Popen(
-                    agent_command(self.sweep.path),
-                    env=variables,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    process_group=0,
-                )
-            self.agents.append(agent)
+                self.children.start(agent_command(self.sweep.path), variables, log)
 
     def _wait(self, seconds: float) -> None:
         """Until an agent ends, a signal comes, or the time is up."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and all(agent.poll() is None for agent in self.agents):
-            if self.stop_signal is not None:
-                self._pass_on()
+        while time.monotonic() < until and all(agent.poll() is None for agent in self.children.alive):
+            if self.children.stop_signal and self.children.pass_on():
+                print(f"stopping {len(self.children.alive)} agents; again to kill them", flush=True)
             time.sleep(TICK)
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_signal is None:
-            self.stop_signal, self.stop_time = number, time.monotonic()
-        else:
-            self.haste = IMPATIENCE
 
-    def _pass_on(self) -> None:
-        """Sends the agents the next step's signal once its time has come.
+def retry(sweep: Sweep, limit: int) -> int:
+    """Runs again, as their agents did, the runs that failed, crashed or were stopped.
 
-        An agent forwards what it gets to its run. At the first SIGINT it waits for the run, at the second it
-        terminates it, at the third it kills it.
-        """
-        waited = (time.monotonic() - self.stop_time) * self.haste
-        while self._step < len(STEPS) and waited >= STEPS[self._step]:
-            number = signal.SIGINT if self._step < len(STEPS) - 1 else signal.SIGKILL
-            if self._step == 0:
-                print(f"stopping {len(self.agents)} agents; again to kill them", flush=True)
-                number = signal.SIGUSR1 if self.stop_signal == signal.SIGUSR1 else number
-            for agent in self.agents:
-                agent.send_signal(number)
-            self._step += 1
-
-    def _report(self, runs: Sequence[ServerRun]) -> None:
-        counts = Counter(run.state for run in runs)
-        text = ", ".join(f"{counts[state]} {state}" for state in ("finished", "running", *BROKEN) if counts[state])
-        text = f"{self.sweep.file.name}: {len(self.sweep.file.runs)} runs: {text or 'none started'}"
-        if text != self._said:
-            self._said = text
-            print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
-
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-
-
-def retry(sweep: Sweep, limit: int) -> int | None:
-    """Runs again, as their agents did, the runs that failed, crashed or were stopped; the signal that ended it."""
+    Returns:
+        the exit code where a signal ended it, 0 otherwise.
+    """
     with server_errors():
-        broken = sweep.broken_jobs()
-    if not broken:
-        return None
-    print(f"{sweep.file.name}: trying {len(broken)} failed runs again")
+        broken = [run for run in sweep.runs() if run.state in BROKEN]
+    by_digest = {run.digest: run for run in runs_of(sweep.file)}
     entity, project, name = sweep.path.split("/")
-    for run_id, job in broken:
-        job.variables = {"WANDB_ENTITY": entity, "WANDB_PROJECT": project}
-        job.variables |= {"WANDB_SWEEP_ID": name, "WANDB_RUN_ID": run_id}
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-    jobs = [job for _, job in broken]
-    with display.make_display() as view:
-        runner = Runner(jobs, limit, view, Estimate({job.run.config.results_dir for job in jobs}), again=True)
-        runner.go()
-    return signal.SIGUSR1 if runner.preempted else runner.stop_signal
+    known = {"WANDB_ENTITY": entity, "WANDB_PROJECT": project, "WANDB_SWEEP_ID": name}
+    jobs = [
+        Job(by_digest[digest], known | {"WANDB_RUN_ID": run.name})
+        for run in broken
+        if (digest := run.digest()) in by_digest
+    ]
+    if not jobs:
+        return 0
+    print(f"{sweep.file.name}: trying {len(jobs)} failed runs again")
+    make_log_folders(jobs)
+    runner = Runner(jobs, limit, Display(), Estimate({job.run.config.results_dir for job in jobs}), again=True)
+    runner.go()
+    return runner.children.exit_code
 
 
-def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], int | None]:
-    """Takes one sweep to its end; what is wrong with it, a line each, and the signal that ended it early."""
+def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], int]:
+    """Takes one sweep to its end; what is wrong with it, a line each, and the exit code where a signal ended it."""
     print(f"{sweep.file.name}: {sweep.url}", flush=True)
     print(f"other machines join with: python -m sweeps.runner.launch --join {sweep.path}", flush=True)
     stopped = retry(sweep, agents)
-    if stopped is None:
+    if not stopped:
         crew = Crew(sweep, agents, results_dir)
         crew.go()
-        stopped = crew.stop_signal
+        stopped = crew.children.exit_code
     with server_errors():
         runs, state = sweep.runs(), sweep.state()
     problems = [f"{run.name}: {run.state} ({run.url})" for run in runs if run.state != "finished"]
@@ -334,23 +274,6 @@ def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], in
     return problems, stopped
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.runner.launch", description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files, worked on in this order")
-    parser.add_argument("--join", metavar="ENTITY/PROJECT/SWEEP_ID", help="work on a sweep made elsewhere")
-    parser.add_argument(
-        "--agents", type=int, default=1, help="agents on this machine; they share its cores (default 1)"
-    )
-    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", PROJECT))
-    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"))
-    parser.add_argument("--new", action="store_true", help="make new sweeps, even if the files have theirs already")
-    parser.add_argument("--results-dir", help="folder that gets the results (default: the files', or results)")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="parameters for every run"
-    )
-    return parser
-
-
 def _files(options: argparse.Namespace) -> list[SweepFile]:
     if options.agents < 1:
         raise UserError(f"--agents {options.agents}: runs nothing; use 1 or more")
@@ -358,10 +281,7 @@ def _files(options: argparse.Namespace) -> list[SweepFile]:
         raise UserError("give sweep files, or --join ENTITY/PROJECT/SWEEP_ID")
     if options.join and (options.set or options.results_dir):
         raise UserError("--join: the sweep has its parameters already; leave out --set and --results-dir")
-    overrides = parse_overrides(options.set)
-    if options.results_dir:
-        overrides["results_dir"] = options.results_dir
-    return [load(path, overrides) for path in options.files]
+    return [load(path, overrides(options)) for path in options.files]
 
 
 def _joined(path: str) -> Sweep:
@@ -391,7 +311,7 @@ def _launch(options: argparse.Namespace) -> int:
             print(f"{'left' if stopped else 'failed'}: {problem}", file=sys.stderr)
         if stopped:
             print("stopped; start again to go on", file=sys.stderr)
-            return PREEMPTED if stopped == signal.SIGUSR1 else 128 + stopped
+            return stopped
         failed += len(problems)
     if failed:
         print("error: not all runs finished; start again to retry them", file=sys.stderr)
@@ -399,14 +319,17 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        return _launch(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    parser = argparse.ArgumentParser(prog="python -m sweeps.runner.launch", description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files, worked on in this order")
+    parser.add_argument("--join", metavar="ENTITY/PROJECT/SWEEP_ID", help="work on a sweep made elsewhere")
+    parser.add_argument(
+        "--agents", type=int, default=1, help="agents on this machine; they share its cores (default 1)"
+    )
+    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", PROJECT))
+    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"))
+    parser.add_argument("--new", action="store_true", help="make new sweeps, even if the files have theirs already")
+    add_run_options(parser)
+    return exit_code_of(_launch, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

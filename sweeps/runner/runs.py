@@ -1,13 +1,16 @@
 """The runs of sweep files as they stand in a results folder: complete, held, under way, and how long they take."""
 
-import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import eq
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from al.config import RunConfig
 from al.storage.run_folder import COMPLETE, RunFolder
@@ -83,14 +86,16 @@ def runs_of(sweep: SweepFile) -> list[Run]:
 
 def is_held(folder: Path) -> bool:
     """Whether a process, on this machine or another that shares the folder, is at the run in it."""
-    try:
-        handle = os.open(folder / ".lock", os.O_RDWR)
-    except OSError:
+    lock = folder / ".lock"
+    if not lock.exists():
         return False
     try:
-        return not try_lock(handle)
-    finally:
-        os.close(handle)
+        with FileLock(lock, blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # of another user: who may not open it cannot be told apart from who has it
+        return False
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -102,52 +107,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def try_lock(handle: int) -> bool:
-    """Takes the lock of an open file unless another process has it; whether it was taken."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 class Estimate:
     """Seconds that runs will take, from those already done: the mean of the runs most alike."""
 
     def __init__(self, results_dirs: Iterable[str | Path] = ()) -> None:
-        self._known: list[tuple[tuple, float]] = []
+        self._known: dict[tuple, list[float]] = {}
         for folder in sorted({Path(folder) for folder in results_dirs}):
-            for metrics in _all_metrics(folder):
+            for path in sorted(folder.glob(f"*/split_seed_*/{COMPLETE}")):
+                metrics = read_json(path)
                 self.add(metrics.get("config", {}), metrics.get("training_time_seconds"))
 
     def add(self, config: Mapping[str, Any], seconds: Any) -> None:
         if config and isinstance(seconds, int | float):
-            self._known.append((_setting(config), float(seconds)))
+            self._known.setdefault(tuple(config.get(name) for name in SETTING), []).append(float(seconds))
 
     def seconds(self, config: RunConfig) -> float | None:
         """None where no run of this model and data set has been done."""
-        wanted = _setting(config.model_dump())
-        alike = [(_common(wanted, known), seconds) for known, seconds in self._known if known[:2] == wanted[:2]]
-        if not alike:
-            return None
-        closest = max(common for common, _ in alike)
-        times = [seconds for common, seconds in alike if common == closest]
-        return sum(times) / len(times)
-
-    def total(self, configs: Iterable[RunConfig]) -> tuple[float, int]:
-        """Seconds of all that can be estimated, and how many cannot."""
-        each = [self.seconds(config) for config in configs]
-        return sum(seconds for seconds in each if seconds is not None), each.count(None)
-
-
-def _all_metrics(results_dir: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(results_dir.glob(f"*/split_seed_*/{COMPLETE}")):
-        yield read_json(path)
-
-
-def _setting(config: Mapping[str, Any]) -> tuple:
-    return tuple(config.get(name) for name in SETTING)
-
-
-def _common(one: tuple, other: tuple) -> int:
-    return sum(a == b for a, b in zip(one, other, strict=True))
+        wanted = tuple(getattr(config, name) for name in SETTING)
+        alike: dict[int, list[float]] = {}
+        for known, times in self._known.items():
+            if known[:2] == wanted[:2]:
+                alike.setdefault(sum(map(eq, known, wanted)), []).extend(times)
+        return fmean(alike[max(alike)]) if alike else None

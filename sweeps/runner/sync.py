@@ -18,7 +18,7 @@ from pathlib import Path
 from al.errors import UserError
 from al.storage.files import write_atomically
 from al.storage.run_folder import COMPLETE
-from sweeps.runner.command import environment, parameter_file
+from sweeps.runner.command import environment, exit_code_of, parameter_file
 from sweeps.runner.runs import is_held, read_json
 from sweeps.runner.server import PROJECT, need_server
 
@@ -179,14 +179,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=Path(os.environ.get("WANDB_DIR", "results")),
         help="folder with the runs' wandb/ (default: WANDB_DIR, or results)",
     )
-    options = parser.parse_args(arguments)
-    try:
-        if not options.results_dir.is_dir():
-            raise UserError(f"--results-dir {options.results_dir}: no such folder; name the one that the runs wrote to")
-        return sync(options.results_dir)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code_of(_sync, parser.parse_args(arguments))
+
+
+def _sync(options: argparse.Namespace) -> int:
+    if not options.results_dir.is_dir():
+        raise UserError(f"--results-dir {options.results_dir}: no such folder; name the one that the runs wrote to")
+    return sync(options.results_dir)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,23 @@
-"""How the local runner shows its progress: live on a terminal, one line an event elsewhere; and its closing table."""
+"""What the local runner shows: a line for each event, on a terminal a live view under them, and a closing table."""
 
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 
 if TYPE_CHECKING:
     from sweeps.runner.local import Job, Runner
 
-REFRESH = 0.5
-"""Seconds between two looks at the running jobs' files."""
+LOOKS_A_SECOND = 2
+"""How often the live view reads the running jobs' files."""
 
 
 def duration(seconds: float) -> str:
@@ -20,123 +27,79 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def state_of(job: "Job") -> str:
-    """`epoch 12, round 5, 140 labels, 83.1 %` of a job that is running."""
-    row = job.run.last_epoch()
-    if not row:
-        return "starting"
-    return f"epoch {row['epoch']}, round {row['round']}, {row['labels']} labels, {row['test']['accuracy']:.1f} %"
-
-
-class PlainDisplay:
-    """One line for each start and end, for logs and pipes."""
-
-    def __enter__(self) -> "PlainDisplay":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def event(self, text: str) -> None:
-        print(text, flush=True)
-
-    def update(self, runner: "Runner") -> None:
-        pass
-
-
-class LiveDisplay:
-    """A line for each running job with where it is, under them a bar with the time left; events scroll above."""
+class Display:
+    """Prints events; `following` adds the live view where there is a terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
-        self._live = Live(console=Console(), auto_refresh=False, transient=True)
-        self._next = 0.0
-
-    def __enter__(self) -> "LiveDisplay":
-        self._live.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        self._live.__exit__(*exception)
+        self.console = Console()
 
     def event(self, text: str) -> None:
-        self._live.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
-    def update(self, runner: "Runner") -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + REFRESH
-            self._live.update(_progress(runner), refresh=True)
+    @contextmanager
+    def following(self, runner: "Runner") -> Iterator[None]:
+        terminal = self.console.is_terminal
+        with Live(
+            get_renderable=lambda: progress(runner),
+            console=self.console,
+            auto_refresh=terminal,
+            refresh_per_second=LOOKS_A_SECOND,
+            transient=True,
+        ):
+            yield
 
 
-def _progress(runner: "Runner") -> Any:
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
+def progress(runner: "Runner") -> Group:
+    """A line for each running job with how far it is; under them a bar with the time left."""
     jobs = Table.grid(padding=(0, 2))
     jobs.add_column(no_wrap=True, overflow="ellipsis")
     jobs.add_column(no_wrap=True, min_width=44)
     jobs.add_column(no_wrap=True, min_width=6)
-    for job in runner.running:
-        jobs.add_row(_short_name(job), state_of(job), duration(time.monotonic() - job.started))
+    for job in list(runner.running):
+        cell = job.run.folder.parent.name.rpartition("-")[0]  # without its digits
+        jobs.add_row(f"{cell} {job.run.config.split_seed}", _how_far(job), duration(time.monotonic() - job.started))
     ended, total = runner.count("done", "found", "failed"), len(runner.jobs)
     bar = Table.grid(padding=(0, 2))
     bar.add_row(ProgressBar(total, ended, width=40), f"{ended} of {total} runs", remaining(runner))
     return Group(jobs, bar)
 
 
-def _short_name(job: "Job") -> str:
-    """The cell without its digits, and the split seed: unlike enough for what runs at one time."""
-    return f"{job.run.folder.parent.name.rpartition('-')[0]} {job.run.config.split_seed}"
+def _how_far(job: "Job") -> str:
+    row = job.run.last_epoch()
+    if not row:
+        return "starting"
+    return f"epoch {row['epoch']}, round {row['round']}, {row['labels']} labels, {row['test']['accuracy']:.1f} %"
 
 
 def remaining(runner: "Runner") -> str:
     seconds = runner.seconds_left()
-    return "" if not seconds else f"about {duration(seconds)} left"
+    return f"about {duration(seconds)} left" if seconds else ""
 
 
-def make_display() -> PlainDisplay | LiveDisplay:
-    return LiveDisplay() if sys.stdout.isatty() else PlainDisplay()
+def print_summaries(of_file: Iterable[tuple[str, Sequence["Job"]]]) -> None:
+    """Prints a table for each sweep file: a line for each cell with its seeds, labels, test accuracy and seconds."""
+    console = Console(width=None if sys.stdout.isatty() else 160)  # wide enough for long names in a log
+    for title, jobs in of_file:
+        table = Table(title=title, title_justify="left", box=box.SIMPLE)
+        for heading in ("cell", "seeds", "failed", "labels", "test accuracy %", "seconds"):
+            table.add_column(heading, justify="left" if heading == "cell" else "right", overflow="fold")
+        cells: dict[str, list[Job]] = {}
+        for job in jobs:
+            cells.setdefault(job.run.folder.parent.name, []).append(job)
+        for cell, members in cells.items():
+            table.add_row(cell, *_results(members))
+        console.print(table)
 
 
-def summary(title: str, jobs: Sequence["Job"]) -> Any:
-    """A table of one sweep: a line for each cell with its seeds, labels, test accuracy and seconds."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
-    for heading in ("cell", "seeds", "failed", "labels", "test accuracy %", "seconds"):
-        table.add_column(heading, justify="left" if heading == "cell" else "right", overflow="fold")
-    for cell, members in _by_cell(jobs).items():
-        done = [job.run.metrics() for job in members if job.run.is_complete()]
-        failed = sum(job.state == "failed" for job in members)
-        table.add_row(cell, f"{len(done)}/{len(members)}", str(failed or ""), *_results(done))
-    return table
-
-
-def _by_cell(jobs: Iterable["Job"]) -> dict[str, list["Job"]]:
-    cells: dict[str, list[Job]] = {}
-    for job in jobs:
-        cells.setdefault(job.run.folder.parent.name, []).append(job)
-    return cells
-
-
-def _results(done: Sequence[dict[str, Any]]) -> tuple[str, str, str]:
+def _results(members: Sequence["Job"]) -> tuple[str, ...]:
+    """The columns of one cell after its name."""
+    done = [job.run.metrics() for job in members if job.run.is_complete()]
+    failed = sum(job.state == "failed" for job in members)
+    counts = f"{len(done)}/{len(members)}", str(failed or "")
     if not done:
-        return "", "", ""
+        return *counts, "", "", ""
     accuracies = [metrics["test_metrics"]["accuracy"] for metrics in done]
     spread = f" ± {statistics.stdev(accuracies):.2f}" if len(done) > 1 else ""
     labels = statistics.mean(metrics["labels_used"] for metrics in done)
     seconds = statistics.mean(metrics["training_time_seconds"] for metrics in done)
-    return f"{labels:.0f}", f"{statistics.mean(accuracies):.2f}{spread}", f"{seconds:.1f}"
-
-
-def print_tables(tables: Iterable[Any]) -> None:
-    """Prints tables as wide as the terminal, or wide enough for long names where there is none."""
-    from rich.console import Console
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for table in tables:
-        console.print(table)
+    return *counts, f"{labels:.0f}", f"{statistics.mean(accuracies):.2f}{spread}", f"{seconds:.1f}"

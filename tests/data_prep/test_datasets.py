@@ -20,9 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from al.config import RunConfig
 from al.data import ImageSet, content_fingerprint
+from al.datasets import DATASETS
 from al.errors import UserError
-from data_prep.datasets import load_dataset
+from data_prep.datasets import LOADERS, load_dataset
 from data_prep.progress import show_progress
 from data_prep.sources.cifar10 import ARCHIVE, CLASSES, FOLDER, Source, load_cifar10
 
@@ -648,3 +650,26 @@ def test_progress_on_a_terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     assert list(show_progress(iter([2, 3]), 5, "counting")) == [2, 3]
     assert "counting" in terminal.getvalue()
+
+
+# --------------------------------------------------------------------------------------------- paths, registry
+
+
+def test_an_image_is_named_by_its_path_within_the_folder(folder):
+    data = load(folder)
+    assert data.train.path_of(4) == "train/big cat/1.png"
+    assert data.test.path_of(2) == "test/猫/0.png"
+    assert len(data.train.paths) == len(data.train)
+
+
+def test_images_that_are_no_files_are_named_by_their_row(published, tmp_path):
+    digits, cifar10 = load_dataset("digits", ""), load_cifar10(tmp_path / "data", published[0])
+    assert digits.train.path_of(42) == "train/00042"
+    assert (cifar10.train.path_of(0), cifar10.test.path_of(9)) == ("train/00000", "test/00009")
+
+
+def test_every_data_set_has_a_loader_and_defaults_that_are_parameters():
+    assert set(LOADERS) == set(DATASETS)
+    for name, defaults in DATASETS.items():
+        config = RunConfig.from_mapping({"dataset": name, **defaults})
+        assert {parameter: getattr(config, parameter) for parameter in defaults} == dict(defaults)

@@ -17,7 +17,7 @@ from al.strategies import REGISTRY, Pool
 from data_prep import embeddings as module
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import embed, from_file
-from data_prep.first_labels import first_labels, variant_and_scope
+from data_prep.first_labels import first_labels, variant_and_pool
 
 
 def silent(counts, total, description):
@@ -230,13 +230,13 @@ def digits_file(tmp_path_factory):
 def test_first_labels_are_what_the_strategy_picks_from_nothing(digits_file, init):
     data = load_dataset("digits", "")
     chosen = config(init=init, features=f"file:{digits_file}", variant="balanced_10")
-    _, scope = variant_and_scope(chosen, data.train)
-    vectors = module.embeddings(chosen, data)
+    _, scope = variant_and_pool(chosen, data.train)
+    vectors = module.load_embeddings(chosen, data)
     first = first_labels(chosen, data, scope, 20, vectors=vectors)
     again = first_labels(chosen, data, scope, 20, vectors=vectors)
     other = first_labels(chosen.model_copy(update={"split_seed": 34}), data, scope, 20, vectors=vectors)
     assert len(set(first.rows)) == 20
-    assert len(first.free) == 0
+    assert len(first.machine_labelled) == 0
     np.testing.assert_array_equal(first.rows, again.rows)
     np.testing.assert_array_equal(first.labels, data.train.labels[first.rows])
     assert set(first.rows) != set(other.rows), "split seeds draw"
@@ -248,7 +248,7 @@ def test_a_cold_start_covers_more_classes_than_chance(digits_file):
     for init, counts in seen.items():
         for split_seed in range(8):
             chosen = config(init=init, features=f"file:{digits_file}", variant="balanced_10", split_seed=split_seed)
-            vectors = module.embeddings(chosen, data)
+            vectors = module.load_embeddings(chosen, data)
             first = first_labels(chosen, data, np.arange(len(data.train)), 10, vectors=vectors)
             counts.append(len(set(first.labels)))
     assert np.mean(seen["typiclust_typical"]) > np.mean(seen["random"]) + 1
@@ -319,6 +319,6 @@ def test_strategies_cluster_in_the_embeddings_that_are_named(launcher, digits_fi
     labelled = np.isin(np.arange(len(features)), first["rows"])
     pool = Pool(labelled=labelled, classes=10, features=features)
     expected = REGISTRY["coreset"].select(pool, 15, np.random.default_rng(0))
-    assert second["rows"] == expected.rows.tolist()
+    assert second["rows"] == expected.positions.tolist()
     assert second["predicted"] == [None] * 15
     assert second["seconds"]["score"] == 0

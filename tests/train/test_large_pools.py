@@ -15,14 +15,15 @@ import pytest
 import runs
 import torch
 
-from al.budget import candidates, plan_of
+from al.budget import budget_of
 from al.config import RunConfig
 from al.errors import UserError
 from al.learning.networks import build_model
 from al.learning.scorer import Scorer
+from al.run import candidates
 from al.runtime import resolve_runtime
 from al.storage import disk_array as spill
-from al.storage.disk_array import Spill
+from al.storage.disk_array import DiskArray
 from al.strategies import REGISTRY, Pool
 
 NOTHING_IN_MEMORY = 0
@@ -58,7 +59,7 @@ class TestSpill:
     def test_gives_back_what_was_written(self, tmp_path, monkeypatch, shape, size):
         bounded(monkeypatch, size)
         expected = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        array = Spill(shape, tmp_path)
+        array = DiskArray(shape, tmp_path)
         flat = expected.reshape(-1, shape[-1]) if expected.size else expected
         for start in (4, 0, 8, 12, 16, 20):  # in any order
             array.write(start, flat[start : start + 4])
@@ -68,7 +69,7 @@ class TestSpill:
 
     def test_leaves_nothing_behind(self, tmp_path, monkeypatch):
         bounded(monkeypatch, NOTHING_IN_MEMORY)
-        array = Spill((8, 4), tmp_path)
+        array = DiskArray((8, 4), tmp_path)
         assert not list(tmp_path.iterdir()), "a process that is killed now would leave it"
         array.write(0, np.ones((8, 4), np.float32))
         found = array.read()
@@ -89,10 +90,10 @@ class TestSpill:
         if when == "before":
             monkeypatch.setattr(os, "posix_fallocate", full)
             with pytest.raises(UserError) as refused:
-                Spill((2**20, 2**10), tmp_path)
+                DiskArray((2**20, 2**10), tmp_path)
         else:
             monkeypatch.setattr(os, "posix_fallocate", lambda *_: None)
-            array = Spill((2**20, 2**10), tmp_path)
+            array = DiskArray((2**20, 2**10), tmp_path)
             array._file = type("Full", (), {"seek": full})()
             with pytest.raises(UserError) as refused:
                 array.write(0, np.ones((1, 2**10), np.float32))
@@ -104,7 +105,7 @@ class TestSpill:
     def test_folder_that_is_not_there_is_told(self, tmp_path, monkeypatch):
         bounded(monkeypatch, NOTHING_IN_MEMORY)
         with pytest.raises(UserError, match="No such file"):
-            Spill((8, 4), tmp_path / "none")
+            DiskArray((8, 4), tmp_path / "none")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ class TestOutputsOnDisk:
         bounded(monkeypatch, NOTHING_IN_MEMORY)
         pools.append(Pool(labelled, 6, **predicted(model, tmp_path)))
         one, two = (REGISTRY[name].select(pool, 30, np.random.default_rng(1)) for pool in pools)
-        assert one.rows.tolist() == two.rows.tolist()
+        assert one.positions.tolist() == two.positions.tolist()
         np.testing.assert_array_equal(one.scores, two.scores)
 
     def test_pages_of_images_and_outputs_are_given_back(self, model, tmp_path, monkeypatch):
@@ -235,15 +236,15 @@ class TestPoolSample:
 
     def test_smaller_than_a_round_is_refused(self):
         with pytest.raises(UserError) as refused:
-            plan_of(config(pool_sample=11), 250, 1258, 10)
+            budget_of(config(pool_sample=11), 250, 1258, 10)
         message = str(refused.value)
         assert message.startswith("pool_sample=11: a round acquires up to 12 images")
         assert "raise pool_sample" in message
-        assert plan_of(config(pool_sample=12), 250, 1258, 10).budget == 60
+        assert budget_of(config(pool_sample=12), 250, 1258, 10).total == 60
 
     def test_a_growing_round_counts(self):
         with pytest.raises(UserError, match="pool_sample=12: a round acquires up to 18"):
-            plan_of(config(pool_sample=12, batch_growth=2), 250, 1258, 10)
+            budget_of(config(pool_sample=12, batch_growth=2), 250, 1258, 10)
 
     def test_identifies_a_run_but_no_baseline(self):
         assert config().digest() != config(pool_sample=None).digest() != config(pool_sample=300).digest()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import runs
 
-from al.budget import plan_of
+from al.budget import budget_of
 from al.config import RunConfig
 from al.errors import UserError
 from al.identity import local_sources
@@ -93,11 +93,11 @@ def test_bald_without_dropout_is_refused():
 def test_cleaning_is_charged_to_the_budget():
     free = RunConfig(init="clip", budget=250, initial_min=50)
     checked = free.model_copy(update={"init_cleaning": 0.1})
-    plain, charged = (plan_of(config, 250, 1000, 10) for config in (free, checked))
+    plain, charged = (budget_of(config, 250, 1000, 10) for config in (free, checked))
     assert charged.checks == 25
     assert charged.budget - (charged.initial - charged.checks) == plain.budget - plain.initial
     with pytest.raises(UserError, match="init_cleaning"):
-        plan_of(free.model_copy(update={"init_cleaning": 0.9}), 250, 1000, 10)
+        budget_of(free.model_copy(update={"init_cleaning": 0.9}), 250, 1000, 10)
 
 
 def test_online_without_a_key_is_an_error(monkeypatch, tmp_path):

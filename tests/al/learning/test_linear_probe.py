@@ -1,14 +1,19 @@
 """The head of `model=frozen`: the optimum that scikit-learn finds, scored as it was fitted."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from al.config import RunConfig
-from al.labels import Labelled
-from al.learning.linear_probe import FrozenLearner, _mean_and_std
-from al.runtime import resolve_runtime
+from al.data import DataSet, Embeddings, ImageSet
+from al.labels import LabelledSet
+from al.learning.learner import new_learner
+from al.learning.linear_probe import LinearProbe, _mean_and_std
+from al.records import scores_of
 
 CLASSES = 4
 
@@ -21,17 +26,19 @@ def problem(n=300, d=12, classes=CLASSES, seed=0):
     return vectors.astype(np.float32), labels
 
 
-def learner(vectors, labels, **parameters) -> FrozenLearner:
+def learner(vectors, labels, **parameters) -> LinearProbe:
     config = RunConfig.from_mapping(
         {"dataset": "digits", "model": "frozen", "features": "file:e.npz", "device": "cpu"} | parameters
     )
-    return FrozenLearner(config, resolve_runtime("cpu"), vectors, vectors, labels, CLASSES, vectors)
+    images = ImageSet(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, tuple("abcd"))
+    data, embeddings = DataSet("made", images, images, "f"), Embeddings(vectors, vectors)
+    return new_learner(config, data, embeddings, Path(tempfile.gettempdir()))
 
 
-def labelled(labels, rows) -> Labelled:
-    state = Labelled.none(len(labels))
+def labelled(labels, rows) -> LabelledSet:
+    state = LabelledSet.empty(len(labels))
     state.train = np.asarray(rows)
-    state.given[rows] = labels[rows]
+    state.assigned_labels[rows] = labels[rows]
     return state
 
 
@@ -73,7 +80,7 @@ def test_classes_without_labels_and_a_single_label_are_no_trouble():
         evaluation = one.fit_epoch(labelled(labels, rows), 1, 0.1)
         probs = one.score(np.arange(len(vectors)), ("probs",), 1)["probs"]
         assert np.isfinite(probs).all()
-        assert np.isfinite(evaluation.metrics["loss"])
+        assert np.isfinite(evaluation.loss)
         assert probs[:, 2:].mean() < probs[rows, labels[rows]].mean()
 
 
@@ -91,7 +98,7 @@ def test_the_evaluation_of_a_fit_is_that_of_its_head():
     rows = np.arange(80)
     fitted = one.fit_epoch(labelled(labels, rows), 1, 0.1)
     probs = one.score(rows, ("probs",), 1)["probs"]
-    assert fitted.metrics["accuracy"] == pytest.approx(100 * (probs.argmax(1) == labels[rows]).mean())
+    assert scores_of(fitted)["accuracy"] == pytest.approx(100 * (probs.argmax(1) == labels[rows]).mean())
     assert fitted.metrics["loss"] == pytest.approx(-np.log(probs[rows, labels[rows]]).mean(), abs=1e-4)
 
 

@@ -5,13 +5,13 @@ import pytest
 from sklearn import metrics as oracle
 
 from al.learning.metrics import (
+    Evaluation,
     by_class,
     class_entropy,
     confusion_matrix,
     expected_calibration_error,
-    per_class,
-    summarise,
 )
+from al.records import scores_of
 
 rng = np.random.default_rng(0)
 CASES = {
@@ -41,7 +41,7 @@ def test_confusion_is_true_by_predicted(case):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_summary_is_scikit_learns(case):
     true, predicted = case
-    found = summarise(confusion_matrix(true, predicted, 5), 1.5)
+    found = scores_of(Evaluation(confusion_matrix(true, predicted, 5), 1.5))
     macro = {"average": "macro", "zero_division": 0}
     assert found == pytest.approx(
         {
@@ -57,7 +57,8 @@ def test_summary_is_scikit_learns(case):
 
 def test_each_class_is_scikit_learns(case):
     true, predicted = case
-    found = per_class(confusion_matrix(true, predicted, 5))
+    each = by_class(confusion_matrix(true, predicted, 5), tuple("abcde"), support=True)
+    found = {name: [values[name] for values in each.values()] for name in each["a"]}
     expected = oracle.precision_recall_fscore_support(true, predicted, labels=range(5), zero_division=0)
     for name, values in zip(("precision", "recall", "f1-score", "support"), expected):
         assert found[name] == pytest.approx(values), name

@@ -12,7 +12,7 @@ from torchvision.transforms import functional as tv
 
 from al import seeds
 from al.config import RunConfig
-from al.learning.early_stopping import Plateau
+from al.learning.early_stopping import EarlyStopping
 from al.learning.networks import build_model
 from al.learning.scorer import to_input
 from al.learning.trainer import Trainer, augmentation, class_weights, warp
@@ -107,7 +107,7 @@ class TestAugmentation:
 SETTINGS = {"min_delta": 0.005, "lr_factor": 0.5, "lr_patience": 2}
 
 
-class TestPlateau:
+class TestEarlyStopping:
     @pytest.mark.parametrize("case", range(5))
     def test_learning_rate_is_torchs(self, case):
         generator = np.random.default_rng(case)
@@ -116,7 +116,7 @@ class TestPlateau:
         scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimiser, factor=0.5, patience=2, threshold=0.005, threshold_mode="abs", eps=0
         )
-        plateau = Plateau(lr=0.01)
+        plateau = EarlyStopping(lr=0.01)
         for loss in losses:
             plateau.step(float(loss), **SETTINGS)
             scheduler.step(float(loss))
@@ -126,7 +126,7 @@ class TestPlateau:
     @pytest.mark.parametrize("case", range(5))
     def test_stale_epochs_are_those_without_a_lower_loss(self, case):
         losses = np.random.default_rng(case).normal(1, 0.05, 80)
-        plateau = Plateau(lr=0.01)
+        plateau = EarlyStopping(lr=0.01)
         best, last_best = np.inf, 0
         for epoch, loss in enumerate(losses.tolist(), 1):
             better = loss < best - 0.005
@@ -137,7 +137,7 @@ class TestPlateau:
             assert plateau.best_loss == best
 
     def test_fall_of_exactly_min_delta_does_not_count(self):
-        plateau = Plateau(lr=0.01)
+        plateau = EarlyStopping(lr=0.01)
         assert plateau.step(1.0, min_delta=0.25, lr_factor=0.5, lr_patience=2)
         assert not plateau.step(0.75, min_delta=0.25, lr_factor=0.5, lr_patience=2)
         assert plateau.step(0.74, min_delta=0.25, lr_factor=0.5, lr_patience=2)
@@ -177,7 +177,7 @@ def batch_of(count, side=32):
 def new_trainer(**changed):
     config = RunConfig(model="small_cnn", weights="none", **{"augment": False, "seed": 3} | changed)
     model = build_model("small_cnn", 10, weights="none", dropout=config.dropout, image_size=32, seed=5)
-    return Trainer(model, resolve_runtime("cpu", "float32"), image_size=32, config=config, classes=10)
+    return Trainer(model, resolve_runtime("cpu", "float32"), image_size=32, settings=config, classes=10)
 
 
 def weights_after(trainer, epochs, count=70, before=lambda: None):

@@ -35,7 +35,7 @@ def recorded(seed, name):
 
 
 def picks(name, pool, k, **options):
-    return REGISTRY[name].select(pool, k, np.random.default_rng(0), **options).rows.tolist()
+    return REGISTRY[name].select(pool, k, np.random.default_rng(0), **options).positions.tolist()
 
 
 @pytest.mark.parametrize("name", ["uncertainty", "margin", "entropy", "bald"])

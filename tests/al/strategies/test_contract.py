@@ -6,15 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from al.strategies import REGISTRY, Picks, Pool
+from al.strategies import REGISTRY, Picks, Pool, Strategy
+from al.strategies.base import ARRAYS
 
 STRATEGIES = sorted(REGISTRY)
 RANKINGS = ["bald", "entropy", "margin", "uncertainty"]
 NEEDS_PROBS = [name for name in STRATEGIES if "probs" in REGISTRY[name].needs]
 NEEDS_FEATURES = [name for name in STRATEGIES if {"features", "activations"} & set(REGISTRY[name].needs)]
 NEEDS_MC = [name for name in STRATEGIES if "mc_probs" in REGISTRY[name].needs]
-ARRAYS = ("labelled", "probs", "features", "activations", "mc_probs", "drop_votes")
-
 
 FIRST_THREE = np.array([0.4, 0.4, 0.4, 0], np.float32) / 3
 
@@ -53,12 +52,12 @@ def pick(name: str, pool: Pool, k: int, seed: int = 0) -> Picks:
 
 def check(picks: Picks, pool: Pool, k: int) -> None:
     expected = min(k, int((~pool.labelled).sum()))
-    assert picks.rows.dtype == np.int64
-    assert picks.rows.shape == picks.scores.shape == (expected,)
+    assert picks.positions.dtype == np.int64
+    assert picks.positions.shape == picks.scores.shape == (expected,)
     assert picks.scores.dtype == np.float32
-    assert len(set(picks.rows.tolist())) == expected, "a row was picked twice"
-    assert picks.rows.min(initial=0) >= 0
-    assert not pool.labelled[picks.rows].any(), "a labelled row was picked"
+    assert len(set(picks.positions.tolist())) == expected, "a row was picked twice"
+    assert picks.positions.min(initial=0) >= 0
+    assert not pool.labelled[picks.positions].any(), "a labelled row was picked"
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -72,7 +71,7 @@ def test_picks_are_exactly_k_distinct_unlabelled_rows(name, k):
 def test_a_generator_decides_the_picks(name):
     pool = make_pool()
     first, again = pick(name, pool, 20, seed=3), pick(name, pool, 20, seed=3)
-    np.testing.assert_array_equal(first.rows, again.rows)
+    np.testing.assert_array_equal(first.positions, again.positions)
     np.testing.assert_array_equal(first.scores, again.scores)
 
 
@@ -84,7 +83,7 @@ def test_nothing_but_the_generator_is_chance(name):
     for seed in (1, 2):
         np.random.seed(seed)  # noqa: NPY002
         before = np.random.get_state()[1].copy()  # noqa: NPY002
-        picks.append(pick(name, pool, 20).rows)
+        picks.append(pick(name, pool, 20).positions)
         np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
     np.testing.assert_array_equal(*picks)
 
@@ -98,7 +97,7 @@ def test_a_negative_number_is_refused(name):
 @pytest.mark.parametrize("name", ["random", "badge", "stratified"])
 def test_chance_follows_the_generator(name):
     pool = make_pool()
-    assert pick(name, pool, 20, seed=3).rows.tolist() != pick(name, pool, 20, seed=4).rows.tolist()
+    assert pick(name, pool, 20, seed=3).positions.tolist() != pick(name, pool, 20, seed=4).positions.tolist()
 
 
 @pytest.mark.parametrize("name", RANKINGS)
@@ -112,7 +111,7 @@ def test_rankings_do_not_depend_on_the_order_of_rows(name):
         mc_probs=pool.mc_probs[:, order],
         drop_votes=pool.drop_votes[:, order],
     )
-    np.testing.assert_array_equal(order[pick(name, shuffled, 25).rows], pick(name, pool, 25).rows)
+    np.testing.assert_array_equal(order[pick(name, shuffled, 25).positions], pick(name, pool, 25).positions)
 
 
 @pytest.mark.parametrize("name", RANKINGS)
@@ -124,13 +123,13 @@ def test_ties_go_to_the_lower_row(name):
         probs=np.full((12, 4), 0.25, np.float32),
         mc_probs=np.full((5, 12, 4), 0.25, np.float32),
     )
-    assert pick(name, equal, 5).rows.tolist() == pool.unlabelled[:5].tolist()
+    assert pick(name, equal, 5).positions.tolist() == pool.unlabelled[:5].tolist()
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_inputs_stay_as_they_are(name):
     pool = make_pool()
-    before = {array: getattr(pool, array).copy() for array in ARRAYS}
+    before = {array: getattr(pool, array).copy() for array in ("labelled", *ARRAYS)}
     pick(name, pool, 30)  # writing to one of the read-only arrays raises
     for array, value in before.items():
         np.testing.assert_array_equal(getattr(pool, array), value)
@@ -230,15 +229,20 @@ def test_a_missing_array_is_named(name):
             pick(name, pool, 3)
 
 
+def test_a_need_that_no_pool_has_is_refused():
+    with pytest.raises(ValueError, match=r"needs=prob: .* probs, features"):
+        Strategy(REGISTRY["margin"].choose, needs=("prob",))
+
+
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_only_the_arrays_it_needs_are_read(name):
     full = make_pool()
     needed = {array: getattr(full, array) for array in REGISTRY[name].needs}
     bare = Pool(labelled=full.labelled, classes=full.classes, **needed)
-    np.testing.assert_array_equal(pick(name, bare, 20).rows, pick(name, full, 20).rows)
+    np.testing.assert_array_equal(pick(name, bare, 20).positions, pick(name, full, 20).positions)
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if not REGISTRY[name].against_labelled])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if not REGISTRY[name].needs_labelled])
 def test_labelled_rows_may_be_absent(name):
     full = make_pool()
     rows = full.unlabelled
@@ -247,7 +251,7 @@ def test_labelled_rows_may_be_absent(name):
         **{array: getattr(full, array)[rows] for array in ("probs", "features", "activations")},
         **{array: getattr(full, array)[:, rows] for array in ("mc_probs", "drop_votes")},
     )
-    np.testing.assert_array_equal(rows[pick(name, bare, 20).rows], pick(name, full, 20).rows)
+    np.testing.assert_array_equal(rows[pick(name, bare, 20).positions], pick(name, full, 20).positions)
 
 
 @pytest.mark.parametrize("name", NEEDS_FEATURES)
@@ -257,7 +261,7 @@ def test_memory_mapped_features_give_the_same_picks(name, tmp_path, monkeypatch)
     expected = pick(name, make_pool(features=half.astype(np.float32)), 40)
     monkeypatch.setattr("al.storage.blocks.BLOCK_ROWS", 50)  # with a last block that is not full
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    np.testing.assert_array_equal(pick(name, make_pool(features=mapped), 40).rows, expected.rows)
+    np.testing.assert_array_equal(pick(name, make_pool(features=mapped), 40).positions, expected.positions)
 
 
 def test_importing_the_registry_loads_no_heavy_library():

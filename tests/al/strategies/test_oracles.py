@@ -69,7 +69,7 @@ def test_every_image_is_as_likely(name):
     """Of 12 unlabelled 3 are picked 4,000 times: 1,000 each, with a standard deviation of 27; so is each place."""
     pool = Pool(some(20, 8), 2)
     rng = np.random.default_rng(0)
-    drawn = np.array([REGISTRY[name].select(pool, 3, rng).rows for _ in range(4000)])
+    drawn = np.array([REGISTRY[name].select(pool, 3, rng).positions for _ in range(4000)])
     assert np.abs(np.bincount(drawn.ravel(), minlength=20)[pool.unlabelled] - 1000).max() < 110
     assert np.abs(np.bincount(drawn[:, 0], minlength=20)[pool.unlabelled] - 4000 / 12).max() < 80
 
@@ -92,8 +92,8 @@ def test_rankings(name, score, seed):
     pool = Pool(some(300, 60, seed), 5, probs=probs)
     scores = {row: score(probs[row].astype(float)) for row in pool.unlabelled.tolist()}
     picks = select(name, pool, 40)
-    assert picks.rows.tolist() == best(scores, 40)
-    np.testing.assert_allclose(picks.scores, [scores[row] for row in picks.rows], rtol=1e-4)
+    assert picks.positions.tolist() == best(scores, 40)
+    np.testing.assert_allclose(picks.scores, [scores[row] for row in picks.positions], rtol=1e-4)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -105,15 +105,15 @@ def test_bald(seed):
         for row in pool.unlabelled.tolist()
     }
     picks = select("bald", pool, 25)
-    assert picks.rows.tolist() == best(scores, 25)
-    np.testing.assert_allclose(picks.scores, [scores[row] for row in picks.rows], rtol=1e-3, atol=1e-6)
+    assert picks.positions.tolist() == best(scores, 25)
+    np.testing.assert_allclose(picks.scores, [scores[row] for row in picks.positions], rtol=1e-3, atol=1e-6)
 
 
 def test_rankings_score_the_last_partial_part(monkeypatch):
     monkeypatch.setattr("al.strategies.scores.BLOCK_BYTES", 64 * 20)
     probs = probabilities(150)
     probs[149] = 0.2
-    assert select("entropy", Pool(some(150, 0), 5, probs=probs), 1).rows.tolist() == [149]
+    assert select("entropy", Pool(some(150, 0), 5, probs=probs), 1).positions.tolist() == [149]
 
 
 def test_entropy_of_a_certain_class_is_zero():
@@ -132,8 +132,8 @@ def test_typiclust_of_the_study(seed):
     d = euclid(features[:64], centres)[np.arange(64), assignment]
     score = ((h - h.min()) / (h.max() - h.min()) + (d - d.min()) / (d.max() - d.min())) / 2
     picks = select("typiclust", Pool(labelled, 5, probs=probs, features=features), 20, seed)
-    assert picks.rows.tolist() == best(dict(enumerate(score)), 20)
-    np.testing.assert_allclose(picks.scores, score[picks.rows], rtol=1e-3)
+    assert picks.positions.tolist() == best(dict(enumerate(score)), 20)
+    np.testing.assert_allclose(picks.scores, score[picks.positions], rtol=1e-3)
 
 
 @pytest.mark.parametrize("same", ["probs", "features"])
@@ -149,7 +149,7 @@ def test_typiclust_of_the_study_goes_by_one_part_where_the_other_is_constant(sam
     part = {row: entropy(p) for row, p in enumerate(probs.astype(float))}
     assert picks.scores.max() == pytest.approx(0.5, abs=1e-6)
     if same == "features":
-        assert picks.rows.tolist() == best(part, 40)
+        assert picks.positions.tolist() == best(part, 40)
 
 
 def brute_typicality(x):
@@ -193,7 +193,7 @@ def test_typiclust_typical(k, labels):
     assignment, _ = sklearn_clusters(features / np.linalg.norm(features, axis=1, keepdims=True), 9)
     expected, score = brute_typical(features, assignment, labelled, k)
     picks = select("typiclust_typical", Pool(labelled, 5, features=features), k)
-    assert picks.rows.tolist() == expected
+    assert picks.positions.tolist() == expected
     np.testing.assert_allclose(picks.scores, score[expected], rtol=1e-3)
 
 
@@ -202,7 +202,7 @@ def test_typiclust_typical_goes_round_again_and_takes_outliers_last():
     pool = Pool(np.zeros(23, bool), 3, features=features)
     expected, _ = brute_typical(features, blob, pool.labelled, 22)
     picks = select("typiclust_typical", pool, 22, typiclust_max_clusters=3)
-    assert picks.rows.tolist() == expected
+    assert picks.positions.tolist() == expected
     assert [int(blob[row]) for row in expected[:5]] == [1, 0, 1, 0, 1]
     assert {int(blob[row]) for row in expected[20:]} == {2}
 
@@ -213,10 +213,10 @@ def test_typiclust_typical_looks_at_a_part_of_a_large_cluster(monkeypatch):
     features, _ = blobs([60, 60])
     pool = Pool(np.zeros(120, bool), 2, features=features)
     found = [select("typiclust_typical", pool, 2, seed, typiclust_max_clusters=2) for seed in range(10)]
-    assert len({tuple(picks.rows.tolist()) for picks in found}) > 1
+    assert len({tuple(picks.positions.tolist()) for picks in found}) > 1
     assert all((picks.scores > 0).all() for picks in found)
     again = select("typiclust_typical", pool, 2, 3, typiclust_max_clusters=2)
-    assert again.rows.tolist() == found[3].rows.tolist()
+    assert again.positions.tolist() == found[3].positions.tolist()
 
 
 def test_typicality_of_equal_samples_ties():
@@ -232,13 +232,13 @@ def test_coreset(seed, labels, front, monkeypatch):
     pool = Pool(some(250, labels, seed), 3, features=features)
     picks = select("coreset", pool, 60, seed)
     distances = euclid(features, features)
-    chosen = np.flatnonzero(pool.labelled).tolist() or picks.rows[:1].tolist()
-    expected = [] if labels else picks.rows[:1].tolist()
+    chosen = np.flatnonzero(pool.labelled).tolist() or picks.positions[:1].tolist()
+    expected = [] if labels else picks.positions[:1].tolist()
     while len(expected) < 60:
         gap = {row: distances[row, chosen].min() for row in range(250) if row not in chosen}
         expected += best(gap, 1)
         chosen.append(expected[-1])
-    assert picks.rows.tolist() == expected
+    assert picks.positions.tolist() == expected
 
 
 def brute_cover(features, labelled, delta, k):
@@ -264,9 +264,9 @@ def test_probcover(seed, labels, delta, monkeypatch):
     pool = Pool(some(315, labels, seed), 4, features=features)
     expected, gains = brute_cover(features, pool.labelled, delta, 50)
     picks = select("probcover", pool, 50, probcover_delta=delta)
-    assert picks.rows[: len(expected)].tolist() == expected
+    assert picks.positions[: len(expected)].tolist() == expected
     assert picks.scores.tolist() == gains + [0] * (50 - len(gains))
-    assert len(set(picks.rows.tolist())) == 50
+    assert len(set(picks.positions.tolist())) == 50
 
 
 def clear_radius(features, share):
@@ -284,7 +284,7 @@ def test_probcover_of_blobs_and_of_repeated_samples(share):
     features = (features + 50).astype(np.float16)
     pool, delta = Pool(some(520, 1), 3, features=features), clear_radius(features, share)
     expected, _ = brute_cover(features, pool.labelled, delta, 5)
-    assert select("probcover", pool, 5, probcover_delta=delta).rows[: len(expected)].tolist() == expected
+    assert select("probcover", pool, 5, probcover_delta=delta).positions[: len(expected)].tolist() == expected
 
 
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.2, 0.8])
@@ -294,8 +294,8 @@ def test_balls_of_every_size_and_every_part_of_a_block(share, monkeypatch):
     features = np.random.default_rng(0).standard_normal((203, 6)).astype(np.float32)
     radius, rows = clear_radius(features, share), np.arange(1, 203)
     balls = coverage.Balls(features, rows, 101, radius)
-    near = euclid(features, features)[np.ix_(balls.rows[:101], balls.rows)] < radius
-    assert set(balls.rows[:101]) == set(rows[:101])
+    near = euclid(features, features)[np.ix_(balls.positions[:101], balls.positions)] < radius
+    assert set(balls.positions[:101]) == set(rows[:101])
     np.testing.assert_array_equal(np.unpackbits(balls.bits, axis=1, count=202), near)
     np.testing.assert_array_equal(balls.reach(np.arange(50)), near[:50].sum(axis=0))
     np.testing.assert_array_equal(balls.around(150), near[:, 150])
@@ -337,7 +337,7 @@ def test_probcover_on_its_own_radius():
     pool = Pool(some(95, 1), 3, features=features)
     delta = pure_radius(features, 3, 0.95, np.random.default_rng(7))
     expected, _ = brute_cover(features, pool.labelled, delta, 10)
-    assert select("probcover", pool, 10, seed=7).rows[: len(expected)].tolist() == expected
+    assert select("probcover", pool, 10, seed=7).positions[: len(expected)].tolist() == expected
     assert len(expected) == 2, "one ball covers a blob, and one blob is labelled"
 
 
@@ -345,7 +345,7 @@ def test_probcover_samples_a_large_pool(monkeypatch):
     monkeypatch.setattr(coverage, "GRAPH_SAMPLES", 100)
     features, blob = blobs([200, 200, 200], d=6)
     picks = select("probcover", Pool(some(600, 0), 3, features=features), 3, probcover_delta=20.0)
-    assert set(blob[picks.rows]) == {0, 1, 2}
+    assert set(blob[picks.positions]) == {0, 1, 2}
     assert picks.scores.sum() == 100
 
 
@@ -372,7 +372,7 @@ def test_badge(seed, monkeypatch):
             picks.append(drawn)
         else:
             rejected += 1
-    assert select("badge", pool, 40, seed).rows.tolist() == pool.unlabelled[picks].tolist()
+    assert select("badge", pool, 40, seed).positions.tolist() == pool.unlabelled[picks].tolist()
 
 
 @pytest.mark.parametrize("rejected", [1, 1000])
@@ -385,7 +385,7 @@ def test_badge_draws_by_squared_distance(rejected, monkeypatch):
     squared = euclid(g, g) ** 2
     rng, drawn = np.random.default_rng(0), {}
     for _ in range(4000):
-        rows = tuple(REGISTRY["badge"].select(pool, 3, rng).rows.tolist())
+        rows = tuple(REGISTRY["badge"].select(pool, 3, rng).positions.tolist())
         drawn[rows] = drawn.get(rows, 0) + 1
     for first, second, third in permutations(range(6), 3):
         nearer = np.minimum(squared[first], squared[second])
@@ -412,7 +412,7 @@ def test_badge_prefers_the_uncertain():
     probs[::4] = [0.55, 0.45]
     features = 1 + np.random.default_rng(0).random((400, 10)).astype(np.float32)
     picks = select("badge", Pool(some(400, 0), 2, probs=probs, activations=features), 30)
-    assert (picks.rows[1:] % 4 == 0).mean() > 0.9
+    assert (picks.positions[1:] % 4 == 0).mean() > 0.9
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -426,7 +426,7 @@ def test_cluster_margin(seed):
     margin = -np.abs(probs[:, 0].astype(float) - probs[:, 1])
     queues = [best({r: margin[r] for r in np.flatnonzero(blob == b)}, 99) for b in (5, 2, 3, 1, 0, 4)]
     picks = select("cluster_margin", Pool(some(100, 0), 2, probs=probs, features=features), 6, seed)
-    assert picks.rows.tolist() == [queue[0] for queue in queues]
+    assert picks.positions.tolist() == [queue[0] for queue in queues]
 
 
 def test_cluster_margin_looks_at_so_many_candidates():
@@ -439,8 +439,8 @@ def test_cluster_margin_looks_at_so_many_candidates():
     first = 0.5 + 0.01 * rank
     pool = Pool(some(40, 0), 2, probs=np.c_[first, 1 - first].astype(np.float32), features=features)
     of_blob = [int(np.flatnonzero(blob == b)[0]) for b in range(2)]
-    assert select("cluster_margin", pool, 2, cluster_margin_candidates=4).rows.tolist() == of_blob
-    assert select("cluster_margin", pool, 2).rows.tolist() == of_blob[::-1]
+    assert select("cluster_margin", pool, 2, cluster_margin_candidates=4).positions.tolist() == of_blob
+    assert select("cluster_margin", pool, 2).positions.tolist() == of_blob[::-1]
 
 
 def test_cluster_margin_passes_over_exhausted_clusters():
@@ -454,7 +454,7 @@ def test_cluster_margin_passes_over_exhausted_clusters():
     queues = [best({r: margin[r] for r in np.flatnonzero(blob == b)}, 99) for b in range(3)]
     turns = [queues[b].pop(0) for b in (0, 1, 2, 0, 1, 2, 1, 2, 2, 2)]
     picks = select("cluster_margin", Pool(some(20, 0), 2, probs=probs, features=features), 10)
-    assert picks.rows.tolist() == turns
+    assert picks.positions.tolist() == turns
 
 
 def most_central(features, groups):
@@ -479,11 +479,11 @@ def test_dropquery(seed, k):
     labelled = np.r_[some(77, 5, seed), some(40, 5, seed)]
     pool = Pool(labelled, 3, probs=probs, features=features, drop_votes=votes)
     picks = select("dropquery", pool, k, seed)
-    np.testing.assert_allclose(picks.scores, changed[picks.rows] / 3, rtol=1e-6)
-    assert (picks.rows < 77).all(), "a robust sample was taken before the fragile ones"
+    np.testing.assert_allclose(picks.scores, changed[picks.positions] / 3, rtol=1e-6)
+    assert (picks.positions < 77).all(), "a robust sample was taken before the fragile ones"
     if k == 4:
         groups = [np.flatnonzero((blob == b) & ~labelled[:77]) for b in range(4)]
-        assert picks.rows.tolist() == most_central(features, groups)
+        assert picks.positions.tolist() == most_central(features, groups)
 
 
 def test_dropquery_fills_up_from_the_robust():
@@ -492,9 +492,11 @@ def test_dropquery_fills_up_from_the_robust():
     votes = np.zeros((3, 30), np.int64)
     votes[:2, [4, 5]] = 1
     picks = select("dropquery", Pool(some(30, 0), 2, probs=probs, features=features, drop_votes=votes), 5)
-    assert picks.rows[:2].tolist() == [4, 5]
+    assert picks.positions[:2].tolist() == [4, 5]
     steady = np.isin(np.arange(30), [4, 5], invert=True)
-    assert picks.rows[2:].tolist() == most_central(features, [np.flatnonzero((blob == b) & steady) for b in range(3)])
+    assert picks.positions[2:].tolist() == most_central(
+        features, [np.flatnonzero((blob == b) & steady) for b in range(3)]
+    )
     np.testing.assert_allclose(picks.scores, [2 / 3, 2 / 3, 0, 0, 0], rtol=1e-6)
 
 
@@ -505,13 +507,13 @@ def test_dropquery_half_of_an_even_number_of_passes_is_not_more_than_half():
     votes[:2] = 1
     votes[2, 13] = 1
     pool = Pool(some(20, 0), 2, probs=probs, features=features, drop_votes=votes)
-    assert select("dropquery", pool, 1).rows.tolist() == [13]
+    assert select("dropquery", pool, 1).positions.tolist() == [13]
 
 
 def test_streaming_gives_the_same_picks(monkeypatch):
     features, _ = blobs([60, 70, 80], d=20)
     pool = Pool(some(210, 12), 3, probs=probabilities(210, 3), features=features, activations=features)
-    whole = {name: select(name, pool, 30).rows for name in ("coreset", "badge")}
+    whole = {name: select(name, pool, 30).positions for name in ("coreset", "badge")}
     monkeypatch.setattr("al.storage.blocks.BLOCK_ROWS", 64)
     for name, rows in whole.items():
-        np.testing.assert_array_equal(select(name, pool, 30).rows, rows)
+        np.testing.assert_array_equal(select(name, pool, 30).positions, rows)

@@ -12,6 +12,7 @@ import runs
 
 from al.errors import UserError
 from al.options import read_parameters
+from al.records import EpochRecord
 from al.tracking import wandb as tracking
 
 KEY = "5ec2e7" * 6 + "abcd"
@@ -282,6 +283,6 @@ def test_class_names_cannot_break_metric_names(offline_run):
     (row, *_) = runs.read_lines(offline_run.folder / "epochs.jsonl")
     row["per_class"] = {"v1.0/left": row["per_class"]["0"]}
     row["labels_by_class"] = {"v1.0/left": 3}
-    metrics = tracking.epoch_metrics(row)
+    metrics = tracking.epoch_metrics(EpochRecord.model_validate(row))
     assert metrics["class/v1_0_left/f1"] == row["per_class"]["v1.0/left"]["f1-score"]
     assert metrics["labels_by_class/v1_0_left"] == 3

@@ -8,7 +8,15 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.zero_shot import statistics as clip_statistics
-from data_prep.zero_shot.statistics import class_table, histogram_table, report, statistics, transition_table, write
+from data_prep.zero_shot.statistics import (
+    Published,
+    class_table,
+    histogram_table,
+    report,
+    statistics,
+    transition_table,
+    write,
+)
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 REFERENCE = SHARED / "reference"
@@ -82,17 +90,18 @@ def test_the_studys_table_follows_from_its_matrix():
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="needs the study's published numbers")
 def test_published_numbers_stand_beside_those_of_the_same_images_only(tmp_path):
     labels, probs = study_probs()
-    tables, _ = report("cifar10", "train", labels, probs, CIFAR10, np.arange(0, 50_000, 100), REFERENCE)
+    published = Published.read(REFERENCE / "clip_paper_statistics.csv", REFERENCE / "clip_paper_confusion.csv")
+    tables, _ = report("cifar10", "train", labels, probs, CIFAR10, np.arange(0, 50_000, 100), published)
     assert tables["clip_statistics"][1]["published_changed"] == "522"
     assert tables["clip_statistics"][-1]["published_changed_percent"] == 12.5
     assert tables["clip_transitions_published"] == read(REFERENCE / "clip_paper_confusion.csv")
     assert "published_changed" not in tables["clip_statistics_pool"][0]
-    tables, _ = report("cifar10", "train", labels[1:], probs[1:], CIFAR10, np.arange(9), REFERENCE)
+    tables, _ = report("cifar10", "train", labels[1:], probs[1:], CIFAR10, np.arange(9), published)
     assert "published_changed" not in tables["clip_statistics"][0]
 
 
 def test_report_is_written_for_all_images_and_for_the_pool(tmp_path):
-    tables, figures = report("tiny", "train", LABELS, PROBS, ("a", "b", "c"), np.array([0, 2]), tmp_path)
+    tables, figures = report("tiny", "train", LABELS, PROBS, ("a", "b", "c"), np.array([0, 2]))
     files = write(tables, figures, tmp_path / "out")
     assert {file.name for file in files} == {file.name for file in (tmp_path / "out").iterdir()}
     names = ("clip_statistics", "clip_transitions", "clip_transition_probabilities", "clip_confidences")
@@ -171,6 +180,7 @@ def test_command_imports_logits_where_a_run_finds_them(folder, tmp_path, capsys)
         (["--clip-prompt=photo"], "has no {}"),
         (["--clip-model=/no/such/folder"], "no such folder"),
         (["--from-logits=/no.csv"], "No such file"),
+        (["--published-statistics=/no.csv"], "No such file"),
     ],
 )
 def test_command_refuses_with_one_line(folder, tmp_path, capsys, extra, message):
@@ -178,3 +188,16 @@ def test_command_refuses_with_one_line(folder, tmp_path, capsys, extra, message)
     error = capsys.readouterr().err.strip()
     assert message in error
     assert error.splitlines()[-1].startswith("error: ")
+
+
+def test_command_shows_published_numbers_of_the_same_images(folder, tmp_path, capsys):
+    (tmp_path / "logits.csv").write_text("cat,dog,ship\n" + "9,0,0\n9,0,0\n0,9,0\n0,9,0\n0,0,9\n9,0,0\n")
+    rows = [f"{name},2,2,{changed},{50 * changed},0.5" for name, changed in (("cat", 0), ("dog", 1), ("ship", 2))]
+    published = tmp_path / "published.csv"
+    published.write_text("\n".join(["class,original,clip_predicted,changed,changed_percent,mean_confidence", *rows]))
+    options = (f"--from-logits={tmp_path / 'logits.csv'}", "--clip-model=m", f"--out={tmp_path / 'out'}")
+    assert command(folder, tmp_path, *options, f"--published-statistics={published}") == 0
+    assert "published changed percent" in capsys.readouterr().out
+    table = read(tmp_path / "out" / "clip_statistics.csv")
+    assert [row["published_changed"] for row in table] == ["0", "1", "2", "3"]
+    assert [row["changed"] for row in table] == ["0", "0", "1", "1"]

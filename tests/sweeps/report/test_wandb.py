@@ -9,6 +9,7 @@ import pytest
 from report_results import World, write_cells
 
 from al.errors import UserError
+from al.records import EpochRecord
 from al.tracking import wandb as tracking
 from sweeps.report.analysis import analyse
 from sweeps.report.cells import organise
@@ -35,7 +36,7 @@ class Remote:
         self.lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
 
     def scan_history(self):
-        yield from (tracking.epoch_metrics(row) for row in self.lines)
+        yield from (tracking.epoch_metrics(EpochRecord.model_validate(row)) for row in self.lines)
         yield {"confusion/test": "a chart", "_step": len(self.lines) + 1}
 
 
@@ -134,7 +135,7 @@ def test_the_dry_run_sends_nothing_and_names_only_metrics_that_exist(tmp_path, o
 def _metric_names(folders) -> set[str]:
     folder = next(folders.glob("*margin*/split_seed_12"))
     rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-    names = set(tracking.epoch_metrics(rows[0])) | {tracking.PICK_SHEET}
+    names = set(tracking.epoch_metrics(EpochRecord.model_validate(rows[0]))) | {tracking.PICK_SHEET}
     return names | set(tracking.summary_of(json.loads((folder / "performance_metrics.json").read_text())))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sweeps.runner import local
+from sweeps.runner import local, processes
 from sweeps.runner.command import command_line, parameter_file
 from sweeps.runner.grid import load
 from sweeps.runner.runs import Estimate, runs_of
@@ -240,7 +240,7 @@ def test_a_hundred_complete_runs_are_passed_over_in_seconds_without_a_process(pr
     path = sweep(project, split_seed=list(range(100)))
     for run in runs_of(load(path)):
         complete(run, 1.0)
-    monkeypatch.setattr(local.subprocess, "Popen", None)
+    monkeypatch.setattr(processes.subprocess, "Popen", None)
     start = time.monotonic()
     assert local.main([path]) == 0
     assert time.monotonic() - start < 5
@@ -336,7 +336,7 @@ def test_the_live_display_says_where_each_job_is_and_how_long_it_takes(project):
     jobs = [local.Job(run) for run in runs_of(load(sweep(project, split_seed=[1, 2, 3])))]
     estimates = Estimate()
     estimates.add(jobs[0].run.config.model_dump(), 600.0)
-    runner = local.Runner(jobs, 1, display.PlainDisplay(), estimates)
+    runner = local.Runner(jobs, 1, display.Display(), estimates)
     jobs[0].state = "done"
     jobs[1].state, jobs[1].started = "running", time.monotonic() - 120
     runner.running.append(jobs[1])
@@ -344,7 +344,7 @@ def test_the_live_display_says_where_each_job_is_and_how_long_it_takes(project):
     row = {"epoch": 7, "round": 5, "labels": 140, "test": {"accuracy": 61.25}}
     (jobs[1].run.folder / "epochs.jsonl").write_text(json.dumps(row) + "\n")
     screen = io.StringIO()
-    Console(file=screen, width=80).print(display._progress(runner))
+    Console(file=screen, width=80).print(display.progress(runner))
     shown = screen.getvalue()
     assert "digits-balanced_10-margin 2" in shown
     assert "epoch 7, round 5, 140 labels, 61.2 %" in shown

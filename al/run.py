@@ -1,0 +1,450 @@
+"""One run under way: its labelled set, model, budget and files; the one object that the loop talks to.
+
+An epoch is written down before the next begins, and its random numbers follow from its number: a run that is cut
+anywhere and started again ends as one that never was.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al import seeds, stopwatch
+from al.budget import Budget, seconds_left
+from al.config import RunConfig
+from al.data import DataSet, FirstLabels
+from al.errors import UserError
+from al.identity import Identity
+from al.labels import LabelledSet, Rows
+from al.learning.early_stopping import EarlyStopping
+from al.learning.learner import Learner
+from al.learning.metrics import Evaluation, by_class
+from al.records import (
+    CURVE_METRICS,
+    PHASES,
+    Baseline,
+    BestEpoch,
+    DataDescription,
+    EpochRecord,
+    LabelCounts,
+    PickStatistics,
+    RoundRecord,
+    RunResult,
+    bought_again,
+    scores_of,
+)
+from al.run_state import RunState
+from al.signals import StopRequested, StopSignals
+from al.stopwatch import phase
+from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
+from al.storage.files import write_json
+from al.storage.result_files import al_tracking, environment, peak_memory_mb, refresh_aggregate, write_aggregate
+from al.storage.run_folder import COMPLETE, RunFolder
+from al.tracking.terminal import RunProgress
+from al.tracking.wandb import NoTracker, finished_elsewhere, mirror, mode, open_tracker
+
+EXIT_FAILED = 1
+
+
+class Run:
+    """Use as a context manager around the loop: leaving it ends the run on W&B, with how it went.
+
+    Args:
+        pool: i64[S] rows of the training set that may be labelled.
+        baseline: the result to beat under stop=baseline.
+        learner: holds the images and the model.
+        signals: held back while an epoch is written down.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: DataSet,
+        pool: Rows,
+        budget: Budget,
+        learner: Learner,
+        *,
+        baseline: Baseline | None,
+        signals: StopSignals,
+    ):
+        self.config, self.data, self.pool, self.budget = config, data, pool, budget
+        self.learner, self.baseline, self.signals = learner, baseline, signals
+        self.folder = RunFolder.of(config)
+        self.checkpoint = Checkpoint(self.folder.path)
+        self.state = RunState(LabelledSet.empty(len(data.train.labels)), EarlyStopping(config.lr))
+        self.tracker = NoTracker()
+        self.progress = RunProgress(self.title, budget.rounds)
+        self._stopwatch = stopwatch.running()
+        self.record: EpochRecord | None = None
+        """Of the epoch under way, once it has been evaluated."""
+
+    def __enter__(self) -> Self:
+        self.progress.__enter__()
+        self.stopwatch = self._stopwatch.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopwatch.__exit__(kind, error, trace)
+        exit_code = 0 if error is None else EXIT_FAILED
+        if isinstance(error, StopRequested):
+            exit_code = error.exit_code
+            if error.preempted:
+                self.tracker.preempting()
+        try:
+            self.tracker.finish(exit_code)
+        finally:
+            self.progress.__exit__(kind, error, trace)
+
+    # What the loop reads.
+
+    @property
+    def finished(self) -> bool:
+        return self.state.finished
+
+    @property
+    def labelled(self) -> LabelledSet:
+        return self.state.labelled
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch under way, from 1."""
+        return self.state.epoch + 1
+
+    @property
+    def round(self) -> int:
+        """Queries done."""
+        return self.state.round
+
+    @property
+    def lr(self) -> float:
+        return self.state.early_stopping.lr
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.data.train.classes
+
+    @property
+    def title(self) -> str:
+        return f"{self.config.cell}, split seed {self.config.split_seed}"
+
+    @cached_property
+    def identity(self) -> Identity:
+        return Identity.of(self.config, self.data.fingerprint)
+
+    @property
+    def budget_left(self) -> int:
+        """Labels that may still be acquired."""
+        return self.budget.left(self.labelled.count)
+
+    @property
+    def next_batch(self) -> int:
+        """Labels that the next query acquires."""
+        return self.budget.next_batch(self.labelled.count)
+
+    @property
+    def to_convergence(self) -> bool:
+        """Whether the present fit runs to early stopping: every fit, but in the study's schedule only the last."""
+        return self.config.schedule == "converge" or not self.budget_left
+
+    @property
+    def beats_baseline(self) -> bool:
+        """The study's rule under stop=baseline, of the latest evaluation on the test set."""
+        return self.baseline is not None and self.baseline.beaten_by(self.record.test)
+
+    @property
+    def fit_is_over(self) -> bool:
+        """After one epoch; where the fit runs to convergence after `patience` stale epochs or `max_epochs`."""
+        if self.config.learner.converges_at_once or not self.to_convergence:
+            return True
+        epochs = self.state.epoch if self.config.schedule == "epoch" else self.state.fit_epoch
+        return self.state.early_stopping.stale >= self.config.patience or epochs >= self.config.max_epochs
+
+    def candidates(self) -> Rows:
+        """Rows [n] that the next query scores and chooses from; see `candidates`."""
+        return candidates(self.config, self.pool, self.labelled.mask, self.round + 1)
+
+    # What the loop does.
+
+    def resume(self) -> bool:
+        """Go back to the checkpoint of an earlier attempt; False where there is none that can be used."""
+        try:
+            state = self.checkpoint.load(self.learner, self.identity)
+        except CorruptCheckpoint as aside:
+            self.progress.say(f"the checkpoint cannot be read: it is set aside as {aside}, and the run starts again")
+            return False
+        if state is None:
+            return False
+        self.state = state
+        self.folder.epochs.keep(state.epoch)
+        self.folder.rounds.keep(state.round + 1)
+        self.progress.say(f"goes on after epoch {state.epoch}, with {state.labelled.count} labels")
+        return True
+
+    def begin(self, first: FirstLabels) -> None:
+        """Label the initial pool of a run that starts from nothing."""
+        self.folder.epochs.keep(0)
+        self.folder.rounds.keep(0)
+        self._add_labels(first.rows, first.labels)
+        self.labelled.machine_labelled = first.machine_labelled
+        self._begin_fit()
+        self.folder.rounds.append(self._round_record(first.rows, first.confidence, first.guesses))
+
+    def start_tracking(self, first: FirstLabels) -> None:
+        """Open W&B, where asked, and write down what identifies this run."""
+        known = self.folder.read_json("config.json") if self.state.epoch else None
+        self.tracker = open_tracker(
+            self.config,
+            self.data.fingerprint,
+            known and known["wandb_run_id"],
+            self.folder.epochs.read(),
+            self.progress.say,
+        )
+        identity = self.identity
+        described = {"config": self.config.model_dump(mode="json"), "digest": identity.digest, "cell": self.config.cell}
+        described |= {"data": self._data_description.written(), "sources": dict(identity.sources)}
+        described |= {"zero_shot": first.source, "wandb_run_id": self.tracker.run_id}
+        write_json(self.folder.path / "config.json", described)
+        for note in self.config.without_effect():
+            self.progress.say(f"note: {note} has no effect here")
+
+    def judge(self, evaluations: Mapping[str, Evaluation]) -> None:
+        """Count the epoch; keep its weights where it is the best of its fit; let the learning rate fall.
+
+        Raises:
+            FloatingPointError: a loss is not finite.
+        """
+        state, config = self.state, self.config
+        if not np.isfinite(sum(evaluation.loss for evaluation in evaluations.values())):
+            raise FloatingPointError(f"lr={self.lr:g}: the loss is not finite in epoch {self.epoch}; lower lr")
+        lr, loss = self.lr, evaluations["val" if "val" in evaluations else "train"].loss
+        state.epoch += 1
+        state.fit_epoch += 1
+        scores = {split: scores_of(evaluation) for split, evaluation in evaluations.items()}
+        best = state.early_stopping.step(
+            float(loss), min_delta=config.min_delta, lr_factor=config.lr_factor, lr_patience=config.lr_patience
+        ) or (self.baseline is not None and self.baseline.beaten_by(scores["test"]))
+        if best:
+            state.curve_point = {name: scores["test"][name] for name in CURVE_METRICS}
+        if best and (self.to_convergence or self.baseline):
+            state.best = BestEpoch.of(state.epoch, evaluations, self.classes)
+            self.learner.remember_best()
+        self.record = EpochRecord(
+            **dict(self._label_counts()),
+            **scores,
+            epoch=state.epoch,
+            round=state.round,
+            train_size=len(self.labelled.train),
+            val_size=len(self.labelled.val),
+            pool_size=len(self.pool) - self.labelled.count,
+            lr=lr,
+            per_class=by_class(evaluations["test"].confusion, self.classes),
+            best=best,
+            seconds={},
+        )
+
+    def label(self, rows: Rows, scores: NDArray[np.float32], predicted: NDArray[np.int64] | None) -> RoundRecord:
+        """Have people label the picks of a query, and begin the next fit.
+
+        Args:
+            rows: i64[k] rows of the training set, in order of preference.
+            scores: f32[k] the strategy's, NaN where it has none.
+            predicted: i64[k] class that the model gave each; None where it was not asked.
+        """
+        self.state.round += 1
+        self._add_labels(rows, self.data.train.labels[rows])
+        self._begin_fit()
+        return self._round_record(rows, scores, predicted)
+
+    def finish(self) -> None:
+        """The epoch under way is the last."""
+        self.state.finished = True
+
+    def commit(self, query: RoundRecord | None) -> None:
+        """Write down the epoch and the query that ended it; the checkpoint makes them count. W&B mirrors them.
+
+        What the checkpoint and W&B take is counted in the next epoch's seconds, as this one's are on disk by then.
+        """
+        with self.signals.shielded():
+            sheet = None
+            if query is not None:
+                with phase("pictures"):
+                    sheet = self._pick_sheet(query)
+            seconds = self._lap()
+            if query is not None:
+                acquiring = {name: seconds[name] for name in ("score", "select", "cluster")}
+                self.folder.rounds.append(query.model_copy(update={"seconds": acquiring}))
+            record = self.record = self.record.model_copy(
+                update={
+                    "seconds": seconds,
+                    "pick": query and PickStatistics.of(query, len(self.classes)),
+                    "curve": self.state.curve_point if query is not None or self.finished else None,
+                }
+            )
+            self.folder.epochs.append(record)
+            self.state.seconds += seconds["round"]
+            with phase("tracking"):  # before the checkpoint: logged twice does no harm, lost rows would
+                self.tracker.log_epoch(record, sheet)
+            with phase("checkpoint"):
+                self.checkpoint.save(self.state, self.learner, self.identity)
+            self.progress.epoch(record, self.state.seconds, seconds_left(self.budget, self.config, self.state, record))
+
+    def write_results(self) -> None:
+        """Write the results; `performance_metrics.json` comes last and makes the run complete."""
+        from al.tracking.plots import plot_run
+
+        self.progress.doing("writing results")
+        path, best = self.folder.path, self.state.best
+        epochs, rounds = self.folder.epochs.read(), self.folder.rounds.read()
+        self.learner.save_best(path / "best_model.safetensors")
+        write_json(path / "al_tracking.json", al_tracking(self.config.strategy, self.budget, rounds))
+        with phase("pictures"):
+            plots = plot_run(epochs, best, self.classes, self.title, path / "plots")
+        result = self._result(epochs, rounds)
+        write_json(path / COMPLETE, result.written())
+        self.checkpoint.remove()
+        write_aggregate(path)
+        self.tracker.log_end(result, self.classes, plots)
+        self.progress.summary(result, path, self.tracker.url)
+
+    # The steps of these.
+
+    def _add_labels(self, rows: Rows, labels: NDArray[np.int64]) -> None:
+        share = self.config.val_fraction if self.config.learner.holds_out else 0
+        rng = seeds.rng(self.config.split_seed, self.state.round, "validation")
+        self.labelled.add(rows, labels, val_fraction=share, pool=self.pool, rng=rng)
+
+    def _begin_fit(self) -> None:
+        """The labelled set has changed, and validation with it: early stopping and the learning rate start over.
+
+        Weights and optimiser carry over in the study's schedule; under schedule=converge the optimiser is fresh.
+        """
+        self.state.fit_epoch, self.state.best = 0, None
+        self.state.early_stopping = EarlyStopping(lr=self.config.lr)
+        if self.config.schedule == "converge" and self.state.round:
+            self.learner.restart(warm=self.config.warm_start)
+
+    def _round_record(
+        self, rows: Rows, scores: NDArray[np.float32] | None, predicted: NDArray[np.int64] | None
+    ) -> RoundRecord:
+        unknown = [None] * len(rows)
+        return RoundRecord(
+            **dict(self._label_counts()),
+            round=self.state.round,
+            epoch=self.state.epoch,
+            rows=rows.tolist(),
+            paths=[self.data.train.path_of(int(row)) for row in rows],
+            scores=unknown if scores is None else [None if np.isnan(score) else float(score) for score in scores],
+            true=self.data.train.labels[rows].tolist(),
+            predicted=unknown if predicted is None else predicted.tolist(),
+        )
+
+    def _pick_sheet(self, query: RoundRecord) -> Path:
+        from al.tracking.plots import pick_sheet
+
+        path = self.folder.path / f"plots/picks/round_{query.round:03d}.png"
+        return pick_sheet(self.data.train.images[query.rows], query, self.classes, path)
+
+    def _lap(self) -> dict[str, float]:
+        """Seconds by phase since the last commit."""
+        seconds = self.stopwatch.lap()
+        return {name: seconds.get(name, 0.0) for name in PHASES}
+
+    def _result(self, epochs: list[EpochRecord], rounds: list[RoundRecord]) -> RunResult:
+        last, counts, runtime = self._lap(), self._label_counts(), self.learner.runtime
+        seconds = {name: last[name] + sum(epoch.seconds.get(name, 0.0) for epoch in epochs) for name in PHASES}
+        best = self.state.best
+        return RunResult(
+            best=best,
+            initial_labels_bought_again=bought_again(rounds),
+            training_time_seconds=seconds["round"],
+            total_epochs=len(epochs),
+            seconds=seconds,
+            peak_memory_mb=peak_memory_mb(),
+            config=self.config.model_dump(mode="json"),
+            digest=self.identity.digest,
+            labels_used=counts.labels,
+            human_labels_used=counts.human_labels,
+            wrong_labels_used=counts.wrong_labels,
+            wrong_labels_by_class=counts.wrong_labels_by_class,
+            reached_baseline=self.baseline and self.baseline.beaten_by(best.splits["test"].scores),
+            baseline=self.baseline,
+            data=self._data_description,
+            environment=environment(runtime.name, runtime.precision, runtime.threads),
+        )
+
+    def _label_counts(self) -> LabelCounts:
+        return LabelCounts.of(self.labelled, self.data.train.labels, self.classes)
+
+    @cached_property
+    def _data_description(self) -> DataDescription:
+        train, test = self.data.train, self.data.test
+        return DataDescription(
+            name=self.data.name,
+            fingerprint=self.data.fingerprint,
+            train=len(train),
+            test=len(test),
+            classes=list(self.classes),
+        )
+
+
+def candidates(config: RunConfig, pool: Rows, labelled: NDArray[np.bool_], number: int) -> Rows:
+    """Rows [n], ascending, that query `number` scores and chooses from.
+
+    What is unlabelled, or under `pool_sample` a random part of it; with it what is labelled, where the strategy
+    compares with that. Of frozen embeddings all, where all may be labelled: a part of them would be a copy.
+
+    Args:
+        pool: i64[S] rows that may be labelled.
+        labelled: bool[N] what is labelled already.
+    """
+    known = labelled[pool]
+    rows = pool[~known]
+    if config.pool_sample is not None and config.pool_sample < len(rows):
+        rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
+        rows = np.sort(rng.choice(rows, config.pool_sample, replace=False))
+    elif config.clusters_embeddings and len(pool) == len(labelled):
+        return pool
+    return np.sort(np.append(rows, pool[known])) if config.method.needs_labelled else rows
+
+
+def baseline_to_beat(config: RunConfig, fingerprint: str) -> Baseline | None:
+    """The stratified run of the same split seed that stop=baseline is to beat: run here, or known to W&B.
+
+    Raises:
+        UserError: it has not been run; names the command that does.
+    """
+    if config.stop != "baseline" or config.method.baseline:
+        return None
+    baseline = config.baseline_of()
+    folder = RunFolder.of(baseline)
+    folder.check_identity(Identity.of(baseline, fingerprint))
+    test = folder.result().test if folder.complete else finished_elsewhere(baseline, fingerprint)
+    if test is None:
+        raise UserError(f"stop=baseline: no result in {folder.path}; make it with: {baseline.command()}")
+    return Baseline(cell=baseline.cell, accuracy=test["accuracy"], loss=test["loss"])
+
+
+def checked_folder(config: RunConfig, data: DataSet) -> RunFolder:
+    """The run's folder, where this run may be in it; makes nothing.
+
+    Raises:
+        UserError: it holds another run, or cannot be written, or W&B is asked for what it cannot do.
+    """
+    mode()
+    folder = RunFolder.of(config)
+    folder.check_identity(Identity.of(config, data.fingerprint))
+    folder.check_writable()
+    return folder
+
+
+def already_complete(config: RunConfig, folder: RunFolder) -> None:
+    """Say so, and mirror the run to W&B where a server is asked for."""
+    print(f"complete already: {folder.path}; remove the folder to run it again")
+    Checkpoint(folder.path).remove()
+    refresh_aggregate(folder.path)
+    if mode() == "online":
+        mirror(config, folder)

@@ -1,0 +1,112 @@
+"""What a run cannot recompute, saved so that killing it at any moment loses at most one epoch.
+
+The lines of `epochs.jsonl` and `rounds.jsonl` are the record of the run; the checkpoint says how many of them count,
+so an epoch that was cut is taken back and done again.
+"""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from al.errors import UserError
+from al.identity import Identity
+from al.labels import LabelledSet
+from al.learning.early_stopping import EarlyStopping
+from al.records import BestEpoch
+from al.run_state import RunState
+
+if TYPE_CHECKING:
+    from al.learning.learner import Learner
+
+LABELLED = {"train": "train", "val": "val", "given": "assigned_labels", "free": "machine_labelled"}
+"""Name in the file -> field of the labelled set."""
+PROGRESS = {name: name for name in ("epoch", "round", "fit_epoch", "finished", "seconds")} | {"stands": "curve_point"}
+"""Name in the file -> field of the run's state."""
+
+UNREADABLE = (
+    *(RuntimeError, OSError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+"""What reading a damaged checkpoint raises."""
+
+
+class CorruptCheckpoint(Exception):
+    """A checkpoint that cannot be read, now out of the way at the path that is its argument."""
+
+
+class Checkpoint:
+    """`checkpoint.pt` of a run folder."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "checkpoint.pt"
+
+    def save(self, state: RunState, learner: "Learner", identity: Identity) -> None:
+        """Replace the checkpoint in one step. Safe against a kill; after a power cut the run may start again.
+
+        Args:
+            identity: what must be the same where it is loaded.
+        """
+        import torch
+
+        labelled = {name: torch.from_numpy(getattr(state.labelled, field)) for name, field in LABELLED.items()}
+        progress = {name: getattr(state, field) for name, field in PROGRESS.items()}
+        contents = {
+            "identity": identity.written(),
+            "labelled": labelled,
+            "plateau": vars(state.early_stopping),
+            "progress": progress | {"best": state.best and state.best.written()},
+            "learner": learner.state_dict(),
+        }
+        temporary = self.path.with_name(f".checkpoint.{os.getpid()}")
+        try:
+            torch.save(contents, temporary)
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load(self, learner: "Learner", identity: Identity) -> RunState | None:
+        """Put the learner back to the checkpoint and return the state beside it; None where there is none.
+
+        Nothing in the file is executed.
+
+        Raises:
+            CorruptCheckpoint: it cannot be read; it is set aside first.
+            UserError: it is of another configuration or of other images.
+        """
+        import torch
+
+        if not self.path.exists():
+            return None
+        try:
+            with zipfile.ZipFile(self.path) as archive:  # torch does not look at the checksums
+                if damaged := archive.testzip():
+                    raise ValueError(damaged)
+            contents = torch.load(self.path, map_location="cpu", weights_only=True)
+            state = _state(contents)
+            made_by = Identity(**contents["identity"])
+        except UNREADABLE:
+            aside = self.path.with_name("checkpoint.corrupt")
+            self.path.replace(aside)
+            raise CorruptCheckpoint(aside) from None
+        if identity.differs(made_by):
+            raise UserError(f"{self.path.parent}: made by another configuration; use another results_dir or remove it")
+        learner.load_state_dict(contents["learner"])
+        return state
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _state(contents: dict) -> RunState:
+    labelled = LabelledSet(**{field: contents["labelled"][name].numpy() for name, field in LABELLED.items()})
+    saved = dict(contents["progress"])
+    progress = {field: saved.pop(name) for name, field in PROGRESS.items()}
+    best = saved.pop("best")
+    if saved:
+        raise ValueError(f"fields of another version: {', '.join(saved)}")
+    return RunState(
+        labelled, EarlyStopping(**contents["plateau"]), best=None if best is None else BestEpoch.read(best), **progress
+    )
