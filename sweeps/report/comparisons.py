@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
-from scipy.special import ndtr
+from scipy.special import nctdtr, ndtr
 
 NAN = float("nan")
 LEVEL = 0.05
@@ -192,12 +192,13 @@ def _tested(
 ) -> Comparison:
     estimate, std, n = float(found.estimate[k]), float(found.std[k]), int(found.seeds[k])
     own, error = float(differences.std(ddof=1)), std / n**0.5
-    more = more_seeds(estimate, std, n, null, level, margin)
     if spend <= 0:
+        more = more_seeds(estimate, std, n, null, level, margin)
         return Comparison(a, b, estimate, NAN, NAN, NAN, own, n, Standing.UNCLEAR, more=more)
     if error <= 1e-9 * max(1.0, abs(estimate)):
         # No spread to measure against: t would be infinite however few the seeds; the signs alone are counted.
-        p, low, high = (1.0 if abs(estimate) < 1e-9 else null.comparisons * 2.0 ** (1 - n)), NAN, NAN
+        equal = abs(estimate) < 1e-9
+        p, low, high = (1.0, 0.0, 0.0) if equal else (null.comparisons * 2.0 ** (1 - n), NAN, NAN)
     else:
         p, half = null.tail(estimate / error), null.critical(spend) * error
         low, high = estimate - half, estimate + half
@@ -205,7 +206,8 @@ def _tested(
     standing = Standing.UNCLEAR if not p < level else Standing.AHEAD if estimate > 0 else Standing.BEHIND
     negligible = -margin < low and high < margin
     settled = negligible or standing is not Standing.UNCLEAR
-    return Comparison(a, b, estimate, low, high, p, own, n, standing, negligible, None if settled else more)
+    more = None if settled else more_seeds(estimate, std, n, null, level, margin)
+    return Comparison(a, b, estimate, low, high, p, own, n, standing, negligible, more)
 
 
 def moderated(differences: Sequence[NDArray[np.float64]], pairs: Sequence[tuple[str, str]]) -> Moderated:
@@ -279,7 +281,7 @@ def _critical(count: int, df: float, shape: Shape, correlation: float, level: fl
 def _scales(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Estimated over true standard deviation, chi_df / sqrt(df), at nodes [S] even in its logarithm; their weights."""
     low, high = np.log(stats.chi.ppf([1e-9, 1 - 1e-9], df))
-    nodes, weights = np.polynomial.legendre.leggauss(48)
+    nodes, weights = np.polynomial.legendre.leggauss(40)
     chi = np.exp(low + (nodes + 1) / 2 * (high - low))
     density = stats.chi.pdf(chi, df) * chi * weights
     return chi / df**0.5, density / density.sum()
@@ -293,19 +295,20 @@ def _normal_nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def more_seeds(estimate: float, std: float, seeds: int, null: Null, level: float, margin: float) -> MoreSeeds:
     """Seeds to add for a power of 80 % after correction, taking `estimate` and `std` for the truth."""
-    clear = negligible = None
-    for more in range(1, MAX_MORE_SEEDS + 1):
-        n = seeds + more
-        df, error = null.df * (n - 1) / (seeds - 1), max(std, 1e-9) / n**0.5
-        half = Null(null.count, round(df, 2), null.shape).critical(level)
-        if clear is None and stats.nct.sf(half, df, abs(estimate) / error) >= POWER:
-            clear = more
-        room = np.array([margin - estimate, -margin - estimate]) / error
-        if negligible is None and ndtr(room[0] - half) - ndtr(room[1] + half) >= POWER:
-            negligible = more
-        if None not in (clear, negligible) or (clear is not None and abs(estimate) >= margin):
-            break
-    return MoreSeeds(clear, negligible)
+    n = seeds + np.arange(1, MAX_MORE_SEEDS + 1)  # [N]
+    df, half = _planned(null, seeds, level)
+    error = max(std, 1e-9) / n**0.5
+    clear = 1 - nctdtr(df, np.minimum(abs(estimate) / error, 37.0), half)  # beyond, the function underflows
+    negligible = ndtr((margin - estimate) / error - half) - ndtr((-margin - estimate) / error + half)
+    enough = [np.flatnonzero(power >= POWER) for power in (clear, negligible)]
+    return MoreSeeds(*(int(found[0]) + 1 if len(found) else None for found in enough))
+
+
+@lru_cache(maxsize=1024)
+def _planned(null: Null, seeds: int, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Degrees of freedom and critical values [N] with one seed more, two, ..."""
+    df = np.round(null.df * (seeds + np.arange(MAX_MORE_SEEDS)) / (seeds - 1), 2)
+    return df, np.array([Null(null.count, float(at), null.shape).critical(level) for at in df])
 
 
 class Estimate(NamedTuple):

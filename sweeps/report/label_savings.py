@@ -5,14 +5,15 @@ What defines a target is not ranked by it, and a target that the first labels re
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from sweeps.report.comparisons import LEVEL, MIN_SEEDS, NAN, Null, moderated
-from sweeps.report.statistics import first_reach
 
 FRACTIONS = (0.5, 0.75, 1.0)
 """Of the control's labels: what it has reached there are the targets."""
@@ -31,17 +32,26 @@ class Curve:
     """What the run's own stopping rule found in the end; None where it has no such rule."""
 
     def __post_init__(self) -> None:
-        lengths = {
-            len(values) for values in (self.labels, self.human_labels, self.accuracy, self.loss) if values is not None
-        }
+        columns = (self.labels, self.human_labels, self.accuracy, self.loss)
+        lengths = {len(values) for values in columns if values is not None}
         if len(lengths) != 1 or 0 in lengths:
-            raise ValueError(
-                f"a learning curve of lengths {sorted(lengths)}: every value needs one entry a label count"
-            )
+            raise ValueError(f"a learning curve of lengths {sorted(lengths)}: give each value once a label count")
         if (np.diff(self.labels) <= 0).any():
             raise ValueError(f"labels {list(self.labels)} of a learning curve: they must rise; sort them")
-        if np.isnan(self.accuracy).any():
+        if np.isnan(np.asarray(self.accuracy, float)).any():
             raise ValueError("a learning curve with NaN accuracy: leave out the label counts without a test")
+
+    @cached_property
+    def risen(self) -> NDArray[np.float64]:
+        """[K] accuracy made never-falling: else the more tests a noisy curve has, the sooner a peak would count."""
+        return isotonic_regression(self.accuracy).x
+
+    @cached_property
+    def fallen(self) -> NDArray[np.float64] | None:
+        """[K] loss made never-rising; None where it is not known at every count."""
+        if self.loss is None or np.isnan(self.loss).any():
+            return None
+        return isotonic_regression(self.loss, increasing=False).x
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,8 @@ class Saving:
     with_loss: bool
     percent: float
     low: float
-    """Simultaneous 95 % interval over the strategies; NaN below three seeds and on the side that a bound opens."""
+    """Simultaneous 95 % interval over the strategies; NaN below three seeds, on the side that a bound opens, and
+    against a baseline at which the runs stop."""
     high: float
     bound: Bound
     seeds: int
@@ -172,13 +183,10 @@ def find_targets(
 
 def _accuracy_at(curve: Curve, fraction: float) -> float:
     """Accuracy of the never-falling fit at a fraction of a run's labels; NaN before its first acquisition."""
-    from sklearn.isotonic import IsotonicRegression
-
     labels = fraction * curve.labels[-1]
     if labels <= curve.labels[0]:
         return NAN
-    fit = IsotonicRegression().fit_transform(curve.labels, curve.accuracy)
-    return float(np.interp(labels, curve.labels, fit))
+    return float(np.interp(labels, curve.labels, curve.risen))
 
 
 def measure(target: Target, curves: Curves, control: str | None, baseline: Mapping[int, Baseline]) -> TargetResult:
@@ -193,7 +201,8 @@ def measure(target: Target, curves: Curves, control: str | None, baseline: Mappi
             savings += _savings(others, reaches[control], control, with_loss)
         if target.kind is TargetKind.BASELINE:
             theirs = {seed: Reach(baseline[seed].labels) for seed in target.accuracy}
-            savings += _savings(reaches, theirs, BASELINE, with_loss)
+            found = _savings(reaches, theirs, BASELINE, with_loss)
+            savings += [replace(s, low=NAN, high=NAN) for s in found] if target.by_construction else found
     every = [reach.by_first_labels for need in needs for reach in need.accuracy.values()]
     return TargetResult(target, needs, tuple(savings), bool(every) and np.mean(every) >= 0.5)
 
@@ -213,13 +222,21 @@ def _need(strategy: str, runs: Mapping[int, Curve], target: Target) -> Need:
 def _reach(curve: Curve, accuracy: float, loss: float | None = None) -> Reach:
     """Where the never-falling fit of the accuracy, and the never-rising one of the loss, reach the target."""
     human = curve.human_labels
-    labels = first_reach(human, curve.accuracy, accuracy)
+    labels = _first_at(human, curve.risen, accuracy)
     if loss is not None:
-        known = curve.loss is not None and not np.isnan(curve.loss).any()
-        labels = max(labels, first_reach(human, -curve.loss, -loss)) if known else float("inf")
+        labels = float("inf") if curve.fallen is None else max(labels, _first_at(human, -curve.fallen, -loss))
     if not np.isfinite(labels):
         return Reach(float(human[-1]), censored=True)
     return Reach(labels, by_first_labels=labels <= human[0])
+
+
+def _first_at(human: NDArray[np.float64], rising: NDArray[np.float64], target: float) -> float:
+    """Labels at which a never-falling curve first reaches `target`, a straight line between two counts."""
+    reached = np.flatnonzero(rising >= target - 1e-9)
+    if len(reached) == 0:
+        return float("inf")
+    k = int(reached[0])
+    return float(human[0]) if k == 0 else float(np.interp(target, rising[k - 1 : k + 1], human[k - 1 : k + 1]))
 
 
 def _by_rule(curve: Curve) -> Reach:
@@ -239,9 +256,7 @@ def _savings(
             bounds[name] = _bound([(a.censored, b.censored) for a, b in pairs])
             # One label is the least that counts: a start without any human label would divide by zero.
             ratios[name] = np.log([max(a.labels, 1.0) / max(b.labels, 1.0) for a, b in pairs])
-    halves = _half_widths(
-        {name: values for name, values in ratios.items() if bounds[name] is not Bound.UNKNOWN}, against
-    )
+    halves = _half_widths({name: ratios[name] for name in ratios if bounds[name] is not Bound.UNKNOWN}, against)
     savings = []
     for name, values in ratios.items():
         mean, half, bound = float(values.mean()), halves.get(name, NAN), bounds[name]
