@@ -1,6 +1,7 @@
 """What belongs together: runs -> cells -> settings -> families.
 
-- A cell is one configuration on one data set (by fingerprint): its runs differ in the split seed only.
+- A cell is one configuration on one data set (by fingerprint), made from the same local files (by hash): its runs
+  differ in the split seed only.
 - A setting holds the cells that may be compared: same data, variant, training and acquisition schedule, one cell a
   strategy, and the stratified baseline with the same training.
 - A family holds the settings that share a figure: they differ in variant, class weights, start and stopping rule only.
@@ -145,7 +146,7 @@ def organise(results: Results) -> list[Family]:
         if not runs[0].config.method.baseline:
             families[_family_key(runs[0])].append(_same_start(runs, results))
     baselines = [cell for runs in groups.values() if runs[0].config.method.baseline for cell in _cells(runs)]
-    _note_mixed_data(results)
+    _note_mixed(results)
     return _families(families, baselines)
 
 
@@ -166,64 +167,72 @@ def _everyone(parts: list, baselines: list[Cell]) -> list[Cell]:
 
 
 def _setting_parts(runs: list[Run], baselines: list[Cell]) -> tuple[tuple[Cell, ...], Cell | None]:
-    wanted = (runs[0].config.baseline_of().digest(split_seed=False), runs[0].data.fingerprint)
-    match = [cell for cell in baselines if (cell.config.digest(split_seed=False), _print(cell)) == wanted]
+    wanted = runs[0].config.baseline_of().digest(split_seed=False)
+    match = [cell for cell in baselines if cell.config.digest(split_seed=False) == wanted]
     return tuple(_cells(runs)), (match[0] if match else None)
 
 
-def _print(cell: Cell) -> str:
-    return cell.runs[0].data.fingerprint
+def _without_strategy(config: RunConfig) -> RunConfig:
+    """What the strategies of a setting share: all that matters to random sampling, its start's options among it."""
+    return config if config.method.baseline else config.model_copy(update={"strategy": "random"})
 
 
-def _strategy_options() -> set[str]:
-    return {option for strategy in REGISTRY.values() for option in strategy.options}
+def _key(run: Run, config: RunConfig, hidden: Iterable[str] = ()) -> tuple:
+    """Data, files and fields that matter to `config`, but for those hidden."""
+    fields = {name: repr(value) for name, value in config.outcome_fields().items()}
+    known = sorted(_files(run, config).items()), sorted(fields.items())
+    hidden = {"split_seed", *hidden}
+    return run.data.fingerprint, *(tuple(pair for pair in pairs if pair[0] not in hidden) for pairs in known)
 
 
-def _freeze(fields: Mapping[str, Any]) -> tuple:
-    return tuple((name, repr(value)) for name, value in sorted(fields.items()))
+def _files(run: Run, config: RunConfig) -> dict[str, str]:
+    """Hashes of the run's local files that `config` reads too."""
+    read = config.reads()
+    return {name: digest for name, digest in run.sources.items() if name in read}
 
 
 def _setting_key(run: Run) -> tuple:
-    hidden = {"strategy", "split_seed"} | _strategy_options()
-    fields = {name: value for name, value in run.config.outcome_fields().items() if name not in hidden}
-    return (run.data.fingerprint, run.config.method.baseline, *_freeze(fields))
+    config = _without_strategy(run.config)
+    return config.method.baseline, *_key(run, config)
 
 
 def _family_key(run: Run) -> tuple:
-    hidden = {"strategy", "split_seed", *WITHIN_FAMILY} | _strategy_options()
-    fields = {name: value for name, value in run.config.outcome_fields().items() if name not in hidden}
-    return (run.data.fingerprint, *_freeze(fields))
+    return _key(run, _without_strategy(run.config), ("strategy", *WITHIN_FAMILY))
 
 
 def _training_key(run: Run) -> tuple:
     """What a run shares with its baseline: the acquisition has no effect there."""
-    hidden = {"strategy", "split_seed", *WITHIN_FAMILY} | _strategy_options()
-    fields = {name: value for name, value in run.config.baseline_of().outcome_fields().items() if name not in hidden}
-    return (run.data.fingerprint, *_freeze(fields))
+    return _key(run, run.config.baseline_of(), ("strategy", *WITHIN_FAMILY))
 
 
 def _cells(runs: list[Run]) -> list[Cell]:
-    """One cell a configuration; a strategy run with several options carries them in its label."""
-    by_digest: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        by_digest[run.config.digest(split_seed=False)].append(run)
-    groups = [sorted(group, key=lambda run: run.seed) for group in by_digest.values()]
-    often = Counter(group[0].config.strategy for group in groups)
+    """One cell a configuration and its files; where a strategy has several, the label says in what they differ."""
+    groups: dict[tuple, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: run.seed):
+        groups[run.config.digest(split_seed=False), *sorted(run.sources.items())].append(run)
+    alike: dict[str, list[Run]] = defaultdict(list)
+    for group in groups.values():
+        alike[group[0].config.strategy].append(group[0])
     order = list(REGISTRY)
-    groups.sort(key=lambda group: (order.index(group[0].config.strategy), _options(group[0])))
-    return [
-        Cell(
-            group[0].config.cell,
-            group[0].config.strategy + (f" ({_options(group[0])})" if often[group[0].config.strategy] > 1 else ""),
-            tuple(group),
-        )
-        for group in groups
-    ]
+    cells = [Cell(group[0].config.cell, _label(group[0], alike), tuple(group)) for group in groups.values()]
+    return sorted(cells, key=lambda cell: (order.index(cell.strategy), cell.label))
 
 
-def _options(run: Run) -> str:
-    fields = _fields(run.config)
-    return ", ".join(f"{name}={fields[name]}" for name in run.config.method.options)
+def _label(run: Run, alike: Mapping[str, list[Run]]) -> str:
+    others = alike[run.config.strategy]
+    fields = _differing(other.config for other in others)
+    told = [f"{name}={_fields(run.config)[name]}" for name in sorted(fields)] + _files_told(run, others)
+    return run.config.strategy + (f" ({', '.join(told)})" if told else "")
+
+
+def _files_told(run: Run, among: Iterable[Run], names: Iterable[str] | None = None) -> list[str]:
+    """`features file 3f2a90c1`: the beginning of the hash of each file that is another in some run."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    for other in among:
+        for name, digest in other.sources.items():
+            seen[name].add(digest)
+    told = [name for name in sorted(run.sources) if len(seen[name]) > 1 and (names is None or name in names)]
+    return [f"{name} file {run.sources[name][:8]}" for name in told]
 
 
 def _same_start(runs: list[Run], results: Results) -> list[Run]:
@@ -248,15 +257,25 @@ def _start(run: Run) -> bytes | None:
     return np.sort(run.rounds[0].rows).tobytes() if run.rounds else None
 
 
-def _note_mixed_data(results: Results) -> None:
+def _note_mixed(results: Results) -> None:
+    """Says where one name stands for several things: data sets, or files that the runs were made from."""
     prints: dict[str, set[str]] = defaultdict(set)
+    files: dict[tuple[str, str], set[str]] = defaultdict(set)
     for run in results.runs:
         prints[run.data.name].add(run.data.fingerprint)
+        for name, digest in run.sources.items():
+            files[name, str(getattr(run.config, name))].add(digest)
     for name, found in prints.items():
         if len(found) > 1:
             results.notes.append(
                 f"{name}: the runs saw {len(found)} different data sets under this name (other images, labels or "
                 "sizes); they are shown apart and never averaged together."
+            )
+    for (name, value), found in files.items():
+        if len(found) > 1:
+            results.notes.append(
+                f"{name}={value}: the runs were made from {len(found)} different files of this name; they are shown "
+                "apart and never averaged together."
             )
 
 
@@ -266,12 +285,14 @@ def _note_mixed_data(results: Results) -> None:
 def _named(made: list) -> list[Family]:
     # A strategy's run speaks for its family: a baseline's acquisition fields are all at their defaults.
     speakers = [(_strategy_cells(parts) or baselines)[0].runs[0] for parts, baselines in made]
-    differing = _differing(run.config for run in speakers) - {"strategy", "dataset", *WITHIN_FAMILY}
+    differing = _differing(_without_strategy(run.config) for run in speakers) - {"strategy", "dataset", *WITHIN_FAMILY}
     prints = _fingerprints(speakers)
     families, slugs, setting_slugs = [], Counter(), Counter()
     for run, (parts, baselines) in zip(speakers, made):
-        extra = _described(run.config, differing)
+        shared = _without_strategy(run.config)
+        extra = _described(shared, differing)
         extra += [f"data {run.data.fingerprint[:8]}"] if prints[run.data.name] > 1 else []
+        extra += _files_told(run, speakers, _files(run, shared).keys() - set(WITHIN_FAMILY))
         title = ", ".join([run.config.dataset, *extra])
         settings = _named_settings(parts, extra, setting_slugs)
         families.append(Family(title, _slug(title, slugs), settings, tuple(_by_size(baselines))))
@@ -287,12 +308,14 @@ def _by_size(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _named_settings(parts: list, family: list[str], slugs: Counter) -> tuple[Setting, ...]:
-    differing = _differing(cells[0].config for cells, _ in parts) - {"strategy", "split_seed"}
+    differing = _differing(_without_strategy(cells[0].config) for cells, _ in parts) - {"strategy"}
+    speakers = [cells[0].runs[0] for cells, _ in parts]
     settings = []
     for cells, baseline in sorted(parts, key=lambda part: _order(part[0][0].config)):
         config = cells[0].config
         extra = _described(config, differing - {"variant"} | ({"class_weights"} if config.class_weights else set()))
-        title = ", ".join([f"{config.dataset} {config.variant}", *extra, *family])
+        files = _files_told(cells[0].runs[0], speakers, WITHIN_FAMILY)
+        title = ", ".join([f"{config.dataset} {config.variant}", *extra, *files, *family])
         settings.append(Setting(title, _slug(title, slugs), cells, baseline))
     return tuple(settings)
 
@@ -307,7 +330,7 @@ def _differing(configs: Iterable[RunConfig]) -> set[str]:
     for config in configs:
         for name, value in _fields(config).items():
             seen[name].add(repr(value))
-    return {name for name, values in seen.items() if len(values) > 1} - _strategy_options() - {"split_seed"}
+    return {name for name, values in seen.items() if len(values) > 1} - {"split_seed"}
 
 
 def _fields(config: RunConfig) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from al.config import RunConfig
 from al.errors import UserError
+from al.identity import identity_of
 
 PHASES = ("train", "evaluate", "score", "select", "cluster")
 """Phases of a run's time; `cluster` lies inside `select`."""
@@ -68,6 +69,8 @@ class Run:
     rounds: tuple[Round, ...]
     metrics: Mapping[str, Any]
     """performance_metrics.json."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the local files it was made from, by the parameter that names each."""
 
     @property
     def seed(self) -> int:
@@ -233,6 +236,7 @@ def _read_run(folder: Path, source: str, config: RunConfig, recorded: dict[str, 
             columns(rows),
             tuple(_round(row) for row in _json_lines(rounds)) if rounds.exists() else (),
             metrics,
+            identity_of(recorded)["sources"],
         )
     )
 
@@ -295,9 +299,9 @@ def _round(row: Mapping[str, Any]) -> Round:
 
 def drop_twins(results: Results) -> None:
     """One run in two folders counts once."""
-    seen: dict[tuple[str, str], Run] = {}
+    seen: dict[tuple, Run] = {}
     for run in results.runs:
-        twin = seen.setdefault((run.digest, run.data.fingerprint), run)
+        twin = seen.setdefault((run.digest, run.data.fingerprint, *sorted(run.sources.items())), run)
         if twin is not run:
             results.left_out.append(LeftOut(run.source, f"the same run as {twin.source}"))
     results.runs = list(seen.values())

@@ -36,18 +36,21 @@ class World:
         slowness=None,
         fingerprint="f" * 64,
         device="cpu",
+        threads=2,
+        sources=None,
     ):
         self.classes, self.train, self.test = tuple(classes), train, test
         self.effects = EFFECTS | (effects or {})
         self.slowness = SLOWNESS | (slowness or {})
         self.noise, self.seed_spread = noise, seed_spread
         self.clip_cost, self.weight_gain, self.baseline_bonus = clip_cost, weight_gain, baseline_bonus
-        self.fingerprint, self.device = fingerprint, device
+        self.fingerprint, self.device, self.threads = fingerprint, device, threads
+        self.sources = sources or {}
 
     def truth(self, config: RunConfig, labels: float) -> float:
         """Accuracy in percent without seed offset and noise."""
         base = 80 - 50 * np.exp(-labels * 12.5 / self.train)
-        base += self.effects[config.strategy] + self.weight_gain * config.class_weights
+        base += self.effects.get(config.strategy, 0.0) + self.weight_gain * config.class_weights
         base -= self.clip_cost * (config.init == "clip")
         if config.strategy == "stratified":
             base += self.baseline_bonus
@@ -80,6 +83,7 @@ def write_run(root: Path, config: RunConfig, world: World, *, complete=True, tai
         "classes": list(world.classes),
     }
     head = {"config": config.model_dump(mode="json"), "digest": config.digest(), "cell": config.cell, "data": data}
+    head["sources"] = {name: digest for name, digest in world.sources.items() if name in _reads(config)}
     _dump(folder / "config.json", {**head, "wandb_run_id": config.digest()[:8]})
     epochs, rounds = _history(config, world, rng, tail)
     _lines(folder / "epochs.jsonl", epochs)
@@ -87,6 +91,10 @@ def write_run(root: Path, config: RunConfig, world: World, *, complete=True, tai
     if complete:
         _dump(folder / "performance_metrics.json", _metrics(config, world, rng, epochs, rounds) | {"data": data})
     return folder
+
+
+def _reads(config: RunConfig) -> set[str]:
+    return {"model", "weights"} | ({"features"} if config.uses_embeddings else set())
 
 
 def write_cells(root: Path, world: World, strategies, seeds=SEEDS, **parameters: Any) -> list[RunConfig]:
@@ -160,7 +168,7 @@ def _baseline_accuracy(config, world) -> float:
 def _epoch(config, world, rng, number, round_, labels, free, truth, last):
     accuracy = truth + rng.normal(0, world.noise)
     acquires = round_ < last
-    slow = world.slowness[config.strategy]
+    slow = world.slowness.get(config.strategy, 1.0)
     train_s = labels / 500 * slow
     seconds = {"train": train_s, "evaluate": 1.0, "score": 2.0 * acquires * slow, "select": 0.5 * acquires * slow}
     seconds["cluster"] = 0.4 * acquires * slow if config.strategy == "typiclust" else 0.0
@@ -251,7 +259,7 @@ def _metrics(config, world, rng, epochs, rounds):
             "python": "3.11",
             "torch": "2",
             "device": world.device,
-            "threads": 2,
+            "threads": world.threads,
             "git_commit": "0" * 40,
         },
     }

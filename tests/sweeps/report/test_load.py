@@ -136,6 +136,71 @@ def test_a_baseline_serves_every_acquisition_schedule_with_its_training(tmp_path
     assert found == {(0.001, 0.05): True, (0.001, 0.2): True, (0.01, 0.05): False}
 
 
+FROZEN = {"dataset": "digits", "variant": "balanced_20", "initial_min": 20, "model": "frozen", "features": "file:f"}
+
+
+def cells_found(tmp_path) -> list[tuple[str, str, list[int]]]:
+    settings = [setting for family in organise(load_results(tmp_path)) for setting in family.settings]
+    return sorted((s.title, cell.label, list(cell.by_seed)) for s in settings for cell in s.cells)
+
+
+def test_runs_of_other_features_files_are_never_averaged_and_the_file_is_named(tmp_path):
+    """One path, other content: the configuration and its digest are the same."""
+    for number, digest in enumerate(("a" * 64, "b" * 64)):
+        world = World(classes=SMALL.classes, train=1437, test=360, sources={"features": digest})
+        write_cells(tmp_path / str(number), world, ("margin", "random", "stratified"), (1, 2), **FROZEN)
+    for folder in (tmp_path / "1").iterdir():
+        folder.rename(tmp_path / "0" / f"{folder.name}-other")
+    results = load_results(tmp_path / "0")
+    families = organise(results)
+    assert not results.left_out
+    assert cells_found(tmp_path / "0") == [
+        ("digits balanced_20, features file aaaaaaaa", "margin", [1, 2]),
+        ("digits balanced_20, features file aaaaaaaa", "random", [1, 2]),
+        ("digits balanced_20, features file bbbbbbbb", "margin", [1, 2]),
+        ("digits balanced_20, features file bbbbbbbb", "random", [1, 2]),
+    ]
+    for family in families:
+        (setting,) = family.settings
+        assert {tuple(run.sources.items()) for run in setting.baseline.runs} == {
+            tuple(setting.cells[0].runs[0].sources.items())
+        }
+    assert "features=file:f: the runs were made from 2 different files of this name" in " ".join(results.notes)
+
+
+def test_what_only_one_strategy_reads_does_not_part_it_from_the_others(tmp_path):
+    """The strategies that cluster read the features file, margin does not; all start and train alike."""
+    own = DIGITS | {"features": "file:f"}
+    world = World(classes=SMALL.classes, train=1437, test=360, sources={"features": "a" * 64})
+    other = World(classes=SMALL.classes, train=1437, test=360, sources={"features": "b" * 64})
+    write_cells(tmp_path, world, ("margin", "typiclust_typical"), (1, 2), **own)
+    write_cells(tmp_path, other, ("typiclust_typical",), (3,), **own)
+    assert cells_found(tmp_path) == [
+        ("digits balanced_20", "margin", [1, 2]),
+        ("digits balanced_20", "typiclust_typical (features file aaaaaaaa)", [1, 2]),
+        ("digits balanced_20", "typiclust_typical (features file bbbbbbbb)", [3]),
+    ]
+
+
+def test_options_of_the_start_are_told_apart_not_left_out(tmp_path):
+    """typiclust_max_clusters chooses other first labels: those runs are another setting, all of them kept."""
+    start = FROZEN | {"init": "typiclust_typical"}
+    for clusters, shift in ((10, 0), (20, 1)):
+        configs = write_cells(tmp_path, SMALL, ("margin", "random"), (1, 2), **start, typiclust_max_clusters=clusters)
+        for config in configs if shift else ():
+            path = tmp_path / config.cell / f"split_seed_{config.split_seed}" / "rounds.jsonl"
+            first, *rest = path.read_text().splitlines()
+            first = json.loads(first)
+            first["rows"] = [(row + shift) % 1437 for row in first["rows"]]
+            path.write_text("\n".join([json.dumps(first), *rest]))
+    results = load_results(tmp_path)
+    organise(results)
+    assert not results.left_out
+    found = cells_found(tmp_path)
+    assert [(label, seeds) for _, label, seeds in found] == [("margin", [1, 2]), ("random", [1, 2])] * 2
+    assert {title.partition("typiclust_max_clusters=")[2] for title, *_ in found} == {"10", "20"}
+
+
 def test_a_run_from_another_initial_pool_is_not_compared(tmp_path):
     configs = write_cells(tmp_path, SMALL, ("margin", "uncertainty", "typiclust"), (1, 2), **DIGITS)
     odd = next(config for config in configs if config.strategy == "margin" and config.split_seed == 2)

@@ -1,0 +1,343 @@
+"""Compare strategies on the same split seeds: corrected p values, simultaneous intervals, seeds that would settle it.
+
+Every claim of one setting shares one family-wise error of 5 %. First each strategy is compared with the control
+(random sampling). Each strategy that differs from it hands its part of the 5 % on to the comparisons among the
+strategies, so that in all at most one setting in twenty claims anything that is not so, whatever the truth.
+
+The test is a paired t-test whose variance is half the comparison's own and half the mean over its family. With three or
+five seeds a variance of one's own is known so badly that a corrected test finds next to nothing; one variance for
+everybody (Dunnett's test) finds more, and claims too much where random sampling scatters more than the strategies do,
+as it usually does. `python -m benchmarks.verdict_simulation` measures this choice against the others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, stats
+from scipy.special import nctdtr, ndtr
+
+NAN = float("nan")
+LEVEL = 0.05
+"""Probability that anything claimed in one setting is not so."""
+MARGIN = 1.0
+"""A difference that matters, in points of accuracy."""
+MIN_SEEDS = 3
+"""Below this many shared seeds nothing is tested: two are a hint, one says nothing."""
+POWER = 0.8
+MAX_MORE_SEEDS = 50
+
+Shape = Literal["control", "pairs"]
+"""What a family compares: each of `count` strategies with one control, or every pair of `count` strategies."""
+
+
+class Standing(Enum):
+    """How `a` stands against `b`."""
+
+    AHEAD = "ahead"
+    BEHIND = "behind"
+    UNCLEAR = "cannot be told"
+    HINT = "two seeds: a hint"
+    UNKNOWN = "fewer than two seeds in common"
+
+
+@dataclass(frozen=True)
+class MoreSeeds:
+    """Seeds to add so that a repetition settles the comparison with a power of 80 %; None: more than 50."""
+
+    clear: int | None
+    """Until the difference is clear, if it is as large as it looks now."""
+    negligible: int | None
+    """Until it is shown to lie below the margin; None too where it looks larger than the margin."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The mean of `a - b` over the seeds that both have."""
+
+    a: str
+    b: str
+    estimate: float
+    low: float
+    """Simultaneous interval: it leaves out zero exactly where `p` is below the level. NaN where nothing is tested."""
+    high: float
+    p: float
+    """Corrected for everything that the setting compares; NaN where nothing is tested."""
+    std: float
+    """Of the paired differences, sample standard deviation; NaN from one seed."""
+    seeds: int
+    standing: Standing
+    negligible: bool = False
+    """The whole interval lies within the margin: whatever difference there is does not matter."""
+    more: MoreSeeds | None = None
+    """None where it is settled, or where there are too few seeds to plan with."""
+
+    @property
+    def settled(self) -> bool:
+        return self.negligible or self.standing in (Standing.AHEAD, Standing.BEHIND)
+
+    def turned(self) -> "Comparison":
+        """The same comparison as `b - a`."""
+        other = {Standing.AHEAD: Standing.BEHIND, Standing.BEHIND: Standing.AHEAD}.get(self.standing, self.standing)
+        values = (-self.estimate, -self.high, -self.low, self.p, self.std)
+        return Comparison(self.b, self.a, *values, self.seeds, other, self.negligible, self.more)
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """All that one setting compares."""
+
+    with_control: tuple[Comparison, ...]
+    """Each strategy - control; empty without a control."""
+    among: tuple[Comparison, ...]
+    """Every pair of strategies, without the control."""
+
+    def of(self, a: str, b: str) -> Comparison | None:
+        """The comparison of these two, as `a - b`."""
+        for found in (*self.with_control, *self.among):
+            if {found.a, found.b} == {a, b}:
+                return found if found.a == a else found.turned()
+        return None
+
+
+class Moderated(NamedTuple):
+    """What a family's t-tests are made of; one entry a comparison."""
+
+    estimate: NDArray[np.float64]
+    std: NDArray[np.float64]
+    """Moderated: its square is half the comparison's own variance, half the family's mean one."""
+    df: NDArray[np.float64]
+    seeds: NDArray[np.int64]
+
+
+def compare(
+    values: Mapping[str, Mapping[int, float]],
+    control: str | None = None,
+    *,
+    level: float = LEVEL,
+    margin: float = MARGIN,
+) -> Comparisons:
+    """Compare all strategies, `values[strategy][seed]`, with the control and with each other.
+
+    The second stage may spend what the first leaves: the probability that the strategies which were not told from the
+    control exceed the first stage's critical value is taken off the level (a parallel gatekeeper with a single-step
+    first stage). If nothing differs from the control, nothing is tested there.
+    Source: Dmitrienko, Tamhane & Wiens, Biometrical Journal 50, 2008.
+    """
+    names = [name for name in values if name != control]
+    first: tuple[Comparison, ...] = ()
+    rest = level
+    if control in values:
+        pairs = [(name, control) for name in names]
+        first, rest = _family(values, pairs, "control", level, level, margin)
+    among, _ = _family(values, list(combinations(names, 2)), "pairs", level, rest, margin)
+    return Comparisons(first, among)
+
+
+def _family(
+    values: Mapping[str, Mapping[int, float]],
+    pairs: Sequence[tuple[str, str]],
+    shape: Shape,
+    level: float,
+    spend: float,
+    margin: float,
+) -> tuple[tuple[Comparison, ...], float]:
+    """One family of comparisons, and how much of `spend` it leaves to the next."""
+    differences = [_differences(values[a], values[b]) for a, b in pairs]
+    tested = [k for k, found in enumerate(differences) if len(found) >= MIN_SEEDS]
+    made = {k: _untested(*pairs[k], differences[k]) for k in range(len(pairs)) if k not in tested}
+    if not tested:
+        return tuple(made[k] for k in range(len(pairs))), spend
+    compared = [pairs[k] for k in tested]
+    count = len(compared) if shape == "control" else len({name for pair in compared for name in pair})
+    found = moderated([differences[k] for k in tested], compared)
+    correlation = 0.5 * found.seeds.min() / found.seeds.max()
+    for position, k in enumerate(tested):
+        null = Null(count, float(found.df[position]), shape, correlation)
+        made[k] = _tested(*pairs[k], differences[k], found, position, null, level, spend, margin)
+    unclear = sum(not made[k].p < level for k in tested)
+    lowest = Null(count, float(found.df.min()), shape, correlation)
+    spent = lowest.among(unclear).tail(lowest.critical(spend)) if unclear and shape == "control" else 0.0
+    left = spend - spent if unclear < count else 0.0
+    return tuple(made[k] for k in range(len(pairs))), max(0.0, left)
+
+
+def _differences(a: Mapping[int, float], b: Mapping[int, float]) -> NDArray[np.float64]:
+    return np.array([a[seed] - b[seed] for seed in sorted(a) if seed in b], float)
+
+
+def _untested(a: str, b: str, differences: NDArray[np.float64]) -> Comparison:
+    n = len(differences)
+    standing = Standing.HINT if n == 2 else Standing.UNKNOWN
+    mean = float(differences.mean()) if n else NAN
+    std = float(differences.std(ddof=1)) if n > 1 else NAN
+    return Comparison(a, b, mean, NAN, NAN, NAN, std, n, standing)
+
+
+def _tested(
+    a: str,
+    b: str,
+    differences: NDArray[np.float64],
+    found: Moderated,
+    k: int,
+    null: "Null",
+    level: float,
+    spend: float,
+    margin: float,
+) -> Comparison:
+    estimate, std, n = float(found.estimate[k]), float(found.std[k]), int(found.seeds[k])
+    own, error = float(differences.std(ddof=1)), std / n**0.5
+    if spend <= 0:
+        more = more_seeds(estimate, std, n, null, level, margin)
+        return Comparison(a, b, estimate, NAN, NAN, NAN, own, n, Standing.UNCLEAR, more=more)
+    if error <= 1e-9 * max(1.0, abs(estimate)):
+        # No spread to measure against: t would be infinite however few the seeds; the signs alone are counted.
+        equal = abs(estimate) < 1e-9
+        p, low, high = (1.0, 0.0, 0.0) if equal else (null.comparisons * 2.0 ** (1 - n), NAN, NAN)
+    else:
+        p, half = null.tail(estimate / error), null.critical(spend) * error
+        low, high = estimate - half, estimate + half
+    p = min(1.0, p * level / spend)
+    standing = Standing.UNCLEAR if not p < level else Standing.AHEAD if estimate > 0 else Standing.BEHIND
+    negligible = -margin < low and high < margin
+    settled = negligible or standing is not Standing.UNCLEAR
+    more = None if settled else more_seeds(estimate, std, n, null, level, margin)
+    return Comparison(a, b, estimate, low, high, p, own, n, standing, negligible, more)
+
+
+def moderated(differences: Sequence[NDArray[np.float64]], pairs: Sequence[tuple[str, str]]) -> Moderated:
+    """Means, moderated standard deviations and their degrees of freedom, for paired differences of one family.
+
+    v_k' = (v_k + sum_i f_i v_i / sum_i f_i) / 2 with f_i = n_i - 1. Two comparisons that share a strategy correlate by
+    1/2, their variances by 1/4; the degrees of freedom are Satterthwaite's for that weighted sum.
+    """
+    seeds = np.array([len(values) for values in differences])
+    freedom = seeds - 1.0  # [C]
+    own = np.array([values.var(ddof=1) for values in differences])  # [C]
+    share = freedom / freedom.sum()
+    weights = (np.eye(len(own)) + share) / 2  # [C, C], row k makes variance k
+    shared = np.array([[len(set(a) & set(b)) for b in pairs] for a in pairs])
+    squared = np.select([shared == 2, shared == 1], [1.0, 0.25], 0.0) / np.maximum.outer(freedom, freedom)
+    df = 1 / np.einsum("ki,ij,kj->k", weights, squared, weights)
+    return Moderated(np.array([values.mean() for values in differences]), (weights @ own) ** 0.5, df, seeds)
+
+
+@dataclass(frozen=True)
+class Null:
+    """Distribution, where nothing differs, of the largest |t| of a family."""
+
+    count: int
+    """Strategies beside the control, or strategies of which every pair is compared."""
+    df: float
+    shape: Shape
+    correlation: float = 0.5
+    """Of two comparisons with the control: 1/2 with all seeds; less, which errs on the safe side, where some miss."""
+
+    @property
+    def comparisons(self) -> int:
+        return self.count if self.shape == "control" else self.count * (self.count - 1) // 2
+
+    def among(self, count: int) -> "Null":
+        """The same for `count` of the strategies."""
+        return Null(count, self.df, self.shape, self.correlation)
+
+    def tail(self, t: float) -> float:
+        """Probability that the largest |t| is at least `t`, by quadrature over the shared strategy and the variance.
+
+        Sources: Dunnett, JASA 50, 1955 (control); Tukey's studentised range (pairs).
+        """
+        if self.comparisons == 1:
+            return float(2 * stats.t.sf(abs(t), self.df))
+        s, density = _scales(self.df)
+        z, normal = _normal_nodes()
+        reach = (abs(t) * s)[:, None]  # [S, 1]
+        if self.shape == "control":
+            common, own = self.correlation**0.5, (1 - self.correlation) ** 0.5
+            inside = (ndtr((reach - common * z) / own) - ndtr((-reach - common * z) / own)) ** self.count
+        else:  # the lowest of `count` at z, the others at most the range above it
+            inside = self.count * (ndtr(z + 2**0.5 * reach) - ndtr(z)) ** (self.count - 1)
+        return float(np.clip(density @ (1 - inside @ normal), 1e-12, 1.0))
+
+    def critical(self, level: float) -> float:
+        """The value that the largest |t| exceeds with probability `level`."""
+        return _critical(self.count, self.df, self.shape, self.correlation, level)
+
+
+@lru_cache(maxsize=4096)
+def _critical(count: int, df: float, shape: Shape, correlation: float, level: float) -> float:
+    null = Null(count, df, shape, correlation)
+    if null.comparisons == 1:
+        return float(stats.t.isf(level / 2, df))
+    log_t = optimize.brentq(lambda log_t: null.tail(np.exp(log_t)) - level, -7.0, 14.0, xtol=1e-9)
+    return float(np.exp(log_t))
+
+
+@lru_cache(maxsize=512)
+def _scales(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Estimated over true standard deviation, chi_df / sqrt(df), at nodes [S] even in its logarithm; their weights."""
+    low, high = np.log(stats.chi.ppf([1e-9, 1 - 1e-9], df))
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    chi = np.exp(low + (nodes + 1) / 2 * (high - low))
+    density = stats.chi.pdf(chi, df) * chi * weights
+    return chi / df**0.5, density / density.sum()
+
+
+@lru_cache(maxsize=1)
+def _normal_nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    z, weights = np.polynomial.hermite_e.hermegauss(48)
+    return z, weights / weights.sum()
+
+
+def more_seeds(estimate: float, std: float, seeds: int, null: Null, level: float, margin: float) -> MoreSeeds:
+    """Seeds to add for a power of 80 % after correction, taking `estimate` and `std` for the truth."""
+    n = seeds + np.arange(1, MAX_MORE_SEEDS + 1)  # [N]
+    df, half = _planned(null, seeds, level)
+    error = max(std, 1e-9) / n**0.5
+    clear = 1 - nctdtr(df, np.minimum(abs(estimate) / error, 37.0), half)  # beyond, the function underflows
+    negligible = ndtr((margin - estimate) / error - half) - ndtr((-margin - estimate) / error + half)
+    enough = [np.flatnonzero(power >= POWER) for power in (clear, negligible)]
+    return MoreSeeds(*(int(found[0]) + 1 if len(found) else None for found in enough))
+
+
+@lru_cache(maxsize=1024)
+def _planned(null: Null, seeds: int, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Degrees of freedom and critical values [N] with one seed more, two, ..."""
+    df = np.round(null.df * (seeds + np.arange(MAX_MORE_SEEDS)) / (seeds - 1), 2)
+    return df, np.array([Null(null.count, float(at), null.shape).critical(level) for at in df])
+
+
+class Estimate(NamedTuple):
+    """A mean with its 95 % interval; NaN where it cannot be known."""
+
+    mean: float
+    low: float
+    high: float
+    std: float
+    n: int
+
+
+def accuracy_interval(values: ArrayLike) -> Estimate:
+    """Mean of [n] accuracies in percent with a 95 % interval within [0, 100]: Student's t on the logit scale.
+
+    The standard error goes to that scale by the derivative of the logit at the mean, so an accuracy of 0 or 100 is no
+    infinity. Below three values no interval is worth stating.
+    """
+    values = np.asarray(values, float)
+    n = len(values)
+    if n == 0:
+        return Estimate(NAN, NAN, NAN, NAN, 0)
+    mean, std = float(values.mean()), float(values.std(ddof=1)) if n > 1 else NAN
+    if n < MIN_SEEDS:
+        return Estimate(mean, NAN, NAN, std, n)
+    share = mean / 100
+    slope = share * (1 - share)
+    if std <= 1e-12 or slope <= 0:
+        return Estimate(mean, mean, mean, std, n)
+    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * std / 100 / n**0.5 / slope
+    low, high = (100 / (1 + np.exp(-(np.log(share / (1 - share)) + side))) for side in (-half, half))
+    return Estimate(mean, float(low), float(high), std, n)

@@ -1,0 +1,273 @@
+"""What the learning curves of one setting prove: which strategies beat random sampling, which one is best, by how much.
+
+Arrays in, typed results out; nothing about files or pages. The primary measure is the area under the learning curve
+over log labels, one number a split seed; savings of labels at common targets are derived from the same curves. Two
+questions are answered apart, under one family-wise error of 5 % (see `comparisons`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from sweeps.report.comparisons import (
+    LEVEL,
+    MARGIN,
+    MIN_SEEDS,
+    Comparison,
+    Comparisons,
+    Estimate,
+    Standing,
+    accuracy_interval,
+    compare,
+)
+from sweeps.report.label_savings import BASELINE, Baseline, Curves, Saving, TargetResult, find_targets, measure
+from sweeps.report.statistics import area
+
+Values = Mapping[str, Mapping[int, float]]
+"""One number by strategy and split seed."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was observed in one comparable setting."""
+
+    curves: Curves
+    control: str | None = "random"
+    """The strategy that stands for not choosing; it counts as missing where it has no curve."""
+    baseline: Mapping[int, Baseline] = field(default_factory=dict)
+    """By split seed; empty where it was not run."""
+    stops_at_baseline: bool = False
+    """Runs end where they beat their baseline on the test set: doing so is no finding."""
+    targets: Sequence[float] = ()
+    """Accuracies that the user asks for, in percent."""
+
+
+class Measure(Enum):
+    """What the strategies are compared by."""
+
+    AREA = "mean accuracy along the learning curve over log labels"
+    FINAL = "accuracy at the baseline's number of labels"
+    NONE = "nothing in common"
+
+
+class HeadlineKind(Enum):
+    """What may be said first. `Headline.strategy` is set for the kinds that name one."""
+
+    NOTHING = "nothing to compare: no second strategy, or fewer than two shared seeds"
+    FIRST_LABELS = "the first labels reached the target: no strategy chose anything"
+    HINT = "two seeds: the named strategy leads so far, which proves nothing"
+    BEST = "the named strategy is ahead of the reference and of every other strategy"
+    AHEAD = "the named strategy is ahead of the reference; some others cannot be told apart from it"
+    SOME_AHEAD = "some strategies are ahead of the reference, but not the one with the highest mean: none is named"
+    BEHIND = "no strategy is ahead of the reference, which leads, and some are behind it"
+    NEGLIGIBLE = "every strategy is within the margin of the reference"
+    UNCLEAR = "nothing can be told yet"
+
+
+NAMING = (HeadlineKind.HINT, HeadlineKind.BEST, HeadlineKind.AHEAD)
+
+
+@dataclass(frozen=True)
+class Headline:
+    kind: HeadlineKind
+    strategy: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one setting."""
+
+    headline: Headline
+    measure: Measure
+    reference: str | None
+    """What the strategies are compared with: the control, `baseline`, or nothing."""
+    spans: Mapping[int, tuple[float, float]]
+    """By seed, the labels over which the areas are taken: what all curves of that seed have in common."""
+    values: Values
+    """What is compared, by strategy and seed, in points of accuracy; the reference included."""
+    estimates: Mapping[str, Estimate]
+    """Of `values`, each with its own 95 % interval, highest mean first."""
+    comparisons: Comparisons
+    leader: str | None
+    """Highest mean, on equal terms where seeds are missing; None below two seeds. The reference may lead."""
+    not_told_apart: tuple[str, ...]
+    """From the leader, by falling mean."""
+    worse_than_leader: tuple[str, ...]
+    targets: tuple[TargetResult, ...]
+    seeds: int
+    """Most seeds that two of them share."""
+    missing_seeds: Mapping[str, tuple[int, ...]]
+    """Seeds that others have and a strategy lacks."""
+    level: float
+    margin: float
+
+    @property
+    def ahead(self) -> tuple[str, ...]:
+        """Strategies ahead of the reference, the highest mean first."""
+        return self._standing(Standing.AHEAD)
+
+    @property
+    def behind(self) -> tuple[str, ...]:
+        return self._standing(Standing.BEHIND)
+
+    @property
+    def against_leader(self) -> tuple[Comparison, ...]:
+        """Leader - other, for every other; the same numbers as in `comparisons`."""
+        others = (name for name in self.estimates if name != self.leader)
+        found = (self.comparisons.of(self.leader, other) for other in others) if self.leader else ()
+        return tuple(comparison for comparison in found if comparison)
+
+    @property
+    def supported_savings(self) -> tuple[Saving, ...]:
+        """Savings against the control that a sentence may state: of strategies ahead of it, and earned by choosing."""
+        kept = [result for result in self.targets if not result.by_first_labels]
+        return tuple(s for result in kept for s in result.savings if s.against != BASELINE and s.strategy in self.ahead)
+
+    def _standing(self, standing: Standing) -> tuple[str, ...]:
+        found = {c.a for c in self.comparisons.with_control if c.standing is standing}
+        return tuple(name for name in self.estimates if name in found)
+
+
+def judge(evidence: Evidence, *, level: float = LEVEL, margin: float = MARGIN) -> Verdict:
+    """The verdict on one setting.
+
+    Without a control, strategies that spend the baseline's labels are compared with it at that count: stratified
+    sampling of as many images is random sampling too. Where runs stop at the baseline that comparison is decided
+    before it is made, so there is none.
+    """
+    curves = {name: runs for name, runs in evidence.curves.items() if runs}
+    control = evidence.control if evidence.control in curves else None
+    spans = common_spans(curves)
+    values, what, reference = areas(curves, spans), Measure.AREA, control
+    if control is None and evidence.baseline and not evidence.stops_at_baseline:
+        final = at_baseline(curves, evidence.baseline)
+        if len(final) > 1:
+            values, what, reference = final, Measure.FINAL, BASELINE
+    if not values:
+        what = Measure.NONE
+    comparisons = compare(values, reference, level=level, margin=margin)
+    order = _by_level_terms(values)
+    leader = order[0] if len(order) > 1 and _seeds(comparisons) >= 2 else None
+    against = {name: comparisons.of(leader, name) for name in order if name != leader} if leader else {}
+    worse = tuple(name for name, found in against.items() if found and found.standing is Standing.AHEAD)
+    targets = find_targets(curves, control, evidence.baseline, evidence.targets, evidence.stops_at_baseline)
+    results = tuple(measure(target, curves, control, evidence.baseline) for target in targets)
+    return Verdict(
+        _headline(comparisons, leader, reference, worse, order, spans, results),
+        what,
+        reference if values else None,
+        spans if what is Measure.AREA else {},
+        values,
+        {name: accuracy_interval(list(values[name].values())) for name in order},
+        comparisons,
+        leader,
+        tuple(name for name in against if name not in worse),
+        worse,
+        results,
+        _seeds(comparisons),
+        _missing(curves),
+        level,
+        margin,
+    )
+
+
+def common_spans(curves: Curves) -> dict[int, tuple[float, float]]:
+    """By seed, the label counts that all its curves reach; a seed with less than two is left out.
+
+    A run that ended early shortens its own seed only.
+    """
+    spans = {}
+    for seed in sorted({seed for runs in curves.values() for seed in runs}):
+        every = [runs[seed].labels for runs in curves.values() if seed in runs]
+        low, high = float(max(labels[0] for labels in every)), float(min(labels[-1] for labels in every))
+        if high > low:
+            spans[seed] = (low, high)
+    return spans
+
+
+def areas(curves: Curves, spans: Mapping[int, tuple[float, float]]) -> Values:
+    """Mean accuracy of every run over the logarithm of the labels within its seed's span."""
+    values = {
+        name: {
+            seed: area(np.log(curve.labels), curve.accuracy, *np.log(spans[seed]))
+            for seed, curve in runs.items()
+            if seed in spans
+        }
+        for name, runs in curves.items()
+    }
+    return {name: found for name, found in values.items() if found}
+
+
+def at_baseline(curves: Curves, baseline: Mapping[int, Baseline]) -> Values:
+    """Accuracy of every run at its baseline's number of labels, and the baseline's own; runs that end before miss."""
+    values = {
+        name: {
+            seed: float(np.interp(baseline[seed].labels, curve.human_labels, curve.accuracy))
+            for seed, curve in runs.items()
+            if seed in baseline and curve.human_labels[0] <= baseline[seed].labels <= curve.human_labels[-1]
+        }
+        for name, runs in curves.items()
+    }
+    values = {name: found for name, found in values.items() if found}
+    return values | {BASELINE: {seed: run.accuracy for seed, run in baseline.items()}} if values else {}
+
+
+def _by_level_terms(values: Values) -> list[str]:
+    """Strategies by falling mean, those with enough seeds first.
+
+    Where seeds are missing, the means are those of the additive model strategy + seed: nobody leads by easy splits.
+    """
+    names = list(values)
+    rows = [(k, seed, value) for k, name in enumerate(names) for seed, value in values[name].items()]
+    if not rows:
+        return []
+    seeds = sorted({seed for _, seed, _ in rows})
+    design = np.zeros((len(rows), len(names) + len(seeds)))
+    for row, (k, seed, _) in enumerate(rows):
+        design[row, k] = design[row, len(names) + seeds.index(seed)] = 1
+    effects = np.linalg.lstsq(design, np.array([value for _, _, value in rows]), rcond=None)[0]
+    enough = min(MIN_SEEDS, max(len(found) for found in values.values()))
+    return sorted(names, key=lambda name: (len(values[name]) < enough, -effects[names.index(name)]))
+
+
+def _seeds(comparisons: Comparisons) -> int:
+    return max((found.seeds for found in (*comparisons.with_control, *comparisons.among)), default=0)
+
+
+def _missing(curves: Curves) -> dict[str, tuple[int, ...]]:
+    every = sorted({seed for runs in curves.values() for seed in runs})
+    lacking = {name: tuple(seed for seed in every if seed not in runs) for name, runs in curves.items()}
+    return {name: seeds for name, seeds in lacking.items() if seeds}
+
+
+def _headline(
+    comparisons: Comparisons,
+    leader: str | None,
+    reference: str | None,
+    worse: Sequence[str],
+    order: Sequence[str],
+    spans: Mapping[int, tuple[float, float]],
+    targets: Sequence[TargetResult],
+) -> Headline:
+    """What may be said first: only the leader by mean is ever named, and only if it is ahead of the reference."""
+    if not spans and any(result.by_first_labels for result in targets):
+        return Headline(HeadlineKind.FIRST_LABELS)
+    if leader is None:
+        return Headline(HeadlineKind.NOTHING)
+    if _seeds(comparisons) < MIN_SEEDS:
+        return Headline(HeadlineKind.HINT, leader)
+    first = comparisons.with_control
+    ahead = {found.a for found in first if found.standing is Standing.AHEAD}
+    behind = any(found.standing is Standing.BEHIND for found in first)
+    if len(worse) == len(order) - 1 and leader != reference:
+        return Headline(HeadlineKind.BEST, leader)
+    if leader in ahead or (reference is None and worse):
+        return Headline(HeadlineKind.AHEAD, leader)
+    if ahead:
+        return Headline(HeadlineKind.SOME_AHEAD)
+    if behind and leader == reference:
+        return Headline(HeadlineKind.BEHIND)
+    every = first or comparisons.among
+    return Headline(HeadlineKind.NEGLIGIBLE if every and all(c.negligible for c in every) else HeadlineKind.UNCLEAR)
