@@ -66,9 +66,10 @@ def test_a_random_control_of_two_seeds_leaves_the_strategies_to_be_compared():
 
 
 def test_what_more_seeds_could_settle():
-    strategies = {name: shifted(points, spread=1.5) for name, points in (("margin", 6), ("badge", 5.5), ("random", 0))}
-    found = judge(Evidence(strategies))
-    (open_one,) = found.unsettled
+    margin = shifted(6)
+    swings = (2, -2, 1.5, -2, 0)
+    badge = {seed: curve(*(run.accuracy - swings[seed])) for seed, run in margin.items()}
+    (open_one,) = judge(Evidence({"random": shifted(0), "margin": margin, "badge": badge})).unsettled
     assert {open_one.a, open_one.b} == {"margin", "badge"}
     assert open_one.more is not None
 
