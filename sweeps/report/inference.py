@@ -59,10 +59,10 @@ class HeadlineKind(Enum):
     FIRST_LABELS = "the first labels reached the target: no strategy chose anything"
     HINT = "two seeds: the named strategy leads so far, which proves nothing"
     BEST = "the named strategy is ahead of the reference and of every other strategy"
-    AHEAD = "the named strategy is ahead of the reference; some others cannot be told apart from it"
+    AHEAD = "the named strategy is ahead of the reference (without one: of another strategy), not of all the others"
     SOME_AHEAD = "some strategies are ahead of the reference, but not the one with the highest mean: none is named"
     BEHIND = "no strategy is ahead of the reference, which leads, and some are behind it"
-    NEGLIGIBLE = "every strategy is within the margin of the reference"
+    NEGLIGIBLE = "every strategy is within the margin of the reference (without one: of each other)"
     UNCLEAR = "nothing can be told yet"
 
 
@@ -118,6 +118,12 @@ class Verdict:
         others = (name for name in self.estimates if name != self.leader)
         found = (self.comparisons.of(self.leader, other) for other in others) if self.leader else ()
         return tuple(comparison for comparison in found if comparison)
+
+    @property
+    def unsettled(self) -> tuple[Comparison, ...]:
+        """What more seeds could settle: strategies against the reference, then the leader against the others."""
+        pairs = {frozenset((c.a, c.b)): c for c in (*self.comparisons.with_control, *self.against_leader)}
+        return tuple(c for c in pairs.values() if not c.settled)
 
     @property
     def supported_savings(self) -> tuple[Saving, ...]:
@@ -261,13 +267,14 @@ def _headline(
     first = comparisons.with_control
     ahead = {found.a for found in first if found.standing is Standing.AHEAD}
     behind = any(found.standing is Standing.BEHIND for found in first)
+    if all(found.negligible for found in first or comparisons.among):
+        return Headline(HeadlineKind.NEGLIGIBLE)
     if len(worse) == len(order) - 1 and leader != reference:
         return Headline(HeadlineKind.BEST, leader)
-    if leader in ahead or (reference is None and worse):
+    if leader in ahead or (worse and not any(found.tested for found in first)):
         return Headline(HeadlineKind.AHEAD, leader)
     if ahead:
         return Headline(HeadlineKind.SOME_AHEAD)
     if behind and leader == reference:
         return Headline(HeadlineKind.BEHIND)
-    every = first or comparisons.among
-    return Headline(HeadlineKind.NEGLIGIBLE if every and all(c.negligible for c in every) else HeadlineKind.UNCLEAR)
+    return Headline(HeadlineKind.UNCLEAR)
