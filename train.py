@@ -55,8 +55,7 @@ def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
                 run.begin(first)
             run.start_tracking(first)
             while not run.finished:
-                evaluations = fit_and_evaluate(run)
-                run.judge(evaluations)  # the best epoch of its fit? does the learning rate fall?
+                run.judge(fit_and_evaluate(run))  # the best epoch of its fit? does the learning rate fall?
                 query = None
                 if run.fit_is_over and run.budget_left and not run.beats_baseline:
                     query = query_labels(run)
@@ -114,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with leading() as leader:
             config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)
             run_once(config, StopSignals().install(), leader)
+        return 0
     except UserError as error:
         code, said = EXIT_USAGE, f"error: {error}"
     except (FloatingPointError, LostProcess, NoRoom) as error:
@@ -122,8 +122,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, said = EXIT_HELD, f"error: {error}; it is left to that process"
     except StopRequested as stop:
         code, said = stop.exit_code, f"stopped by {stop}: give the same command again to go on"
-    else:
-        return 0
     print(said, file=sys.stderr)
     return code
 

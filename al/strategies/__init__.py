@@ -39,6 +39,7 @@ REGISTRY: dict[str, Strategy] = {
         ("features",),
         ("probcover_delta", "probcover_purity"),
         needs_labelled=True,
+        version=2,
         summary="most uncovered neighbours within a radius; Yehuda et al. 2022",
     ),
     "coreset": Strategy(
@@ -56,6 +57,7 @@ REGISTRY: dict[str, Strategy] = {
         ("probs", "features"),
         ("cluster_margin_candidates", "cluster_margin_size"),
         needs_labelled=True,
+        version=2,
         summary="small margins from many clusters; Citovsky et al. 2021",
     ),
     "dropquery": Strategy(
