@@ -14,26 +14,29 @@ from al.records import Record
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+"""What errors of `torch.save` name."""
+
 Kind = TypeVar("Kind", bound=Record)
 
 
 @contextmanager
-def writing(path: Path, size: int) -> Iterator[None]:
+def writing(path: Path, size: int = 0) -> Iterator[None]:
     """Turn what a full disk raises while `path` is written into one line with what is needed.
 
     Args:
-        size: bytes to be written.
+        size: bytes to be written; 0 where that is not known.
     """
     try:
         yield
     except (OSError, RuntimeError) as error:
         # torch says of a short write that it failed, and not why
-        full = getattr(error, "errno", None) in FULL or "PytorchStreamWriter" in str(error)
+        full = getattr(error, "errno", None) in FULL or any(name in str(error) for name in TORCH_WRITER)
         if not full:
             raise
+        needed = f" for {max(size / 2**20, 0.1):,.1f} MiB" if size else ""
         raise NoRoom(
-            f"{path}: no room on the disk for {max(size / 2**20, 0.1):,.1f} MiB; make room there and give the same "
-            "command again to go on"
+            f"{path}: no room on the disk{needed}; make room there and give the same command again to go on"
         ) from None
 
 

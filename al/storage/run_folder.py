@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from al.errors import UserError, first_line
 from al.identity import Identity, sha256
 from al.records import EpochRecord, RoundRecord, RunResult
-from al.storage.files import RecordLines, remove_leftovers
+from al.storage.files import RecordLines, remove_leftovers, writing
 
 if TYPE_CHECKING:
     from al.config import RunConfig
@@ -103,8 +103,10 @@ class RunFolder:
             UserError: the file is damaged.
         """
         made_by = self.read_json("config.json")
+        if made_by is None:
+            return None
         try:
-            return made_by and Identity.read(made_by)
+            return Identity.read(made_by)
         except (KeyError, TypeError, AttributeError):
             raise UserError(
                 f"{self.path / 'config.json'}: does not say what the run is; remove {self.path} and start again"
@@ -141,6 +143,7 @@ class RunFolder:
         Raises:
             HeldElsewhere: another process is in it; names its host and process id.
             UserError: the folder cannot be written.
+            NoRoom: the disk is full.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -160,7 +163,8 @@ class RunFolder:
             json.dump({"pid": os.getpid(), "host": socket.gethostname()}, lock)
             lock.flush()
             remove_leftovers(self.path)
-            yield
+            with writing(self.path):
+                yield
 
 
 def _holder(lock_text: str) -> str:
