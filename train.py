@@ -25,6 +25,7 @@ from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
 from al.storage.run_folder import HeldElsewhere, RunFolder
 from al.strategies import Pool
+from al.threads import sleep_while_waiting
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import load_embeddings
 from data_prep.first_labels import first_labels, variant_and_pool
@@ -106,6 +107,7 @@ def learner_of(parameters: dict) -> tuple[Learner, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    sleep_while_waiting()  # before torch is imported
     if is_worker():  # of another process, under torchrun
         return serve(learner_of)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 
 from al.config import RunConfig
 from al.errors import UserError
+from al.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from al.data import DataSet
@@ -22,6 +23,7 @@ FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "dev
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, or 2 for something that the user can put right."""
+    sleep_while_waiting()  # before torch is imported
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
