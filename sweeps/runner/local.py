@@ -24,16 +24,9 @@ from filelock import FileLock, Timeout
 
 from al.errors import UserError
 from al.storage.files import write_atomically
-from sweeps.runner.command import (
-    add_run_options,
-    command_line,
-    environment,
-    exit_code_of,
-    overrides,
-    parameter_file,
-    threads_each,
-)
+from sweeps.runner.command import command_line, environment, parameter_file, threads_each
 from sweeps.runner.grid import SweepFile, load
+from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import PREEMPTED, Children
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
 from sweeps.runner.terminal import Display, duration, print_summaries, remaining
@@ -281,6 +274,8 @@ def conclude(runner: Runner, of_file: dict[Path, list[Job]]) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: runs nothing; use 1 or more")
+    if options.sweep_seed < 0:
+        raise UserError(f"--sweep-seed {options.sweep_seed}: not a seed; use 0 or more")
     jobs, of_file = make_jobs(load(path, overrides(options), options.sweep_seed) for path in options.files)
     estimates = Estimate(job.run.config.results_dir for job in jobs)
     if options.dry_run:

@@ -18,7 +18,8 @@ from pathlib import Path
 from al.errors import UserError
 from al.storage.files import write_atomically
 from al.storage.run_folder import COMPLETE
-from sweeps.runner.command import environment, exit_code_of, parameter_file
+from sweeps.runner.command import environment, parameter_file
+from sweeps.runner.options import exit_code_of
 from sweeps.runner.runs import is_held, read_json
 from sweeps.runner.server import PROJECT, need_server
 

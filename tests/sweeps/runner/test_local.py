@@ -280,6 +280,7 @@ def test_estimates_need_a_run_of_the_same_model_and_data(project):
     [
         (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["sweep.yaml", "--jobs", "0"], "--jobs 0: runs nothing"),
+        (["sweep.yaml", "--sweep-seed", "-1"], "--sweep-seed -1: not a seed"),
         (["sweep.yaml", "--set", "lrr=1"], "did you mean 'lr'"),
         (["sweep.yaml", "--results-dir", "/proc/nowhere"], "choose another with --results-dir"),
     ],
