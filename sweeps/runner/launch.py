@@ -25,13 +25,14 @@ from typing import Any
 from al.config import RunConfig
 from al.errors import UserError
 from al.storage.files import write_atomically
+from al.tracking.server import PROJECT, base_url
 from sweeps.runner.command import environment, threads_each
 from sweeps.runner.grid import SweepFile, load, load_content
 from sweeps.runner.local import Job, Runner, make_log_folders
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import Children
 from sweeps.runner.runs import Estimate, read_json, runs_of
-from sweeps.runner.server import PROJECT, base_url, need_server
+from sweeps.runner.server import need_server
 from sweeps.runner.terminal import Display
 
 POLL = 5.0
