@@ -12,6 +12,12 @@ it stopped when the same command is given again; one that is complete is not run
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":  # before the imports, which take a second, and before torch is loaded
+    from al import signals, threads
+
+    signals.leave_on_signals()
+    threads.sleep_while_waiting()
+
 from al import seeds
 from al.budget import budget_of
 from al.config import RunConfig
@@ -25,7 +31,6 @@ from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
 from al.storage.run_folder import HeldElsewhere, RunFolder
 from al.strategies import Pool
-from al.threads import sleep_while_waiting
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import load_embeddings
 from data_prep.first_labels import first_labels, variant_and_pool
@@ -107,7 +112,6 @@ def learner_of(parameters: dict) -> tuple[Learner, str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    sleep_while_waiting()  # before torch is imported
     if is_worker():  # of another process, under torchrun
         return serve(learner_of)
     try:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
+from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 from typing import Literal
 
 from filelock import FileLock, Timeout
@@ -52,6 +52,8 @@ class Job:
     log_start: int = 0
     started: float = 0.0
     retry_at: float = 0.0
+    killed: bool = False
+    """Whether a signal that is not from here has ended it before: of one such end it is not to blame."""
     error: str = ""
 
     @cached_property
@@ -192,8 +194,13 @@ class Runner:
                 job.state = "waiting"
             elif code == HELD:
                 self._look_again_later(job)
-            else:
+            elif code > 0:
                 self._end(job, "failed", job.last_error() or f"exit code {code}")
+            elif job.killed:
+                self._end(job, "failed", f"killed by {Signals(-code).name}, twice")
+            else:
+                job.state, job.killed = "waiting", True
+                self.view.event(f"killed  {job.run.name}  by {Signals(-code).name}; trying it once more")
 
     def _result(self, job: Job) -> str:
         """What a run that has ended well came to; its time counts for the estimates."""

@@ -51,6 +51,10 @@ def stop(number, frame):
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, signal.SIG_IGN if config.patience == 99 else stop)
+kills = folder / "kills"
+if config.lr == 0.25 and (config.weight_decay or not kills.exists()):
+    kills.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
 if config.lr == 0.5:
     raise ValueError("the loss is not finite")
 done = folder / "epochs.jsonl"
@@ -139,6 +143,21 @@ def test_failures_do_not_end_the_others_and_are_listed(project, capsys):
     assert len(list(project.glob("results/*/*/performance_metrics.json"))) == 2
     log = next(Path(line.split("log: ")[1].rstrip(")")) for line in captured.err.splitlines() if "log: " in line)
     assert "Traceback" in log.read_text()
+
+
+def test_a_run_that_is_killed_is_tried_once_more(project, capsys):
+    assert local.main([sweep(project, lr=[0.25], weight_decay=[0])]) == 0
+    assert "by SIGKILL; trying it once more" in capsys.readouterr().out
+    assert [len(lines) for lines in starts(project).values()] == [2]
+
+
+def test_a_run_that_is_killed_again_fails_by_the_signals_name(project, capsys):
+    common = {"variant": ["imbalanced_10_1"], "lr": [0.25], "split_seed": [1]}
+    baselines = sweep(project, "baselines", strategy=["stratified"], **common)
+    strategies = sweep(project, "strategies", stop=["baseline"], **common)
+    assert local.main([baselines, strategies]) == 1
+    assert "killed by SIGKILL, twice (log: " in capsys.readouterr().err
+    assert [len(lines) for lines in starts(project).values()] == [2]
 
 
 def test_baselines_come_first_even_when_listed_last(project):
