@@ -242,8 +242,12 @@ def make_log_folders(jobs: Iterable[Job]) -> None:
             raise UserError(f"{folder}: cannot be written to; choose another with --results-dir")
 
 
-def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int) -> None:
-    """Prints what is done, what would run and how long that takes, starting nothing."""
+def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, workers: str) -> None:
+    """Prints what is done, what would run and how long that takes, starting nothing.
+
+    Args:
+        workers: the option that `limit` was given by.
+    """
     open_runs: dict[Path, Run] = {}
     for path, jobs in of_file.items():
         waiting = [job.run for job in jobs if not job.run.is_complete()]
@@ -255,7 +259,7 @@ def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int) ->
         open_runs |= {run.folder: run for run in waiting}
     each = [estimates.seconds(run.config) for run in open_runs.values()]
     known = [seconds for seconds in each if seconds is not None]
-    text = f"about {duration(sum(known) / limit)} with --jobs {limit}" if known else "unknown"
+    text = f"about {duration(sum(known) / limit)} with --{workers} {limit}" if known else "unknown"
     missing = f"; {len(each) - len(known)} runs are unlike any that is done and not counted"
     print(f"to run: {len(each)}; time: {text if each else 'none'}{missing if len(known) < len(each) else ''}")
 
@@ -286,7 +290,7 @@ def _run(options: argparse.Namespace) -> int:
     jobs, of_file = make_jobs(load(path, overrides(options), options.sweep_seed) for path in options.files)
     estimates = Estimate(job.run.config.results_dir for job in jobs)
     if options.dry_run:
-        describe(of_file, estimates, options.jobs)
+        describe(of_file, estimates, options.jobs, "jobs")
         return 0
     make_log_folders(jobs)
     runner = Runner(jobs, options.jobs, Display(), estimates)
