@@ -125,6 +125,8 @@ class Runner:
         for job in self.jobs:
             if job.run.is_complete() and not self.again:
                 job.state = "found"
+            elif aside := job.run.set_damaged_results_aside():
+                self.view.event(f"damaged {job.run.name}  its results cannot be read: now {aside}; making it again")
         if found := self.count("found"):
             self.view.event(f"{found} of {len(self.jobs)} runs are complete already")
 
@@ -204,9 +206,11 @@ class Runner:
 
     def _result(self, job: Job) -> str:
         """What a run that has ended well came to; its time counts for the estimates."""
-        metrics, wall = job.run.metrics(), time.monotonic() - job.started
-        self.estimates.add(metrics["config"], metrics["training_time_seconds"])
-        return f"{metrics['test_metrics']['accuracy']:.2f} %, {metrics['labels_used']} labels, {wall:.0f} s"
+        result, wall = job.run.result(), time.monotonic() - job.started
+        if result is None:
+            return f"no results in {job.run.folder}"
+        self.estimates.add(result.config, result.training_time_seconds)
+        return f"{result.test['accuracy']:.2f} %, {result.labels_used} labels, {wall:.0f} s"
 
     def _end(self, job: Job, state: Literal["done", "found", "failed"], text: str) -> None:
         job.state, job.error = state, text if state == "failed" else ""
@@ -253,9 +257,9 @@ def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, wo
         waiting = [job.run for job in jobs if not job.run.is_complete()]
         print(f"{path}: {len(jobs)} runs, {len(jobs) - len(waiting)} complete, {len(waiting)} to run")
         for run in waiting:
-            epoch = run.last_epoch().get("epoch")
-            held = "  held by another process" if run.is_held() else f"  goes on after epoch {epoch}" if epoch else ""
-            print(f"  {run.name}{held}")
+            seen = run.last_epoch()
+            begun = f"  goes on after epoch {seen.epoch}" if seen else ""
+            print(f"  {run.name}{'  held by another process' if run.is_held() else begun}")
         open_runs |= {run.folder: run for run in waiting}
     each = [estimates.seconds(run.config) for run in open_runs.values()]
     known = [seconds for seconds in each if seconds is not None]
