@@ -42,7 +42,7 @@ setup: $(VENV)/.installed ## install what the suite needs into .venv
 
 demo: $(VENV)/.installed ## compare five strategies on digits, offline, in minutes
 	WANDB_MODE=offline $(BIN)/python -m sweeps.local sweeps/demo.yaml --jobs 2 --results-dir $(RESULTS)/demo $(ARGS)
-	$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo
+	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo)
 
 exp1: $(VENV)/.installed ## experiment 1, balanced data: 90 runs
 	$(SWEEP) $(EXP1) $(ARGS)

@@ -12,6 +12,12 @@ it stopped when the same command is given again; one that is complete is not run
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":  # before the imports, which take a second, and before torch is loaded
+    from al import signals, threads
+
+    signals.leave_on_signals()
+    threads.sleep_while_waiting()
+
 from al import seeds
 from al.budget import budget_of
 from al.config import RunConfig

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from al.errors import UserError, first_line
+from al.signals import STOPPING
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +98,7 @@ class Leader:
 
 def serve(assemble: Assemble) -> int:
     """The life of a worker; returns its exit status. What goes wrong elsewhere is said there."""
-    for signum in (signal.SIGINT, signal.SIGUSR1):
+    for signum in STOPPING:
         signal.signal(signum, signal.SIG_DFL)
     try:
         messages = _Messages()

@@ -45,7 +45,7 @@ from al.storage.files import write_json
 from al.storage.result_files import al_tracking, environment, peak_memory_mb, refresh_aggregate, write_aggregate
 from al.storage.run_folder import BESIDE, COMPLETE, RunFolder
 from al.tracking.terminal import RunProgress
-from al.tracking.wandb import NoTracker, finished_elsewhere, mirror, mode, open_tracker
+from al.tracking.wandb import NoTracker, finished_elsewhere, id_of_run, mirror_if_needed, mode, open_tracker, own_tags
 
 EXIT_FAILED = 1
 
@@ -195,19 +195,17 @@ class Run:
 
     def start_tracking(self, first: FirstLabels) -> None:
         """Open W&B, where asked, and write down what identifies this run."""
-        known = self.folder.read_json("config.json") if self.state.epoch else None
-        self.tracker = open_tracker(
-            self.config,
-            self.data.fingerprint,
-            known and known["wandb_run_id"],
-            self.folder.epochs.read(),
-            self.progress.say,
-        )
+        known = self.folder.read_json("config.json") or {}
+        run_id = id_of_run(known.get("wandb_run_id"))
         identity = self.identity
         described = {"config": self.config.model_dump(mode="json"), "digest": identity.digest, "cell": self.config.cell}
         described |= {"data": self._data_description.written(), "sources": dict(identity.sources)}
-        described |= {"zero_shot": first.source, "wandb_run_id": self.tracker.run_id}
+        described |= {"zero_shot": first.source, "wandb_run_id": run_id, "wandb_tags": own_tags()}
+        # before W&B has the run: one that is cut in between goes on under its id
         write_json(self.folder.path / "config.json", described)
+        self.tracker = open_tracker(
+            self.config, self.data.fingerprint, run_id, self.folder.epochs.read(), self.progress.say
+        )
         for note in self.config.without_effect():
             self.progress.say(f"note: {note} has no effect here")
 
@@ -451,4 +449,4 @@ def already_complete(config: RunConfig, folder: RunFolder) -> None:
     Checkpoint(folder.path).remove()
     refresh_aggregate(folder.path)
     if mode() == "online":
-        mirror(config, folder)
+        mirror_if_needed(folder)
