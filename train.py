@@ -231,9 +231,12 @@ def start(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     from data_prep.datasets import load_dataset
     from data_prep.embeddings import embeddings
     from data_prep.first_labels import first_labels, variant_and_scope
+    from data_prep.inputs import check_inputs
 
     mode()
+    check_inputs(config)
     data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
+    check_inputs(config, data)
     folder = RunFolder.of(config)
     folder.check_identity(identity(config, data))
     folder.check_writable()

@@ -19,10 +19,10 @@ from al.errors import UserError, first_line
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
 from al.runtime import Runtime
+from data_prep.embeddings import REMEDY
 
 BATCH = 256
 """Images encoded at once; halved where the device has no memory for them."""
-REMEDY = "download the model where there is a network and name its folder, features=FOLDER"
 
 
 @dataclass

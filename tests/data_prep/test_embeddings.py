@@ -158,6 +158,8 @@ def test_files_are_read_as_they_are(tmp_path):
         ({"test": np.zeros((5, 3), np.float32)}, "one model"),
         ({"test": np.zeros((5, 4), np.int64)}, "float32 or float16"),
         ({"train": np.full((11, 4), np.nan, np.float32)}, "NaN"),
+        ({"test": np.full((5, 4), 1e31, np.float32)}, r"up to 1e\+31, whose squares float32 cannot hold; scale them"),
+        ({"test": np.full((5, 4), -3e38, np.float32)}, r"up to 3e\+38"),
         ({"train": np.zeros(11, np.float32)}, "rows"),
         ({"train": np.array([object()] * 11)}, "cannot be read"),
     ],
@@ -168,6 +170,15 @@ def test_files_that_do_not_fit(tmp_path, changed, message):
     with pytest.raises(UserError, match=message) as caught:
         from_file(tmp_path / "e.npz", data)
     assert "\n" not in str(caught.value)
+
+
+def test_vectors_that_are_all_the_same_are_said(tmp_path, capsys):
+    data = data_set()
+    save_npz(tmp_path / "e.npz", data, train=np.ones((11, 4), np.float32))
+    from_file(tmp_path / "e.npz", data)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: features=file:")
+    assert "train: all 11 vectors are the same" in line
 
 
 def test_files_that_are_not_there(tmp_path):
