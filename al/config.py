@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -36,6 +37,9 @@ FROZEN = "frozen"
 DRAWN = ("stratified", "random", "clip")
 """Values of `init` that take no embeddings."""
 
+SHOWN = 200
+"""Characters of a value that an error shows."""
+
 DEFAULTS_VERSION = 2
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
 
@@ -47,7 +51,10 @@ FITTING |= {"lr_patience", "augment", "schedule", "warm_start"}
 """How a network is trained; without effect on a linear head, whose fit is a convex problem solved at once."""
 
 NUMBER = r"\d+(?:\.\d+)?"
-VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})")
+VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})", re.ASCII)
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000
+"""Bytes of a name and of a path that file systems take, with room in the latter for what a run adds."""
 
 
 class Shares(NamedTuple):
@@ -95,7 +102,10 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         value = value.split(",")
     if isinstance(value, list | tuple):
-        return tuple(sorted(str(name).strip() for name in value))
+        names = sorted(str(name).strip() for name in value)
+        if twice := [name for name, other in pairwise(names) if name == other]:
+            raise ValueError(f"{twice[0]!r} is named twice; name each class once")
+        return tuple(names)
     return value
 
 
@@ -104,7 +114,18 @@ def _path(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     prefix = FILE if value.startswith(FILE) else ""
-    return prefix + os.path.normpath(Path(value.removeprefix(FILE)).expanduser()) if value else value
+    path = value.removeprefix(FILE)
+    if not path.strip():
+        raise ValueError("names nothing, which would be the current folder; give a name, or . for that folder")
+    if "\0" in path:
+        raise ValueError("a NUL character is in no path; remove it")
+    longest = max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
+    if longest > LONGEST_NAME or len(path.encode(errors="surrogatepass")) > LONGEST_PATH:
+        raise ValueError(
+            f"{len(path):,} characters are more than a file system takes: {LONGEST_NAME} bytes a name, "
+            f"{LONGEST_PATH:,} in all; use a shorter path"
+        )
+    return prefix + os.path.normpath(Path(path).expanduser())
 
 
 PathName = Annotated[str, BeforeValidator(_path)]
@@ -377,12 +398,19 @@ def _shell(value: Any) -> str:
     return shlex.quote(",".join(value) if isinstance(value, tuple) else str(value))
 
 
+def _shown(value: Any) -> str:
+    """A value in an error: on one line, and not longer than that."""
+    text = str(value).encode(errors="backslashreplace").decode()
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
     if not problem["loc"]:  # a rule about several parameters
         return problem["msg"].removeprefix("Value error, ")
     name = str(problem["loc"][0])
-    said = f"{name}={problem['input']}: "
+    said = f"{name}={_shown(problem['input'])}: "
     if problem["type"] == "value_error":  # one of our own, which knows the remedy
         return said + problem["msg"].removeprefix("Value error, ")
     rule = problem["msg"].replace("Input should be", "must be")

@@ -116,9 +116,20 @@ def _class_names(data_dir: Path, split: str) -> list[str]:
             f"and holds {', '.join(found[:5]) or 'no folders'}"
         )
     names = [entry.name for entry in _visible(data_dir / split) if entry.is_dir()]
+    for name in names:
+        _check_name(data_dir / split, name)
     if not names:
         raise UserError(f"{data_dir / split}: has no class folders; put the images of each class into a folder there")
     return names
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a class folder whose name cannot be written into results, figures and W&B."""
+    shown = os.fsencode(name).decode(errors="backslashreplace")
+    if name != shown:
+        raise UserError(f"{folder}: the name of the class folder {shown!r} is not UTF-8; rename it")
+    if not name.isprintable():
+        raise UserError(f"{folder}: the name of the class folder {name!r} has characters without a form; rename it")
 
 
 def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
