@@ -102,6 +102,32 @@ def test_a_size_of_ones_own_resizes_and_normalises(models, runtime, tmp_path):
     assert np.abs(other - found).max() > 1e-3, "another size is another entry of the cache"
 
 
+@pytest.mark.parametrize("kind", ["clip", "resnet", "vit"])
+def test_images_are_resized_on_the_cpu_whatever_the_device(models, kind, monkeypatch):
+    """So that one cache serves machines with and without an accelerator."""
+    import torch
+    from transformers import AutoImageProcessor
+
+    from data_prep import image_encoder
+
+    processor, images = AutoImageProcessor.from_pretrained(models[kind]), data_set(side=40).train.images
+    elsewhere, seen = torch.device("meta"), []
+    resize = image_encoder.F.interpolate
+    monkeypatch.setattr(
+        image_encoder.F, "interpolate", lambda batch, *rest, **how: seen.append(batch) or resize(batch, *rest, **how)
+    )
+    preprocess = type(processor).preprocess
+    monkeypatch.setattr(
+        type(processor),
+        "preprocess",
+        lambda self, images, **how: seen.append(images) or preprocess(self, images, **how),
+    )
+    assert image_encoder.pixels(processor, images, elsewhere)["pixel_values"].device == elsewhere
+    assert image_encoder.resized(processor, images, elsewhere, 32).device == elsewhere
+    assert len(seen) == 2
+    assert all(str(batch.device) == "cpu" for batch in seen)
+
+
 def test_second_call_computes_nothing(models, runtime, tmp_path, monkeypatch):
     data, model = data_set(), str(models["resnet"])
     first = embed(data, "train", model, 32, runtime, tmp_path, silent)
