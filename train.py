@@ -23,28 +23,29 @@ from al.budget import budget_of
 from al.config import RunConfig
 from al.distributed import Leader, LostProcess, is_worker, leading, serve
 from al.errors import NoRoom, UserError
-from al.learning.learner import Learner, new_learner
+from al.learning.learner import new_learner
 from al.options import read_parameters
 from al.records import RoundRecord
 from al.run import Run, already_complete, baseline_to_beat, checked_folder
 from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
-from al.storage.run_folder import HeldElsewhere, RunFolder
+from al.storage.run_folder import HeldElsewhere
 from al.strategies import Pool
-from al.threads import sleep_while_waiting
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import load_embeddings
 from data_prep.first_labels import first_labels, variant_and_pool
+from data_prep.inputs import checked_data
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
 
 def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     """Check everything that can be wrong; then open the run, loop, and write the results."""
-    data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
+    data = checked_data(config)
     folder = checked_folder(config, data)
     if folder.complete:
         return already_complete(config, folder)
+
     variant, pool = variant_and_pool(config, data.train)  # rows of the training set
     budget = budget_of(config, len(variant), len(pool), len(data.train.classes))
     baseline = baseline_to_beat(config, data.fingerprint)
@@ -103,18 +104,10 @@ def query_labels(run: Run) -> RoundRecord:
     return run.label(rows[picks.positions], picks.scores, predicted)
 
 
-def learner_of(parameters: dict) -> tuple[Learner, str]:
-    """What a process that only scores needs of a run: the same learner, and the fingerprint of its images."""
-    config = RunConfig(**parameters)
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
-    return new_learner(config, data, None, scratch=RunFolder.of(config).path), data.fingerprint
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    sleep_while_waiting()  # before torch is imported
     if is_worker():  # of another process, under torchrun
-        return serve(learner_of)
+        return serve(load_dataset)
     try:
         with leading() as leader:
             config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)

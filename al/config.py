@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -27,6 +28,9 @@ WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict")
 
 OWN_FEATURES = "model"
 """`features` of this value: strategies cluster in what the trained model itself makes of the images."""
+
+SHOWN = 200
+"""Characters of a value that an error shows."""
 
 DEFAULTS_VERSION = 2
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
@@ -51,7 +55,10 @@ ACQUISITION |= {"pool_sample", "init", "stop"}
 """Fields of runs that query; a baseline does not."""
 
 NUMBER = r"\d+(?:\.\d+)?"
-VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})")
+VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})", re.ASCII)
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000
+"""Bytes of a name and of a path that file systems take, with room in the latter for what a run adds."""
 
 
 class Shares(NamedTuple):
@@ -99,7 +106,10 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         value = value.split(",")
     if isinstance(value, list | tuple):
-        return tuple(sorted(str(name).strip() for name in value))
+        names = sorted(str(name).strip() for name in value)
+        if twice := [name for name, other in pairwise(names) if name == other]:
+            raise ValueError(f"{twice[0]!r} is named twice; name each class once")
+        return tuple(names)
     return value
 
 
@@ -108,7 +118,18 @@ def _path(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     prefix = FILE if value.startswith(FILE) else ""
-    return prefix + os.path.normpath(Path(value.removeprefix(FILE)).expanduser()) if value else value
+    path = value.removeprefix(FILE)
+    if not path.strip():
+        raise ValueError("names nothing, which would be the current folder; give a name, or . for that folder")
+    if "\0" in path:
+        raise ValueError("a NUL character is in no path; remove it")
+    longest = max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
+    if longest > LONGEST_NAME or len(path.encode(errors="surrogatepass")) > LONGEST_PATH:
+        raise ValueError(
+            f"{len(path):,} characters are more than a file system takes: {LONGEST_NAME} bytes a name, "
+            f"{LONGEST_PATH:,} in all; use a shorter path"
+        )
+    return prefix + os.path.normpath(Path(path).expanduser())
 
 
 PathName = Annotated[str, BeforeValidator(_path)]
@@ -391,12 +412,19 @@ def _shell(value: Any) -> str:
     return shlex.quote(",".join(value) if isinstance(value, tuple) else str(value))
 
 
+def _shown(value: Any) -> str:
+    """A value in an error: on one line, and not longer than that."""
+    text = str(value).encode(errors="backslashreplace").decode()
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
     if not problem["loc"]:  # a rule about several parameters
         return problem["msg"].removeprefix("Value error, ")
     name = str(problem["loc"][0])
-    said = f"{name}={problem['input']}: "
+    said = f"{name}={_shown(problem['input'])}: "
     if problem["type"] == "value_error":  # one of our own, which knows the remedy
         return said + problem["msg"].removeprefix("Value error, ")
     rule = problem["msg"].replace("Input should be", "must be")

@@ -20,10 +20,10 @@ from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
 from al.runtime import Runtime, exact_float32
+from data_prep.embeddings import REMEDY
 
 BATCH = 256
 """Images encoded at once; halved where the device has no memory for them."""
-REMEDY = "download the model where there is a network and name its folder, features=FOLDER"
 
 
 @dataclass
@@ -158,29 +158,30 @@ def unit(output: Any) -> torch.Tensor:
 
 
 def pixels(processor: Any, images: NDArray[np.uint8], device: torch.device) -> Any:
-    """Resize, crop and normalise images u8[N, H, W, 3] on the device with the model's own image processor.
+    """Resize, crop and normalise images u8[N, H, W, 3] with the model's own image processor, for the device.
 
-    Its torchvision form takes the whole batch there; a model that has only the form for single images on the CPU
-    gets that.
+    On the CPU whatever the device is: elsewhere torchvision resizes images of whole numbers another way, and vectors
+    that machines share through the cache would differ by 0.003 to 0.02. Its torchvision form takes a whole batch; a
+    model that has only the form for single images gets that.
     """
     if getattr(processor, "backend", None) != "torchvision":
         return processor(images=list(images), return_tensors="pt").to(device)
-    batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
-    return processor(
-        images=batch, input_data_format="channels_first", device=device, disable_grouping=False, return_tensors="pt"
-    )
+    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # [N, 3, H, W]
+    found = processor(images=batch, input_data_format="channels_first", disable_grouping=False, return_tensors="pt")
+    return found.to(device)
 
 
 def resized(processor: Any, images: NDArray[np.uint8], device: torch.device, size: int) -> torch.Tensor:
     """Resize images u8[N, H, W, 3] to [N, 3, size, size], uncropped, and normalise them as the processor does.
 
-    For models that take several sizes: a small one is quicker, and small images gain little from a large one.
+    For models that take several sizes: a small one is quicker, and small images gain little from a large one. On the
+    CPU, as in `pixels`.
     """
-    mean, std = (torch.tensor(three, device=device).view(3, 1, 1) for three in _mean_and_std(processor))
-    batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(three).view(3, 1, 1) for three in _mean_and_std(processor))
+    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255  # [N, 3, H, W]
     if batch.shape[-2:] != (size, size):
         batch = F.interpolate(batch, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
-    return (batch - mean) / std
+    return ((batch - mean) / std).to(device)
 
 
 def _mean_and_std(processor: Any) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from torch import nn
 
 from al.errors import UserError, first_line, nearest
 from al.fast.convolutions import layout
-from al.learning.hub import model_folder
+from al.learning.hub import existing_weights, model_folder
 
 IMAGENET_CLASSES = 1000
 PREFIXES = ("", "backbone.", "backbone.network.")
@@ -220,8 +220,7 @@ def _fitting(
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a .safetensors or a .pth file, without running any code in it."""
-    if not path.is_file():
-        raise UserError(f"weights={str(path)!r}: no such file; use imagenet, none, or a .safetensors or .pth file")
+    existing_weights(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -115,17 +115,28 @@ def _class_names(data_dir: Path, split: str) -> list[str]:
             f"data_dir={str(data_dir)!r}: has no folder {split!r}; it must hold train/<class>/* and test/<class>/*, "
             f"and holds {', '.join(found[:5]) or 'no folders'}"
         )
-    names = [entry.name for entry in _visible(data_dir / split) if entry.is_dir()]
+    names = [entry.name for entry in visible(data_dir / split) if entry.is_dir()]
+    for name in names:
+        _check_name(data_dir / split, name)
     if not names:
         raise UserError(f"{data_dir / split}: has no class folders; put the images of each class into a folder there")
     return names
 
 
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a class folder whose name cannot be written into results, figures and W&B."""
+    shown = os.fsencode(name).decode(errors="backslashreplace")
+    if name != shown:
+        raise UserError(f"{folder}: the name of the class folder {shown!r} is not UTF-8; rename it")
+    if not name.isprintable():
+        raise UserError(f"{folder}: the name of the class folder {name!r} has characters without a form; rename it")
+
+
 def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
-    names, counts, ignored = [], [], sum(not entry.is_dir() for entry in _visible(folder))
+    names, counts, ignored = [], [], sum(not entry.is_dir() for entry in visible(folder))
     digest = hashlib.sha256()
     for name in classes:
-        images, others = _images_in(folder / name)
+        images, others = images_in(folder / name)
         if not images:
             raise UserError(
                 f"class {name!r}: no images in {folder / name}; put some there ({', '.join(EXTENSIONS)}), "
@@ -139,10 +150,10 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
     return Listing(folder, classes, tuple(names), np.array(counts), digest.hexdigest(), ignored)
 
 
-def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
+def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
     """List the images in `folder` by name, each with its status, and count what else is there."""
     images, others = [], 0
-    for entry in _visible(folder) if folder.is_dir() else ():
+    for entry in visible(folder) if folder.is_dir() else ():
         if not entry.name.lower().endswith(EXTENSIONS):
             others += 1
             continue
@@ -157,7 +168,7 @@ def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
     return sorted(images, key=lambda image: image[0]), others
 
 
-def _visible(folder: Path) -> Iterator[os.DirEntry]:
+def visible(folder: Path) -> Iterator[os.DirEntry]:
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 WAITING_FOR = "computing these zero-shot labels"
 WHAT, ARRAY = "the zero-shot labels", "probs"
 log = logging.getLogger(__name__)
+REMEDY = (
+    "download the model where there is a network and name its folder, clip_model=FOLDER, or bring its outputs with "
+    "`python -m data_prep clip --from-logits FILE.csv`"
+)
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,12 @@ def _entry(data: DataSet, model: str, prompt: str, cache_dir: Path, split: str) 
         "model": model_identity("clip_model", model, cache_dir),
     }
     return Entry(cache_dir, description, WHAT, ARRAY, len(images))
+
+
+def not_clip(model: str, kind: str) -> UserError:
+    return UserError(
+        f"clip_model={model!r}: a {kind} model has no text and image features to compare; use a CLIP or SigLIP model"
+    )
 
 
 def prompts(prompt: str, classes: Sequence[str]) -> list[list[str]]:

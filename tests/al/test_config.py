@@ -207,6 +207,40 @@ class TestValues:
         assert parse_variant(variant) == shares
 
 
+class TestValuesThatNameNothing:
+    """Each was accepted, or a traceback later."""
+
+    @pytest.mark.parametrize(
+        ("parameters", "words"),
+        [
+            ({"results_dir": ""}, "results_dir=: names nothing"),
+            ({"features": ""}, "features=: names nothing"),
+            ({"features": "file:"}, "features=file:: names nothing"),
+            ({"clip_model": " "}, "names nothing"),
+            ({"data_dir": ""}, "or . for that folder"),
+            ({"results_dir": "r" * 300}, "300 characters are more than a file system takes"),
+            ({"data_dir": "猫" * 90}, "90 characters are more"),
+            ({"features": "file:" + "d/" * 2500}, "5,000 characters are more"),
+            ({"data_dir": "a\0b"}, "a NUL character"),
+            ({"minority_classes": "1,1"}, "minority_classes=1,1: 1 is named twice"),
+            ({"minority_classes": ["cat", "3", "cat"]}, "cat is named twice"),
+            ({"variant": "balanced_１０"}, "balanced_P"),
+            ({"budget": "６０"}, "budget=６０: must be a valid integer"),
+            ({"lr": "０.1"}, "must be a valid number"),
+            ({"strategy": "mar\ngin"}, "mar\\ngin: no such strategy"),
+            ({"budget": "9" * 5000}, "budget=999"),
+        ],
+    )
+    def test_are_refused_in_one_line(self, parameters, words):
+        message = refused(**parameters)
+        assert words in message
+        assert "\n" not in message
+        assert len(message) < 700
+
+    def test_the_current_folder_can_be_named(self):
+        assert RunConfig(results_dir=".", data_dir="./x").results_dir == "."
+
+
 class TestIdentity:
     def test_digest_is_stable_and_hexadecimal(self):
         assert re.fullmatch("[0-9a-f]{64}", RunConfig().digest())

@@ -591,6 +591,20 @@ def test_hidden_and_unknown_files_are_left_out(folder, capsys):
     assert lines == [f"{folder}: ignored 2 entries that are no images (.bmp, .jpeg, .jpg, .png, .webp)"]
 
 
+def test_a_class_whose_name_is_not_utf8_is_refused_at_once(folder):
+    os.mkdir(os.fsencode(folder) + b"/train/caf\xe9")  # noqa: PTH102
+    with pytest.raises(UserError, match=r"class folder 'caf\\\\xe9' is not UTF-8; rename it") as error:
+        load(folder)
+    str(error.value).encode()
+    assert not (folder / ".cache-al").exists()
+
+
+def test_a_class_whose_name_has_a_line_break_is_refused(folder):
+    (folder / "train" / "two\nlines").mkdir()
+    with pytest.raises(UserError, match="without a form; rename it"):
+        load(folder)
+
+
 def test_linked_folders_work(folder, tmp_path):
     real = tmp_path / "real"
     (folder / "train" / "猫").rename(real)
