@@ -29,7 +29,7 @@ class Report(NamedTuple):
 def find(results: Results, results_dir: str | Path, target: float | None = None) -> Findings:
     """Compute everything that a report says, before anything is drawn."""
     families = organise(results)
-    analyses = tuple(tuple(analyse(setting, family, target) for setting in family.settings) for family in families)
+    analyses = tuple(tuple(analyse(setting, target) for setting in family.settings) for family in families)
     zero_shot = tuple(own_zero_shot(results_dir))
     return Findings(results, Path(results_dir), tuple(families), analyses, zero_shot)
 
@@ -49,7 +49,7 @@ def build(
     """
     out = Path(out)
     findings = find(results, results_dir, target)
-    decisions = tuple(decide(analysis) for analysis in findings.every_analysis) or (_nothing(results),)
+    decisions = tuple(decide(analysis, results_dir) for analysis in findings.every_analysis) or (_nothing(results),)
     lead = _lead(results, results_dir)
     made = sections(findings)
     for extend in extensions:
