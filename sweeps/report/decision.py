@@ -31,13 +31,16 @@ IN_A_WORD = {
     HeadlineKind.NOTHING: "nothing to compare",
     HeadlineKind.FIRST_LABELS: "the first labels suffice",
     HeadlineKind.HINT: "a hint at most",
-    HeadlineKind.BEST: "one is best",
+    HeadlineKind.BEST: "choosing pays, one is best",
     HeadlineKind.AHEAD: "choosing pays",
     HeadlineKind.SOME_AHEAD: "choosing pays",
     HeadlineKind.BEHIND: "choosing does not pay",
     HeadlineKind.NEGLIGIBLE: "no difference that matters",
     HeadlineKind.UNCLEAR: "cannot be told yet",
 }
+
+
+PAYS = IN_A_WORD[HeadlineKind.AHEAD]
 
 
 class Decision(NamedTuple):
@@ -110,7 +113,7 @@ def _gain(analysis: Analysis, name: str) -> str:
     verdict = analysis.verdict
     found = verdict.comparisons.of(name, verdict.reference) if verdict.reference else None
     text = f" by {_points(found)}" if found else ""
-    saving = _main_saving(analysis, name)
+    saving = main_saving(analysis, name)
     return f"{text} and {_saves(saving)}" if saving else text
 
 
@@ -262,7 +265,7 @@ def told_target(result: TargetResult) -> str:
     return f"the stratified baseline's accuracy ({accuracy:.1f} %{loss})"
 
 
-def _main_saving(analysis: Analysis, name: str) -> Saving | None:
+def main_saving(analysis: Analysis, name: str) -> Saving | None:
     """Of a strategy at the target that savings are told by, against the reference."""
     result, reference = analysis.main_target, analysis.verdict.reference
     saving = result.saving(name, reference) if result and reference else None
@@ -271,6 +274,8 @@ def _main_saving(analysis: Analysis, name: str) -> Saving | None:
 
 def _saves(saving: Saving) -> str:
     interval = between(saving.low, saving.high, 0, " %")
+    if saving.bound in (Bound.NONE, Bound.AT_MOST) and abs(saving.percent) < 0.5:
+        return f"saves no labels{interval}"
     match saving.bound:
         case Bound.AT_LEAST:
             return f"saves at least {saving.percent:.0f} % of the labels{interval}"
@@ -397,11 +402,11 @@ def _row(analysis: Analysis) -> tuple[str, ...]:
     verdict, best = analysis.verdict, analysis.best
     name = best.label if best else ""
     found = verdict.comparisons.of(name, verdict.reference) if verdict.reference else None
-    saving = _main_saving(analysis, name)
+    saving = main_saving(analysis, name)
     ratio = time_ratio(best, analysis.setting.baseline) if best else None
     return (
         analysis.setting.title,
-        IN_A_WORD[verdict.headline.kind],
+        _answer(verdict),
         name,
         difference(found),
         saved(saving),
@@ -409,6 +414,15 @@ def _row(analysis: Analysis) -> tuple[str, ...]:
         str(verdict.seeds),
         span(ratio, 2),
     )
+
+
+def _answer(verdict: Verdict) -> str:
+    """In a word; without random sampling only the strategies are compared with each other."""
+    kind = verdict.headline.kind
+    if verdict.reference is not None or kind in (HeadlineKind.FIRST_LABELS, HeadlineKind.HINT):
+        return IN_A_WORD[kind]
+    alike = {HeadlineKind.NEGLIGIBLE: "strategies alike", HeadlineKind.UNCLEAR: "strategies not told apart"}
+    return f"{alike.get(kind, 'strategies differ')}, random sampling not run"
 
 
 def difference(found: Comparison | None) -> str:
@@ -433,13 +447,12 @@ def summary(decisions: Sequence[Decision]) -> str:
     """The first sentence of the page: the answer, or how many settings have which."""
     if len(decisions) == 1:
         return f"{decisions[0].setting}: {decisions[0].headline}"
-    answers: dict[str, Counter[str]] = {}
+    leads: dict[str, Counter[str]] = {}
     for decision in decisions:
         _, answer, best, *_ = decision.row or ("", IN_A_WORD[HeadlineKind.NOTHING], "")
-        answers.setdefault(answer, Counter())[best] += 1
+        leads.setdefault(answer, Counter())[best] += 1
     parts = []
-    for answer in dict.fromkeys(word for word in IN_A_WORD.values() if word in answers):
-        leads = ", ".join(f"{name} in {n}" for name, n in answers[answer].most_common() if name)
-        named = f" (highest mean: {leads})" if leads and answer != IN_A_WORD[HeadlineKind.NOTHING] else ""
-        parts.append(f"{answer} in {answers[answer].total()}{named}")
+    for answer, names in sorted(leads.items(), key=lambda item: (not item[0].startswith(PAYS), -item[1].total())):
+        told = ", ".join(f"{name} {n}" for name, n in names.most_common()) if answer.startswith(PAYS) else ""
+        parts.append(f"{answer} in {names.total()}" + (f" (highest mean: {told})" if told else ""))
     return f"Of {len(decisions)} settings: {'; '.join(parts)}."

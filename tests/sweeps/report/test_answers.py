@@ -123,7 +123,7 @@ def test_a_clear_winner_is_called_one(tmp_path):
         "use margin: it is ahead of random sampling and every other strategy by 9.0 points"
     )
     assert "saves" in decision.headline
-    assert decision.row[1:3] == ("one is best", "margin")
+    assert decision.row[1:3] == ("choosing pays, one is best", "margin")
     assert decision.command == ""
 
 
