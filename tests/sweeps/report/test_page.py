@@ -221,26 +221,25 @@ def test_several_settings_are_counted_in_one_sentence(tmp_path, capsys):
     assert answer.endswith("random sampling not run in 1.")
 
 
-NARROW = 'document.documentElement.dataset.wide = document.documentElement.scrollWidth + " of " + innerWidth'
+FRAME = """<iframe width={} height=900 src="page.html" onload="
+document.documentElement.dataset.wide = this.contentDocument.documentElement.scrollWidth"></iframe>"""
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 @pytest.mark.parametrize("width", [1280, 768, 400])
 def test_the_page_fits_its_window(page, tmp_path, width):
-    """Measured by a script in a copy of the page, whose policy would not let it run."""
-    policy = re.search(r'<meta http-equiv="Content-Security-Policy"[^>]*>', page).group(0)
-    copy = tmp_path / "copy.html"
-    copy.write_text(page.replace(policy, "").replace("</body>", f"<script>{NARROW}</script></body>"))
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+    """Measured from outside, by a page that shows it in a frame: its own policy lets no script run."""
+    (tmp_path / "page.html").write_text(page)
+    (tmp_path / "frame.html").write_text(FRAME.format(width))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     done = subprocess.run(
-        [*command, f"--user-data-dir={tmp_path}/profile", copy.as_uri()],
+        [*command, "--dump-dom", f"--user-data-dir={tmp_path}/profile", (tmp_path / "frame.html").as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    found, inner = re.search(r'data-wide="(\d+) of (\d+)"', done.stdout).groups()
-    assert int(found) <= int(inner) <= width
+    assert int(re.search(r'data-wide="(\d+)"', done.stdout).group(1)) <= width
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
