@@ -12,7 +12,7 @@ from sweeps.report.curves import learning_curve
 from sweeps.report.inference import Evidence, Verdict, judge
 from sweeps.report.label_savings import TargetKind, TargetResult
 from sweeps.report.load import Run
-from sweeps.report.statistics import NAN, Interval, mean_interval, ratio_interval
+from sweeps.report.statistics import NAN, Interval, ratio_interval
 
 CONTROL = "random"
 """The strategy that stands for not choosing."""
@@ -37,12 +37,6 @@ def accuracies(cell: Cell, value: Callable[[Run], float] = accuracy) -> Estimate
     """Mean of a percentage with an interval within [0, 100], or None where a seed lacks the value."""
     values = cell.values(value)
     return None if np.isnan(values).any() else accuracy_interval(values)
-
-
-def known_interval(cell: Cell, value: Callable[[Run], float]) -> Interval | None:
-    """Mean and interval over the seeds, or None where a seed lacks the value."""
-    values = cell.values(value)
-    return None if np.isnan(values).any() else mean_interval(values)
 
 
 @dataclass(frozen=True)
@@ -90,8 +84,11 @@ def analyse(setting: Setting, target: float | None = None) -> Analysis:
     baseline = {
         run.seed: label_savings.Baseline(accuracy(run), float(run.human_labels), run.test["loss"]) for run in runs
     }
+    curves = {
+        cell.label: {run.seed: curve for run in cell.runs if (curve := labels_curve(run))} for cell in setting.cells
+    }
     evidence = Evidence(
-        curves={cell.label: {run.seed: curve for run in cell.runs if (curve := _curve(run))} for cell in setting.cells},
+        curves=curves,
         control=control.label if control else None,
         baseline=baseline,
         stops_at_baseline=stops,
@@ -100,7 +97,7 @@ def analyse(setting: Setting, target: float | None = None) -> Analysis:
     return Analysis(setting, judge(evidence), evidence.control)
 
 
-def _curve(run: Run) -> label_savings.Curve | None:
+def labels_curve(run: Run) -> label_savings.Curve | None:
     """The learning curve, without label counts that were never tested; None where none was."""
     curve = learning_curve(run)
     known = ~np.isnan(curve.accuracy)

@@ -10,7 +10,6 @@ from al import records
 from sweeps.report.cells import Cell
 from sweeps.report.comparisons import Estimate, accuracy_interval
 from sweeps.report.load import Run
-from sweeps.report.statistics import first_reach
 
 
 class Curve(NamedTuple):
@@ -44,15 +43,6 @@ def epoch_seconds(run: Run) -> NDArray[np.float64]:
     """[E] seconds of each epoch with the acquisition that followed it."""
     parts = sum(run.phase(name) for name in ("train", "evaluate", "score", "select"))
     return np.maximum(run.phase("round"), parts)
-
-
-def labels_to_reach(run: Run, target: float) -> float:
-    """Human labels at which the run's curve first reaches `target` percent; infinity if it never does."""
-    curve = learning_curve(run)
-    known = ~np.isnan(curve.accuracy)
-    if not known.any():
-        return float("inf")
-    return first_reach(curve.human_labels[known], curve.accuracy[known], target)
 
 
 class Band(NamedTuple):

@@ -19,7 +19,7 @@ MANY = 4
 """Settings from which the answers are a table first."""
 LONG = 40
 """Characters from which a cell may break its line."""
-NUMBER = re.compile(r"(at least |< )?[-+]?[\d,.]+( \[[^]]*\])?")
+NUMBER = re.compile(r"(at least |at most |more than |< )?[-+]?[\d,.]+( \[[^]]*\])?")
 """Text that is a number, perhaps with its interval: it goes to the right of its cell."""
 
 

@@ -148,6 +148,7 @@ def _epochs(findings: Findings) -> Iterator[Part]:
 
 
 def _time(findings: Findings) -> Iterator[Part]:
+    yield tables.cost_table(findings.every_analysis)
     yield tables.time_table(findings.families)
     for family in findings.families:
         yield from figures.time_pictures(family)

@@ -150,7 +150,7 @@ def decision_table(decisions: Sequence[Decision]) -> Table:
 def verdict_table(analyses: Sequence[Analysis]) -> Table:
     """What the strategies are compared by, and how each stands against the reference and the leader."""
     columns = ("setting", "strategy", "seeds", "compared by", "mean (%)", "ahead of the reference (points)")
-    columns += ("p, corrected", "standing", "behind the leader (points)", "seconds", "time / baseline", "time / random")
+    columns += ("p, corrected", "standing", "behind the leader (points)")
     rows = []
     for analysis in analyses:
         verdict, setting = analysis.verdict, analysis.setting
@@ -159,17 +159,7 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
             behind = verdict.comparisons.of(verdict.leader, name) if verdict.leader else None
             standing = first.standing.value if first else "the reference" if name == verdict.reference else ""
             values = (difference(first), p_value(first.p if first else NAN), standing, difference(behind))
-            rows.append(
-                (
-                    setting.title,
-                    called(name),
-                    mean.n,
-                    verdict.measure.value,
-                    span(mean),
-                    *values,
-                    *_times(setting, name),
-                )
-            )
+            rows.append((setting.title, called(name), mean.n, verdict.measure.value, span(mean), *values))
     note = (
         "Means with 95 % intervals. Differences are paired by split seed, their intervals simultaneous, their p values "
         "corrected for all comparisons of the setting: they are one family, see how it was computed."
@@ -177,12 +167,18 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
     return Table("verdict", "The strategies compared", columns, rows, note)
 
 
-def _times(setting: Setting, name: str) -> tuple[str, ...]:
-    cell = next((cell for cell in setting.everyone if cell.label == name), None)
-    if cell is None:
-        return "", "", ""
-    seconds = mean_interval(cell.values(lambda run: run.seconds))
-    return span(seconds), *(span(time_ratio(cell, setting.cell(other)), 2) for other in (BASELINE, CONTROL))
+def cost_table(analyses: Sequence[Analysis]) -> Table:
+    """What a whole run of each strategy takes, and how that compares with stratified and random sampling."""
+    columns = ("setting", "strategy", "seconds", "time / baseline", "time / random")
+    rows = []
+    for analysis in analyses:
+        setting = analysis.setting
+        for cell in setting.everyone:
+            seconds = mean_interval(cell.values(lambda run: run.seconds))
+            ratios = (span(time_ratio(cell, setting.cell(other)), 2) for other in (BASELINE, CONTROL))
+            rows.append((setting.title, cell.label, span(seconds), *ratios))
+    note = "Means and, of ratios, geometric means over split seeds with 95 % intervals; empty where conditions differ."
+    return Table("cost", "Time of a whole run", columns, rows, note)
 
 
 def needs_table(analyses: Sequence[Analysis]) -> Table:

@@ -3,14 +3,15 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 from report_results import World, write_cells, write_run
 
 from al.config import RunConfig
 from al.errors import UserError
+from sweeps.report.analysis import labels_curve
 from sweeps.report.cells import organise
-from sweeps.report.curves import band, labels_to_reach, learning_curve
+from sweeps.report.curves import band, learning_curve
+from sweeps.report.label_savings import reach
 from sweeps.report.load import load_results, select
 
 DIGITS = {"dataset": "digits", "model": "small_cnn", "weights": "none", "variant": "balanced_20", "initial_min": 20}
@@ -348,6 +349,6 @@ def test_free_labels_cost_nothing(tmp_path):
     runs = {run.config.init: run for run in load_results(tmp_path).runs}
     free = runs["clip"].labels - runs["clip"].human_labels
     assert free == 29
-    needed = {init: labels_to_reach(run, 70.0) for init, run in runs.items()}
+    needed = {init: reach(labels_curve(run), 70.0).labels for init, run in runs.items()}
     assert needed["stratified"] - needed["clip"] == pytest.approx(free)
-    assert np.isinf(labels_to_reach(runs["clip"], 101.0))
+    assert reach(labels_curve(runs["clip"]), 101.0).censored
