@@ -7,7 +7,8 @@ It trains nothing and knows of no paper: what a study adds to the report of its 
 - `load`, `from_wandb`: results folders or a W&B project -> `Run`s, what was left out, what is missing;
 - `cells`: runs -> cells (one configuration), settings (what may be compared), families (what shares a figure);
 - `statistics`, `curves`: numbers -> intervals, tests, areas, label counts; runs -> learning curves;
-- `analysis`, `decision`: settings -> labels needed and saved, the short answer in words;
+- `comparisons`, `label_savings`, `inference`: learning curves -> what they prove, and the labels that it saves;
+- `analysis`, `wording`, `decision`: a setting -> the verdict on it, and the answer in words;
 - `tables`, `style`, `figures`, `zero_shot`: rows, looks, pictures;
 - `sections`, `page`, `build`: what the page shows, its HTML from `templates/`, all of it in one folder;
 - `studies`: what studies add; `panels`, `dashboard`: the same questions as a W&B report.

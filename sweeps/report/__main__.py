@@ -51,7 +51,7 @@ def _report(options: argparse.Namespace) -> int:
     results = select(found, options.files, options.results_dir, options.set)
     out = Path(options.out) if options.out else Path(options.results_dir) / "report"
     report = build(results, options.results_dir, out, options.target, STUDIES)
-    print("\n".join(report.lead), end="\n\n")
+    print("\n".join(report.facts), end="\n\n")
     for decision in report.decisions:
         print(decision.text, end="\n\n")
     print(f"Report: {report.index}")

@@ -11,6 +11,7 @@ from sweeps.report.analysis import analyse
 from sweeps.report.cells import organise
 from sweeps.report.decision import Decision, decide
 from sweeps.report.figures import Picture
+from sweeps.report.first_screen import first_screen
 from sweeps.report.load import Results
 from sweeps.report.page import page
 from sweeps.report.sections import Extension, Findings, Image, Part, Section, sections
@@ -23,13 +24,13 @@ class Report(NamedTuple):
 
     index: Path
     decisions: tuple[Decision, ...]
-    lead: tuple[str, ...]
+    facts: tuple[str, ...]
 
 
 def find(results: Results, results_dir: str | Path, target: float | None = None) -> Findings:
     """Compute everything that a report says, before anything is drawn."""
     families = organise(results)
-    analyses = tuple(tuple(analyse(setting, family, target) for setting in family.settings) for family in families)
+    analyses = tuple(tuple(analyse(setting, target) for setting in family.settings) for family in families)
     zero_shot = tuple(own_zero_shot(results_dir))
     return Findings(results, Path(results_dir), tuple(families), analyses, zero_shot)
 
@@ -49,8 +50,8 @@ def build(
     """
     out = Path(out)
     findings = find(results, results_dir, target)
-    decisions = tuple(decide(analysis) for analysis in findings.every_analysis) or (_nothing(results),)
-    lead = _lead(results, results_dir)
+    decisions = tuple(decide(analysis, results_dir) for analysis in findings.every_analysis) or (_nothing(results),)
+    first = first_screen(results, findings.every_analysis, decisions, str(results_dir))
     made = sections(findings)
     for extend in extensions:
         made = extend(findings, made)
@@ -58,8 +59,8 @@ def build(
         writer.table(tables.decision_table(decisions))
         written = [writer.section(section) for section in made]
         shown = [section for section in written if section.parts]
-        writer.text("index.html", page("Active learning: what the runs say", lead, decisions, shown))
-    return Report(out / "index.html", decisions, lead)
+        writer.text("index.html", page("Active learning: what the runs say", first, decisions, shown))
+    return Report(out / "index.html", decisions, first.facts)
 
 
 def _nothing(results: Results) -> Decision:
@@ -68,21 +69,6 @@ def _nothing(results: Results) -> Decision:
     return Decision(
         "Nothing to report yet", "no complete run was found.", (*results.notes, "see below for what is missing")
     )
-
-
-def _lead(results: Results, results_dir: str | Path) -> tuple[str, ...]:
-    seeds = sorted({run.seed for run in results.runs})
-    cells = len({run.config.digest(split_seed=False) for run in results.runs})
-    lines = [f"{len(results.runs)} complete runs of {cells} configurations in {results_dir}."]
-    if seeds:
-        lines[0] = lines[0][:-1] + f"; split seeds {', '.join(map(str, seeds))}."
-    if results.planned:
-        done = results.planned - len(results.missing)
-        lines.append(f"Sweep files: {', '.join(results.sweeps)}; {done} of {results.planned} runs complete.")
-    if results.left_out or results.missing:
-        left = f"{len(results.missing)} runs are missing and {len(results.left_out)} were left out"
-        lines.append(f"{left}: see the section on what is missing for reasons and commands.")
-    return tuple(lines)
 
 
 class _Writer:

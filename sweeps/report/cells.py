@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from al.config import RunConfig
 from al.strategies import REGISTRY
-from sweeps.report.load import LeftOut, Results, Run
+from sweeps.report.load import UNKNOWN_DEVICE, LeftOut, Results, Run
 
 WITHIN_FAMILY = (
     *("variant", "minority_classes", "class_weights", "stop", "budget"),
@@ -84,9 +84,13 @@ class Setting:
         return self.everyone[0].config if not self.cells else self.cells[0].config
 
     @property
-    def same_machine(self) -> bool:
-        """Whether seconds may be compared: everything ran on one kind of device with as many threads."""
-        return len(set().union(*(cell.machines for cell in self.everyone))) == 1
+    def different_conditions(self) -> str:
+        """In what the runs differ that their seconds depend on, in words; empty where seconds may be compared."""
+        devices, threads = map(set, zip(*set().union(*(cell.machines for cell in self.everyone))))
+        if any(device.startswith(UNKNOWN_DEVICE) for device in devices):
+            return "conditions that were not recorded"
+        told = [("device", devices), ("number of threads", threads)]
+        return " and ".join(f"{name} ({', '.join(sorted(found))})" for name, found in told if len(found) > 1)
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Family:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        return self.everyone[0].runs[0].data.classes
+        return tuple(self.everyone[0].runs[0].data.classes)
 
     @property
     def images(self) -> int:

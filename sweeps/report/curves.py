@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from al import records
 from sweeps.report.cells import Cell
+from sweeps.report.comparisons import Estimate, accuracy_interval
 from sweeps.report.load import Run
-from sweeps.report.statistics import Interval, first_reach, mean_interval
 
 
 class Curve(NamedTuple):
@@ -20,54 +21,35 @@ class Curve(NamedTuple):
     """From the start of the run until the label count's last epoch."""
     accuracy: NDArray[np.float64]
     """Test accuracy in percent."""
+    loss: NDArray[np.float64]
+    """Test loss."""
 
 
 def learning_curve(run: Run) -> Curve:
-    """Test accuracy at each label count, of the epoch that stands for it, as `al.records.learning_curve` has it.
-
-    That is the best epoch of the fit, told by validation loss. With one epoch a round there is one to choose at every
-    count but the last.
-    """
-    epochs = run.epochs
-    labels = epochs["labels"]
-    loss = np.nan_to_num(epochs["val/loss"], nan=np.inf)
+    """Test accuracy and loss at each label count, of the epoch that stands for it in `al.records.learning_curve`."""
+    points = records.learning_curve(run.epochs)
     clock = np.cumsum(epoch_seconds(run))
-    levels = np.unique(labels[~np.isnan(labels)])
-    chosen = [_standing(np.flatnonzero(labels == level), epochs["best"], loss) for level in levels]
-    last = [np.flatnonzero(labels == level)[-1] for level in levels]
-    human = epochs["human_labels"]
-    human = np.where(np.isnan(human), labels, human)
-    return Curve(levels, human[chosen], clock[last], epochs["test/accuracy"][chosen])
-
-
-def _standing(rows: NDArray[np.int64], best: NDArray[np.float64], loss: NDArray[np.float64]) -> int:
-    """The last of `rows` marked best; where none is, that of lowest loss, and the last where no loss is known."""
-    if (best[rows] == 1).any():
-        return int(rows[best[rows] == 1][-1])
-    return int(rows[np.argmin(loss[rows])]) if np.isfinite(loss[rows]).any() else int(rows[-1])
+    last = {epoch.labels: k for k, epoch in enumerate(run.epochs)}
+    return Curve(
+        np.array([point.labels for point in points], float),
+        np.array([point.human_labels for point in points], float),
+        np.array([clock[last[point.labels]] for point in points], float),
+        np.array([point.test.get("accuracy", np.nan) for point in points], float),
+        np.array([point.test.get("loss", np.nan) for point in points], float),
+    )
 
 
 def epoch_seconds(run: Run) -> NDArray[np.float64]:
     """[E] seconds of each epoch with the acquisition that followed it."""
-    whole = np.nan_to_num(run.epochs["seconds/round"])
-    parts = sum(np.nan_to_num(run.epochs[f"seconds/{phase}"]) for phase in ("train", "evaluate", "score", "select"))
-    return np.maximum(whole, parts)
-
-
-def labels_to_reach(run: Run, target: float) -> float:
-    """Human labels at which the run's curve first reaches `target` percent; infinity if it never does."""
-    curve = learning_curve(run)
-    known = ~np.isnan(curve.accuracy)
-    if not known.any():
-        return float("inf")
-    return first_reach(curve.human_labels[known], curve.accuracy[known], target)
+    parts = sum(run.phase(name) for name in ("train", "evaluate", "score", "select"))
+    return np.maximum(run.phase("round"), parts)
 
 
 class Band(NamedTuple):
     """A cell's curve over seeds, at [K] x values that every seed has."""
 
     x: NDArray[np.float64]
-    intervals: tuple[Interval, ...]
+    intervals: tuple[Estimate, ...]
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -97,7 +79,7 @@ def band(cell: Cell, against: str = "labels") -> Band:
         if np.isnan(accuracies).any():
             continue
         x.append(np.mean([getattr(curve, against)[k] for curve, k in points]))
-        intervals.append(mean_interval(accuracies))
+        intervals.append(accuracy_interval(accuracies))
     return Band(np.array(x), tuple(intervals))
 
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from al.errors import UserError
-from sweeps.report.analysis import accuracy
+from al.records import METRICS, SPLITS
+from sweeps.report.analysis import accuracies, accuracy
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
 from sweeps.report.curves import band, learning_curve
-from sweeps.report.load import SPLITS
-from sweeps.report.statistics import FEW_SEEDS, mean_interval
 from sweeps.report.style import Look, drawing, looks, save
 from sweeps.report.tables import cells_of, overlap, phase_seconds, titled
+from sweeps.report.wording import Estimated
 
 
 class Picture(NamedTuple):
@@ -46,6 +46,8 @@ def learning_curve_png(results_dir: str | Path, cells: Iterable[str] | None, pat
 MANY = 6
 """More curves than one can tell apart in one picture: each gets a panel of its own as well."""
 PANELS_A_ROW = 4
+BAND_SEEDS = 5
+"""Seeds from which a band is drawn: of fewer it covers the whole picture, and each seed is a thin line instead."""
 WIDE = 16
 """Largest over smallest label count from which the axis of labels is logarithmic."""
 
@@ -57,7 +59,7 @@ def curve_pictures(family: Family) -> list[Picture]:
         title = f"Learning curves: {setting.title}"
         names = ", ".join(cell.label for cell in setting.everyone)
         alt = f"{title}. Test accuracy in percent by labels and by seconds for {names}; "
-        alt += "mean with 95 % band, below three seeds every seed."
+        alt += f"mean with 95 % band, below {BAND_SEEDS} seeds a thin line for every seed."
         points = _baseline_points(setting, family)
         draw = bound(_curves, setting.everyone, points)
         pictures.append(Picture(f"curves_{setting.slug}", title, alt, draw))
@@ -166,7 +168,7 @@ def _draw_band(ax, cell: Cell, against: str, look: Look, label: str | None = Non
     style = {"color": look.colour, "marker": look.marker, "linestyle": look.line}
     style["markevery"] = max(1, len(curve.x) // 10)
     ax.plot(curve.x, curve.mean, label=label or _with_seeds(cell), linewidth=1.6, markersize=5, **style)
-    if len(cell.runs) >= FEW_SEEDS:
+    if len(cell.runs) >= BAND_SEEDS:
         ax.fill_between(curve.x, curve.low, curve.high, color=look.colour, alpha=0.15, linewidth=0)
     elif len(cell.runs) > 1:
         for run in cell.runs:
@@ -175,13 +177,21 @@ def _draw_band(ax, cell: Cell, against: str, look: Look, label: str | None = Non
 
 
 def _draw_point(ax, cell: Cell, against: str, look: Look, size: float = 12, label: str | None = "") -> None:
-    reached = mean_interval(cell.values(accuracy))
+    reached = accuracies(cell)
     x = float(cell.values(lambda run: getattr(run, against)).mean())
     style = {"color": look.colour, "marker": look.marker, "linestyle": "none", "markersize": size, "capsize": 4}
-    error = None if reached.n < FEW_SEEDS else reached.half
-    ax.errorbar([x], [reached.mean], yerr=error, label=_with_seeds(cell) if label == "" else None, zorder=5, **style)
+    ax.errorbar(
+        [x], [reached.mean], yerr=whiskers(reached), label=_with_seeds(cell) if label == "" else None, zorder=5, **style
+    )
     if label == "":
         ax.axhline(reached.mean, color=look.colour, linestyle=look.line, linewidth=0.8)
+
+
+def whiskers(found: Estimated) -> list[list[float]] | None:
+    """How far an interval reaches below and above its mean, as error bars take it; None where there is none."""
+    if np.isnan(found.low) or np.isnan(found.high):
+        return None
+    return [[found.mean - found.low], [found.high - found.mean]]
 
 
 def _with_seeds(cell: Cell) -> str:
@@ -256,8 +266,8 @@ def confusion_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
 
 
 def _confusion(cell: Cell) -> np.ndarray | None:
-    matrices = [run.test.get("confusion_matrix") for run in cell.runs]
-    return None if any(matrix is None for matrix in matrices) else np.sum([np.array(m) for m in matrices], axis=0)
+    matrices = [np.array(run.result.best.splits["test"].confusion_matrix) for run in cell.runs]
+    return np.sum(matrices, axis=0) if all(matrix.size for matrix in matrices) else None
 
 
 def _draw_confusions(cells: Sequence[Cell], classes: Sequence[str], paths: Sequence[Path]) -> None:
@@ -276,13 +286,6 @@ def _draw_confusions(cells: Sequence[Cell], classes: Sequence[str], paths: Seque
 # By epoch
 
 
-EPOCH_METRICS = (
-    ("accuracy", "Accuracy", "accuracy (%)"),
-    ("loss", "Loss", "cross-entropy"),
-    ("precision", "Precision", "macro precision"),
-    ("recall", "Recall", "macro recall"),
-    ("f1-score", "F1", "macro F1"),
-)
 SPLIT_LOOKS = {
     "train": Look("#0072B2", "o", "-", ""),
     "val": Look("#E69F00", "s", "--", ""),
@@ -296,33 +299,36 @@ def epoch_pictures(family: Family, best: Sequence[Cell]) -> list[Picture]:
     pictures = []
     for cell in best:
         title = f"Metrics by epoch: {titles.get(id(cell), cell.config.variant)}, {cell.label}"
-        alt = f"{title}. Accuracy, loss, precision, recall and F1 on training, validation and test images."
+        alt = f"{title}. All metrics on training, validation and test images."
         name = f"epochs_{cell.name}"
         pictures.append(Picture(name, title, alt, bound(_draw_epochs, cell)))
     return pictures
 
 
 def _draw_epochs(cell: Cell, paths: Sequence[Path]) -> None:
-    with drawing(12, 6.4, rows=2, columns=3) as (figure, axes):
-        axes[1, 2].set_axis_off()
-        for ax, (metric, name, unit) in zip(axes.flat, EPOCH_METRICS):
+    rows = -(-len(METRICS) // PANELS_A_ROW)
+    with drawing(13, 0.5 + 3 * rows, rows, PANELS_A_ROW) as (figure, axes):
+        for ax in axes.flat[len(METRICS) :]:
+            ax.set_axis_off()
+        for ax, metric in zip(axes.flat, METRICS.values()):
             for split in SPLITS:
-                _draw_epoch_band(ax, cell, f"{split}/{metric}", SPLIT_LOOKS[split], split)
-            ax.set(title=name, ylabel=unit, xlabel="epoch")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        axes[1, 2].legend(handles, labels, loc="center", title="mean over seeds, band: one std", fontsize=11)
+                _draw_epoch_band(ax, cell, split, metric.name)
+            ax.set(title=metric.title, xlabel="epoch")
+        legend_below(figure, axes[0, 0])
         save_all(figure, paths)
 
 
-def _draw_epoch_band(ax, cell: Cell, column: str, look: Look, label: str) -> None:
-    shortest = min(len(run.epochs[column]) for run in cell.runs)
-    values = np.array([run.epochs[column][:shortest] for run in cell.runs])
+def _draw_epoch_band(ax, cell: Cell, split: str, metric: str) -> None:
+    """Mean over the seeds, and a band of one standard deviation, as far as every seed goes."""
+    columns = [run.column(split, metric) for run in cell.runs]
+    shortest = min(map(len, columns))
+    values = np.array([column[:shortest] for column in columns])
     if shortest == 0 or np.isnan(values).all():
         return
-    x, mean = np.arange(1, shortest + 1), values.mean(axis=0)
+    x, mean, look = np.arange(1, shortest + 1), values.mean(axis=0), SPLIT_LOOKS[split]
     every = max(1, shortest // 8)
     style = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "markevery": every, "markersize": 4}
-    ax.plot(x, mean, label=label, **style)
+    ax.plot(x, mean, label=split, **style)
     if len(values) > 1:
         std = values.std(axis=0, ddof=1)
         ax.fill_between(x, mean - std, mean + std, color=look.colour, alpha=0.15, linewidth=0)
@@ -353,7 +359,7 @@ def class_mix(cell: Cell, classes: int) -> np.ndarray:
     """[C] percent of the acquired images in each class, after the initial pool, mean over the seeds."""
     shares = []
     for run in cell.runs:
-        true = np.concatenate([round_.true for round_ in run.rounds if round_.round > 0])
+        _, true = run.queried
         shares.append(100 * np.bincount(true, minlength=classes) / len(true))
     return np.mean(shares, axis=0)
 
@@ -427,6 +433,9 @@ PHASE_LOOKS = (
     ("score", "#E69F00", ".."),
     ("cluster", "#009E73", "xx"),
     ("select", "#CC79A7", "\\\\"),
+    ("checkpoint", "#6B6B6B", "--"),
+    ("pictures", "#8C510A", "++"),
+    ("tracking", "#BBBBBB", "oo"),
 )
 
 
@@ -436,6 +445,8 @@ def _draw_phases(rows: Sequence[tuple[str, Cell]], paths: Sequence[Path]) -> Non
         left = np.zeros(len(rows))
         for phase, colour, hatch in PHASE_LOOKS:
             values = np.array([_own_seconds(cell, phase) for _, cell in rows])
+            if not values.any():
+                continue
             label = "select, rest" if phase == "select" else phase
             style = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.4}
             ax.barh(range(len(rows)), values, 0.75, left, label=label, **style)

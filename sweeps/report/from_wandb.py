@@ -4,14 +4,29 @@ What W&B holds of a run: its configuration, a row an epoch, and the summary. Con
 stay with the files, so those figures are missing here, and times are not compared.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from al.config import RunConfig
 from al.errors import UserError
-from sweeps.report.load import Damaged, Data, LeftOut, Results, Run, checked, columns, drop_twins
+from al.identity import Identity
+from al.records import METRICS, RESULT_GROUPS, SPLITS, DataDescription, EpochRecord
+from sweeps.report.load import UNKNOWN_DEVICE, Damaged, LeftOut, Results, Run, drop_twins, read_result
 
 NOT_RECORDED = "not recorded on W&B"
+
+
+class RemoteRun(Protocol):
+    """What is asked of a run of `wandb.Api`."""
+
+    id: str
+    state: str
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any]
+
+    def scan_history(self) -> Iterable[Mapping[str, Any]]: ...
 
 
 def load_wandb(path: str, api: Any = None) -> Results:
@@ -50,80 +65,85 @@ def _runs(path: str, api: Any) -> list:
         ) from None
 
 
-def _read(run: Any, source: str) -> Run:
+def _read(run: RemoteRun, source: str) -> Run:
     if run.state != "finished":
         raise Damaged(f"{run.state} on W&B")
-    config, summary = dict(run.config), dict(run.summary)
-    parameters = {name: value for name, value in config.items() if name in RunConfig.model_fields}
+    logged, summary = dict(run.config), dict(run.summary)
+    parameters = {name: value for name, value in logged.items() if name in RunConfig.model_fields}
     try:
-        parsed = RunConfig.from_mapping(parameters)
+        config = RunConfig.from_mapping(parameters)
     except UserError as error:
         raise Damaged(f"its config does not describe a run of this version: {error}") from None
-    if "digest" in config and config["digest"] != parsed.digest():
+    if "digest" in logged and logged["digest"] != config.digest():
         raise Damaged("its digest is not that of its parameters: another version of the suite")
-    rows = _rows(run)
-    metrics = _metrics(parsed, rows, summary)
-    return checked(
-        Run(parsed, parsed.digest(), _data(parsed, config, summary, rows), source, columns(rows), (), metrics)
-    )
+    epochs = _epochs(run.scan_history())
+    data = _data(config, logged, summary, epochs)
+    identity = Identity(config.digest(), data.fingerprint, dict(logged.get("sources") or {}))
+    result = read_result(_results(config, data, epochs, summary))
+    return Run(config, identity, data, source, epochs, (), result)
 
 
-def _rows(run: Any) -> list[dict[str, Any]]:
-    """Rows of an epoch each, nested as in epochs.jsonl; the last one wins where a resumed run logged an epoch twice."""
-    rows = {int(row["epoch"]): _nested(row) for row in run.scan_history() if row.get("epoch") is not None}
+def _epochs(history: Iterable[Mapping[str, Any]]) -> tuple[EpochRecord, ...]:
+    """By epoch; the last row wins where a resumed run logged an epoch twice."""
+    rows = {int(row["epoch"]): row for row in history if row.get("epoch") is not None}
     if not rows:
         raise Damaged("no epoch was logged")
-    return [rows[epoch] for epoch in sorted(rows)]
+    try:
+        return tuple(EpochRecord.model_validate(_nested(rows[epoch])) for epoch in sorted(rows))
+    except ValidationError as error:
+        raise Damaged(f"what was logged is no epoch of a run ({error.errors()[0]['loc']})") from None
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """`test/f1` -> {"test": {"f1-score": ...}}, `class/cat/f1` -> {"per_class": {"cat": {"f1-score": ...}}}."""
-    from al.tracking.wandb import CLASS_METRICS, PHASES, SCALARS, SPLITS
+    from al.tracking.wandb import CLASS_METRICS
 
-    row = {name: value for name, value in flat.items() if "/" not in name}
+    row = {"train_size": 0, "val_size": 0, "pool_size": 0, "per_class": {}, "labels_by_class": {}, "seconds": {}}
+    row |= {name: value for name, value in flat.items() if "/" not in name}
     for split in SPLITS:
-        row[split] = {key: flat.get(f"{split}/{name}") for name, key in SCALARS.items()}
-    row["seconds"] = {phase: flat.get(f"seconds/{phase}") for phase in PHASES}
-    row["per_class"] = {}
+        logged = {name: flat.get(f"{split}/{metric.key}") for name, metric in METRICS.items()}
+        row[split] = {name: value for name, value in logged.items() if value is not None}
     for name, value in flat.items():
         head, _, rest = name.partition("/")
         label, _, metric = rest.rpartition("/")
-        if head == "class" and metric in CLASS_METRICS and value is not None:
+        if value is None:
+            continue
+        if head == "class" and metric in CLASS_METRICS:
             row["per_class"].setdefault(label, {})[CLASS_METRICS[metric]] = value
+        elif head in ("labels_by_class", "seconds"):
+            row[head][rest] = value
     return row
 
 
-def _metrics(config: RunConfig, rows: list[dict[str, Any]], summary: Mapping[str, Any]) -> dict[str, Any]:
+def _results(
+    config: RunConfig, data: DataDescription, epochs: tuple[EpochRecord, ...], summary: Mapping[str, Any]
+) -> dict[str, Any]:
     """What performance_metrics.json would hold, as far as W&B knows it."""
-    epoch = int(summary.get("best_epoch") or min(rows, key=_val_loss)["epoch"])
-    best = next((row for row in rows if row["epoch"] == epoch), rows[-1])
-    last = rows[-1]
-    return {
-        "training_metrics_for_best_epoch": best["train"],
-        "validation_metrics_for_best_epoch": best["val"],
-        "test_metrics": best["test"] | {"per_class": best["per_class"]},
-        "best_epoch": best["epoch"],
-        "total_epochs": len(rows),
-        "training_time_seconds": summary.get("training_time_seconds", _seconds(rows)),
-        "labels_used": summary.get("labels_used", last.get("labels")),
-        "human_labels_used": summary.get("human_labels_used", last.get("human_labels")),
+    number = int(summary.get("best_epoch") or min(epochs, key=_val_loss).epoch)
+    best = next((epoch for epoch in epochs if epoch.epoch == number), epochs[-1])
+    groups = {RESULT_GROUPS[split]: {**best.scores(split)} for split in SPLITS}
+    groups[RESULT_GROUPS["test"]]["per_class"] = best.per_class
+    last = epochs[-1]
+    return groups | {
+        "best_epoch": best.epoch,
+        "total_epochs": len(epochs),
+        "training_time_seconds": summary.get("training_time_seconds", sum(e.seconds.get("round", 0) for e in epochs)),
+        "labels_used": summary.get("labels_used", last.labels),
+        "human_labels_used": summary.get("human_labels_used", last.human_labels),
         "reached_baseline": summary.get("reached_baseline"),
-        "config": config.model_dump(mode="json"),
         "digest": config.digest(),
+        "data": data,
+        "environment": {"device": UNKNOWN_DEVICE},
     }
 
 
-def _val_loss(row: Mapping[str, Any]) -> float:
-    loss = row["val"].get("loss")
-    return float("inf") if loss is None else float(loss)
+def _val_loss(epoch: EpochRecord) -> float:
+    return epoch.scores("val").get("loss", float("inf"))
 
 
-def _seconds(rows: list[dict[str, Any]]) -> float:
-    return sum(float(row["seconds"].get("round") or 0.0) for row in rows)
-
-
-def _data(config: RunConfig, logged: Mapping[str, Any], summary: Mapping[str, Any], rows: list[dict[str, Any]]) -> Data:
-    data = logged.get("data") or summary.get("data") or {}
-    classes = tuple(data.get("classes") or rows[-1]["per_class"])
-    fingerprint = str(data.get("fingerprint", NOT_RECORDED))
-    return Data(config.dataset, fingerprint, int(data.get("train", 0)), int(data.get("test", 0)), classes)
+def _data(
+    config: RunConfig, logged: Mapping[str, Any], summary: Mapping[str, Any], epochs: tuple[EpochRecord, ...]
+) -> DataDescription:
+    found = {"train": 0, "test": 0, "classes": list(epochs[-1].per_class)}
+    found |= {"fingerprint": logged.get("fingerprint", NOT_RECORDED)} | dict(summary.get("data") or {})
+    return DataDescription.model_validate(found | dict(logged.get("data") or {}) | {"name": config.dataset})

@@ -221,17 +221,17 @@ def measure(target: Target, curves: Curves, control: str | None, baseline: Mappi
 
 def _need(strategy: str, runs: Mapping[int, Curve], target: Target) -> Need:
     runs = {seed: curve for seed, curve in sorted(runs.items()) if seed in target.accuracy}
-    accuracy = {seed: _reach(curve, target.accuracy[seed]) for seed, curve in runs.items()}
+    accuracy = {seed: reach(curve, target.accuracy[seed]) for seed, curve in runs.items()}
     if target.loss is None:
         return Need(strategy, accuracy, None)
     both = {
-        seed: _by_rule(curve) if target.by_construction else _reach(curve, target.accuracy[seed], target.loss[seed])
+        seed: _by_rule(curve) if target.by_construction else reach(curve, target.accuracy[seed], target.loss[seed])
         for seed, curve in runs.items()
     }
     return Need(strategy, accuracy, both)
 
 
-def _reach(curve: Curve, accuracy: float, loss: float | None = None) -> Reach:
+def reach(curve: Curve, accuracy: float, loss: float | None = None) -> Reach:
     """Where the never-falling fit of the accuracy, and the never-rising one of the loss, reach the target."""
     human = curve.human_labels
     labels = _first_at(human, curve.risen, accuracy)

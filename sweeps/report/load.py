@@ -6,53 +6,28 @@ named with a reason, and with the command that would make it; it is never part o
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from al.config import RunConfig
 from al.errors import UserError
-from al.identity import identity_of
+from al.identity import Identity
+from al.records import DataDescription, EpochRecord, RoundRecord, RunResult
 
-PHASES = ("train", "evaluate", "score", "select", "cluster")
-"""Phases of a run's time; `cluster` lies inside `select`."""
+UNKNOWN_DEVICE = "unknown"
+"""Beginning of what stands for the device of a run that does not say."""
 
-SPLITS = ("train", "val", "test")
-SCALARS = ("epoch", "round", "labels", "human_labels", "train_size", "val_size", "pool_size", "lr")
-METRICS = ("loss", "accuracy", "precision", "recall", "f1-score", "balanced_accuracy", "ece")
+Read = TypeVar("Read")
 
 
 class Damaged(Exception):
     """A run's files cannot be used; the text says why."""
-
-
-class Data(NamedTuple):
-    """The data set a run saw. Runs on different fingerprints never belong together."""
-
-    name: str
-    fingerprint: str
-    train: int
-    test: int
-    classes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Round:
-    """What one acquisition labelled; round 0 is the initial pool."""
-
-    round: int
-    epoch: int
-    labels: int
-    human_labels: int
-    wrong_labels: int
-    rows: NDArray[np.int32]
-    """[k] rows of the training set."""
-    true: NDArray[np.int16]
-    """[k] class indices."""
 
 
 @dataclass(frozen=True)
@@ -60,44 +35,72 @@ class Run:
     """One complete run."""
 
     config: RunConfig
-    digest: str
-    data: Data
+    identity: Identity
+    data: DataDescription
+    """Runs on different fingerprints never belong together."""
     source: str
     """Folder or W&B path it was read from."""
-    epochs: Mapping[str, NDArray[np.float64]]
-    """Columns of [E] values, one an epoch, named like `labels`, `test/accuracy`, `seconds/train`; NaN: not recorded."""
-    rounds: tuple[Round, ...]
-    metrics: Mapping[str, Any]
-    """performance_metrics.json."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 of the local files it was made from, by the parameter that names each."""
+    epochs: tuple[EpochRecord, ...]
+    rounds: tuple[RoundRecord, ...]
+    """What each query labelled; the first one is the initial pool. Empty where it is not recorded."""
+    result: RunResult
+
+    @property
+    def digest(self) -> str:
+        return self.identity.digest
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """SHA-256 of the local files it was made from, by the parameter that names each."""
+        return self.identity.sources
 
     @property
     def seed(self) -> int:
         return self.config.split_seed
 
     @property
-    def test(self) -> Mapping[str, Any]:
+    def test(self) -> Mapping[str, float]:
         """Test metrics of the best epoch."""
-        return self.metrics["test_metrics"]
+        return self.result.test
+
+    @property
+    def per_class(self) -> Mapping[str, Mapping[str, float]]:
+        """Test metrics of the best epoch by class; empty where they are not recorded."""
+        return self.result.best.splits["test"].per_class
 
     @property
     def seconds(self) -> float:
-        return float(self.metrics["training_time_seconds"])
+        return self.result.training_time_seconds
 
     @property
     def labels(self) -> int:
-        return int(self.metrics["labels_used"])
+        return self.result.labels_used
 
     @property
     def human_labels(self) -> int:
-        return int(self.metrics.get("human_labels_used", self.metrics["labels_used"]))
+        return self.result.human_labels_used
 
     @property
     def machine(self) -> tuple[str, str]:
         """Device and threads, which its times depend on; a run that does not say is like no other."""
-        environment = self.metrics.get("environment") or {}
-        return str(environment.get("device", f"unknown: {self.source}")), str(environment.get("threads", ""))
+        environment = self.result.environment
+        device = environment.device
+        return f"{UNKNOWN_DEVICE}: {self.source}" if device == UNKNOWN_DEVICE else device, str(environment.threads)
+
+    def column(self, split: str, metric: str) -> NDArray[np.float64]:
+        """[E] a metric by epoch; NaN: not recorded."""
+        return np.array([epoch.scores(split).get(metric, np.nan) for epoch in self.epochs], float)
+
+    def phase(self, name: str) -> NDArray[np.float64]:
+        """[E] seconds that each epoch spent in a phase."""
+        return np.array([epoch.seconds.get(name, 0.0) for epoch in self.epochs], float)
+
+    @property
+    def queried(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """[k] rows of the training set that were labelled after the initial pool, and [k] their true classes."""
+        later = self.rounds[1:]
+        rows = [row for query in later for row in query.rows]
+        return np.array(rows, np.int64), np.array([true for query in later for true in query.true], np.int64)
 
 
 class LeftOut(NamedTuple):
@@ -170,29 +173,58 @@ def command_for(config: RunConfig, results_dir: str | Path) -> str:
     return config.model_copy(update={"results_dir": str(results_dir)}).command()
 
 
-def _json(path: Path) -> Any:
+def _text(path: Path) -> str:
     try:
-        return json.loads(path.read_bytes())
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise Damaged(f"{path.name} is missing") from None
     except (OSError, ValueError) as error:
         raise Damaged(f"{path.name} cannot be read ({type(error).__name__})") from None
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
+def _json(path: Path) -> dict:
+    """The object in a file.
+
+    Raises:
+        Damaged: it is missing, unreadable or holds something else.
+    """
     try:
-        return json.loads(b"[" + b",".join(line for line in path.read_bytes().splitlines() if line.strip()) + b"]")
-    except FileNotFoundError:
-        raise Damaged(f"{path.name} is missing") from None
-    except (OSError, ValueError):
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path.name} cannot be read ({type(error).__name__})") from None
+    if not isinstance(found, dict):
+        raise Damaged(f"{path.name} cannot be read (no JSON object)")
+    return found
+
+
+def _records(path: Path, kind: Callable[[object], Read]) -> tuple[Read, ...]:
+    """The records of a file, one a line.
+
+    Raises:
+        Damaged: a line is no JSON, or not such a record.
+    """
+    lines = [line for line in _text(path).splitlines() if line.strip()]
+    try:
+        found = json.loads(f"[{','.join(lines)}]")
+    except (ValueError, RecursionError):
         raise Damaged(f"{path.name} holds a line that is not JSON") from None
+    try:
+        return tuple(map(kind, found))
+    except ValidationError as error:
+        raise Damaged(f"{path.name} holds a line that is no record of a run ({_first(error)})") from None
 
 
-def _read_config(folder: Path) -> tuple[RunConfig, dict[str, Any]]:
+def _first(error: ValidationError) -> str:
+    """The first complaint in a line: the field and what is wrong with it."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}"
+
+
+def _read_config(folder: Path) -> tuple[RunConfig, dict]:
     recorded = _json(folder / "config.json")
     try:
         config = RunConfig.from_mapping(recorded["config"])
-    except (UserError, KeyError, TypeError) as error:
+    except (UserError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise Damaged(f"config.json does not describe a run of this version: {error}") from None
     if config.digest() != recorded.get("digest"):
         raise Damaged(
@@ -216,85 +248,51 @@ def _progress(folder: Path) -> str:
     return "unfinished: no epoch yet"
 
 
-def _read_run(folder: Path, source: str, config: RunConfig, recorded: dict[str, Any]) -> Run:
-    metrics = _json(folder / "performance_metrics.json")
-    if not isinstance(metrics, dict) or metrics.get("digest") != recorded["digest"]:
+def _read_run(folder: Path, source: str, config: RunConfig, recorded: dict) -> Run:
+    found = _json(folder / "performance_metrics.json")
+    if found.get("digest") != recorded["digest"]:
         raise Damaged("performance_metrics.json has another digest than config.json: files of different runs")
-    data = _data(recorded)
-    if "data" in metrics and _data(metrics) != data:
+    data, identity = _data(recorded), _identity(recorded)
+    if "data" in found and _data(found) != data:
         raise Damaged("performance_metrics.json names other data than config.json: files of different runs")
-    rows = _json_lines(folder / "epochs.jsonl")
-    if len(rows) != metrics.get("total_epochs", len(rows)):
-        raise Damaged(f"epochs.jsonl has {len(rows)} rows where {metrics['total_epochs']} epochs were trained")
-    rounds = folder / "rounds.jsonl"
-    return checked(
-        Run(
-            config,
-            recorded["digest"],
-            data,
-            source,
-            columns(rows),
-            tuple(_round(row) for row in _json_lines(rounds)) if rounds.exists() else (),
-            metrics,
-            identity_of(recorded)["sources"],
-        )
-    )
+    epochs = _records(folder / "epochs.jsonl", EpochRecord.model_validate)
+    result = read_result({"environment": {"device": UNKNOWN_DEVICE}, **found, "data": data})
+    if len(epochs) != result.total_epochs:
+        raise Damaged(f"epochs.jsonl has {len(epochs)} rows where {result.total_epochs} epochs were trained")
+    path = folder / "rounds.jsonl"
+    rounds = _records(path, RoundRecord.model_validate) if path.exists() else ()
+    return Run(config, identity, data, source, epochs, rounds, result)
 
 
-def checked(run: Run) -> Run:
-    """The run, if it holds the numbers that everything else relies on.
+def read_result(found: Mapping) -> RunResult:
+    """The results of a run, if they hold the numbers that everything else relies on.
 
     Raises:
-        Damaged: a metric is missing or not a number.
+        Damaged: one is missing or not a number.
     """
     try:
-        numbers = [run.test["accuracy"], run.test["loss"], run.seconds, run.labels, run.human_labels]
-        if not all(np.isfinite(float(number)) for number in numbers):
-            raise ValueError
-    except (KeyError, TypeError, ValueError):
+        result = RunResult.read(found)
+        numbers = [result.test["accuracy"], result.test["loss"], result.training_time_seconds]
+    except (ValueError, KeyError, TypeError):
         raise Damaged("performance_metrics.json lacks test accuracy, loss, seconds or labels") from None
-    return run
+    if not np.isfinite(numbers).all():
+        raise Damaged("performance_metrics.json lacks test accuracy, loss, seconds or labels")
+    return result
 
 
-def _data(recorded: Mapping[str, Any]) -> Data:
+def _data(recorded: Mapping) -> DataDescription:
     try:
-        data = recorded["data"]
-        return Data(data["name"], data["fingerprint"], int(data["train"]), int(data["test"]), tuple(data["classes"]))
-    except (KeyError, TypeError, ValueError):
+        return DataDescription.model_validate(recorded["data"])
+    except (KeyError, ValidationError):
         raise Damaged("the data set's name or fingerprint is not recorded") from None
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-def columns(rows: list[dict[str, Any]]) -> dict[str, NDArray[np.float64]]:
-    """Rows of epochs.jsonl as columns of numbers; per-class values stay on disk."""
-    table = {name: np.array([_number(row.get(name)) for row in rows]) for name in SCALARS}
-    for split in SPLITS:
-        groups = [row.get(split) or {} for row in rows]
-        for name in METRICS:
-            table[f"{split}/{name}"] = np.array([_number(group.get(name)) for group in groups])
-    groups = [row.get("seconds") or {} for row in rows]
-    for name in (*PHASES, "round"):
-        table[f"seconds/{name}"] = np.array([_number(group.get(name, 0.0)) for group in groups])
-    table["best"] = np.array([_number(bool(row.get("best"))) for row in rows])
-    return table
-
-
-def _round(row: Mapping[str, Any]) -> Round:
+def _identity(recorded: Mapping) -> Identity:
     try:
-        return Round(
-            int(row["round"]),
-            int(row["epoch"]),
-            int(row["labels"]),
-            int(row.get("human_labels", row["labels"])),
-            int(row.get("wrong_labels", 0)),
-            np.array(row["rows"], np.int32),
-            np.array(row["true"], np.int16),
-        )
-    except (KeyError, TypeError, ValueError):
-        raise Damaged("rounds.jsonl holds a row without its picks") from None
+        identity = Identity.read(recorded)
+        return Identity(identity.digest, identity.fingerprint, {str(k): str(v) for k, v in identity.sources.items()})
+    except AttributeError:
+        raise Damaged("config.json does not say which files the run was made from; sources is no mapping") from None
 
 
 def drop_twins(results: Results) -> None:

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sweeps.report.decision import Decision
+from sweeps.report.first_screen import FirstScreen
 from sweeps.report.sections import Section, Sheets, Text
 from sweeps.report.tables import Table, decision_table, shown
 
@@ -18,14 +19,14 @@ MANY = 4
 """Settings from which the answers are a table first."""
 LONG = 40
 """Characters from which a cell may break its line."""
-NUMBER = re.compile(r"(at least |< )?[-+]?[\d,.]+( \[[^]]*\])?")
+NUMBER = re.compile(r"(at least |at most |more than |< )?[-+]?[\d,.]+( \[[^]]*\])?")
 """Text that is a number, perhaps with its interval: it goes to the right of its cell."""
 
 
-def page(title: str, lead: Sequence[str], decisions: Sequence[Decision], sections: Sequence[Section]) -> str:
+def page(title: str, first: FirstScreen, decisions: Sequence[Decision], sections: Sequence[Section]) -> str:
     """The whole page, from the templates; pictures of the sections are drawn and named by path already."""
     answers = decision_table(decisions) if len(decisions) >= MANY else None
-    content = {"title": title, "lead": lead, "decisions": decisions, "answers": answers}
+    content = {"title": title, "first": first, "decisions": decisions, "answers": answers}
     style = (TEMPLATES / "style.css").read_text()
     return _environment().get_template("page.html").render(**content, sections=sections, style=style)
 

@@ -16,25 +16,11 @@ from sweeps.report.load import Results
 from sweeps.report.tables import Table
 from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_table
 
+METHOD = Path(__file__).parent / "templates" / "method.txt"
 MOST_SHEETS = 24
 MOST_SHEET_BYTES = 300_000
 LONG_TABLE = 12
 """Rows from which a table of what is missing starts folded."""
-
-METHOD = (
-    "A value per split seed is one draw; strategies are compared by their differences on the same split seed. "
-    "Intervals are 95 % by Student's t; tests are paired t-tests with Holm's correction; Wilcoxon's signed-rank test "
-    "stands beside them from six seeds on.",
-    "A learning curve takes, at each label count, the epoch with the lowest validation loss; the test set chooses "
-    "nothing. With schedule=epoch the model trains one epoch a round, so early points have also seen fewer epochs. "
-    "Labels needed are read off the never-falling (isotonic) fit of a run's curve, between two label counts on a "
-    "straight line; for runs that stop at the baseline they are what the run used. Human labels count, zero-shot "
-    "labels do not.",
-    "Bands and error bars are 95 % intervals from three seeds on, cut off at the axis; of two seeds each is a line.",
-    "Compute is the whole run: training, evaluation, scoring, selection. It is compared only between runs on the same "
-    "device with as many threads.",
-    "The best of several strategies is partly the luckiest; its mean is a little optimistic for that.",
-)
 
 
 @dataclass(frozen=True)
@@ -53,9 +39,9 @@ class Findings:
         return [analysis for group in self.analyses for analysis in group]
 
     def best_cells(self, family: Family) -> list[Cell]:
-        """The strategy that needs the fewest labels in each setting of a family."""
+        """The strategy that leads in each setting of a family."""
         analyses = next(group for known, group in zip(self.families, self.analyses) if known is family)
-        return [analysis.needs[0].cell for analysis in analyses if analysis.needs]
+        return [analysis.best for analysis in analyses if analysis.best]
 
     def titled(self, table: Table, family: Family) -> Table:
         """The table under a title that names its family, where there are several."""
@@ -104,9 +90,9 @@ def sections(findings: Findings) -> list[Section]:
     """Every section that the runs of any data set have, in the page's order."""
     made = (
         ("curves", "Learning curves", _curves),
-        ("needs", "Labels needed and saved", _needs),
+        ("needs", "Strategies compared, labels saved", _needs),
         ("zero_shot", "Zero-shot labels", lambda findings: zero_shot_parts(findings.zero_shot)),
-        ("metrics", "Test metrics and comparisons", _metrics),
+        ("metrics", "Test metrics", _metrics),
         ("classes", "Classes", _classes),
         ("picks", "What was picked", _picks),
         ("epochs", "By epoch", _epochs),
@@ -124,7 +110,9 @@ def _curves(findings: Findings) -> Iterator[Part]:
 
 
 def _needs(findings: Findings) -> Iterator[Part]:
+    yield tables.verdict_table(findings.every_analysis)
     yield tables.needs_table(findings.every_analysis)
+    yield tables.comparison_table(findings.every_analysis)
 
 
 def zero_shot_parts(own: Sequence[ZeroShot]) -> Iterator[Part]:
@@ -137,7 +125,6 @@ def _metrics(findings: Findings) -> Iterator[Part]:
     for family in findings.families:
         yield findings.titled(tables.penalty_table(family), family)
     yield tables.quality_table(findings.families)
-    yield tables.comparison_table(findings.families)
     yield tables.curve_table(findings.families)
 
 
@@ -161,6 +148,7 @@ def _epochs(findings: Findings) -> Iterator[Part]:
 
 
 def _time(findings: Findings) -> Iterator[Part]:
+    yield tables.cost_table(findings.every_analysis)
     yield tables.time_table(findings.families)
     for family in findings.families:
         yield from figures.time_pictures(family)
@@ -181,7 +169,8 @@ def _missing(findings: Findings) -> Iterator[Part]:
 
 
 def _method(findings: Findings) -> Iterator[Part]:
-    yield from map(Text, METHOD)
+    paragraphs = METHOD.read_text(encoding="utf-8").strip().split("\n\n")
+    yield from (Text(" ".join(paragraph.split())) for paragraph in paragraphs)
 
 
 def _runs(findings: Findings) -> Iterator[Part]:

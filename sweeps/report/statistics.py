@@ -26,10 +26,6 @@ class Interval(NamedTuple):
     std: float
     n: int
 
-    @property
-    def half(self) -> float:
-        return (self.high - self.low) / 2
-
 
 class Test(NamedTuple):
     """A paired comparison a - b."""
@@ -106,26 +102,6 @@ def area(x: ArrayLike, y: ArrayLike, low: float | None = None, high: float | Non
     points = np.concatenate([[low], x[inner], [high]])
     heights = np.concatenate([[np.interp(low, x, y)], y[inner], [np.interp(high, x, y)]])
     return float(np.trapezoid(heights, points) / (high - low))
-
-
-def first_reach(x: ArrayLike, y: ArrayLike, target: float) -> float:
-    """x at which the curve first reaches `target`; infinity if it never does.
-
-    The curve is first made never-falling by isotonic regression: otherwise the more often a noisy curve is looked at,
-    the sooner one of its peaks would seem to reach the target. Between two points it is a straight line.
-    """
-    from sklearn.isotonic import IsotonicRegression
-
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    smooth = IsotonicRegression(out_of_bounds="clip").fit_transform(x, y)
-    reached = np.flatnonzero(smooth >= target - 1e-9)
-    if len(reached) == 0:
-        return float("inf")
-    k = int(reached[0])
-    if k == 0:
-        return float(x[0])
-    rise = (target - smooth[k - 1]) / (smooth[k] - smooth[k - 1])
-    return float(x[k - 1] + min(1.0, rise) * (x[k] - x[k - 1]))
 
 
 def penalties(curves: Mapping[str, Mapping[int, Mapping[int, float]]]) -> tuple[list[str], NDArray[np.float64], int]:

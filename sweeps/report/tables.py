@@ -1,29 +1,33 @@
 """Tables of what was found, as CSV and Markdown."""
 
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from al.records import METRICS, PHASES, Metric
 from sweeps.report.analysis import (
+    CONTROL,
     Analysis,
+    accuracies,
     accuracy,
     class_recalls,
-    compare_accuracy,
-    curve_areas,
-    known_interval,
     optional,
     time_ratio,
     worst_class,
 )
-from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise, paired
+from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise
+from sweeps.report.comparisons import Estimate, accuracy_interval
 from sweeps.report.curves import accuracy_at
-from sweeps.report.decision import COLUMNS, Decision, saved, span
-from sweeps.report.load import PHASES, load_results
-from sweeps.report.statistics import NAN, holm, mean_interval, paired_test, penalties
+from sweeps.report.decision import COLUMNS, Decision, called, difference, saved
+from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
+from sweeps.report.label_savings import TargetKind, TargetResult
+from sweeps.report.load import Run, load_results
+from sweeps.report.statistics import NAN, mean_interval, penalties
+from sweeps.report.wording import count, span
 
 
 class SummaryRow(NamedTuple):
@@ -61,7 +65,7 @@ def _summary(cell: Cell) -> SummaryRow:
 
 
 def mean_of(cell: Cell, name: str) -> float:
-    return float(cell.values(lambda run: getattr(run, name)).mean())
+    return float(cell.values(attrgetter(name)).mean())
 
 
 class Table(NamedTuple):
@@ -137,63 +141,116 @@ def decision_table(decisions: Sequence[Decision]) -> Table:
     rows = [
         decision.row or (decision.setting, decision.headline) + (None,) * (len(COLUMNS) - 2) for decision in decisions
     ]
-    return Table("in_short", "Which strategy needs the fewest labels", COLUMNS, rows, "Means with 95 % intervals.")
+    note = (
+        "Points are of what the strategies are compared by, with simultaneous 95 % intervals; see the sections below."
+    )
+    return Table("in_short", "Which strategy to use", COLUMNS, rows, note)
+
+
+def verdict_table(analyses: Sequence[Analysis]) -> Table:
+    """What the strategies are compared by, and how each stands against the reference and the leader."""
+    columns = ("setting", "strategy", "seeds", "compared by", "mean (%)", "ahead of the reference (points)")
+    columns += ("p, corrected", "standing", "behind the leader (points)")
+    rows = []
+    for analysis in analyses:
+        verdict, setting = analysis.verdict, analysis.setting
+        for name, mean in verdict.estimates.items():
+            first = verdict.comparisons.of(name, verdict.reference) if verdict.reference else None
+            behind = verdict.comparisons.of(verdict.leader, name) if verdict.leader else None
+            standing = first.standing.value if first else "the reference" if name == verdict.reference else ""
+            values = (difference(first), p_value(first.p if first else NAN), standing, difference(behind))
+            rows.append((setting.title, called(name), mean.n, verdict.measure.value, span(mean), *values))
+    note = (
+        "Means with 95 % intervals. Differences are paired by split seed, their intervals simultaneous, their p values "
+        "corrected for all comparisons of the setting: they are one family, see how it was computed."
+    )
+    return Table("verdict", "The strategies compared", columns, rows, note)
+
+
+def cost_table(analyses: Sequence[Analysis]) -> Table:
+    """What a whole run of each strategy takes, and how that compares with stratified and random sampling."""
+    columns = ("setting", "strategy", "seconds", "time / baseline", "time / random")
+    rows = []
+    for analysis in analyses:
+        setting = analysis.setting
+        for cell in setting.everyone:
+            seconds = mean_interval(cell.values(lambda run: run.seconds))
+            ratios = (span(time_ratio(cell, setting.cell(other)), 2) for other in (BASELINE, CONTROL))
+            rows.append((setting.title, cell.label, span(seconds), *ratios))
+    note = "Means and, of ratios, geometric means over split seeds with 95 % intervals; empty where conditions differ."
+    return Table("cost", "Time of a whole run", columns, rows, note)
 
 
 def needs_table(analyses: Sequence[Analysis]) -> Table:
-    """Labels needed, shares saved, and what they cost in time."""
-    columns = (
-        "setting",
-        "strategy",
-        "target (%)",
-        "seeds",
-        "reached in",
-        "labels needed",
-        "saved against stratified (%)",
-    )
-    columns += ("saved against random (%)", "area under the curve (%)", "seconds", "time / baseline", "time / random")
+    """Labels needed for each target and the shares saved, for the accuracy alone and with the loss."""
+    columns = ("setting", "target", "accuracy (%)", "loss", "to be reached", "strategy", "seeds", "reached in")
+    columns += ("by the first labels in", "labels needed", "saved against random (%)", "saved against stratified (%)")
     rows = []
     for analysis in analyses:
-        areas, setting = curve_areas(analysis.setting), analysis.setting
-        target = float(np.mean(list(analysis.targets.values()))) if analysis.targets else NAN
-        for need in analysis.needs:
-            cell = need.cell
-            ratios = [span(time_ratio(cell, setting.cell(name)), 2) for name in (BASELINE, "random")]
-            shares = [saved(analysis.saved_against_stratified(need)), saved(analysis.saved_against_random(need))]
-            values = (target, len(need.labels), need.reached, span(need.interval, 0), *shares)
-            seconds = mean_interval(cell.values(lambda run: run.seconds))
-            rows.append((setting.title, cell.label, *values, span(areas.get(cell.label)), span(seconds), *ratios))
+        for result in analysis.verdict.targets:
+            rows += [(analysis.setting.title, *row) for row in _target_rows(analysis, result)]
     note = (
-        "Means over split seeds with 95 % intervals. Labels needed: human labels at which the never-falling fit of the "
+        "Labels needed: human labels at which the never-falling fit of the learning curve first reaches the target, "
+        "mean over split seeds; for the baseline's accuracy and loss, what the run's own rule found where it stops "
+        "there. A seed that does not get there needs more than it used: its labels count as a bound, and so does the "
+        "saving. Savings are geometric means of the paired ratios with simultaneous 95 % intervals. What defines a "
+        "target is not ranked by it; a target that the first labels reach is no strategy's merit."
     )
-    note += (
-        "learning curve first reaches the target; empty where a seed never does. Area: mean accuracy along the curve."
-    )
-    return Table("labels_needed", "Labels needed, share saved, cost", columns, rows, note)
+    return Table("labels_needed", "Labels needed and share saved, by target", columns, rows, note)
+
+
+def _target_rows(analysis: Analysis, result: TargetResult) -> Iterator[tuple]:
+    target = result.target
+    accuracy = float(np.mean(list(target.accuracy.values())))
+    loss = float(np.mean(list(target.loss.values()))) if target.loss else NAN
+    for need in result.needs:
+        for with_loss, reaches in ((False, need.accuracy), (True, need.with_loss)):
+            if reaches is None or (target.kind is TargetKind.CONTROL and need.strategy == analysis.control):
+                continue
+            rule = "accuracy and loss" if with_loss else "accuracy"
+            reached = sum(not reach.censored for reach in reaches.values())
+            first = sum(reach.by_first_labels for reach in reaches.values())
+            labels = float(np.mean([reach.labels for reach in reaches.values()]))
+            needed = count(labels) if reached == len(reaches) else f"more than {count(labels)}"
+            savings = [result.saving(need.strategy, other, with_loss) for other in (analysis.control, BASELINE_CURVE)]
+            told = (TARGETS[target.kind](target), accuracy, loss, rule, need.strategy, len(reaches), reached)
+            yield *told, first, needed, *map(saved, savings)
+
+
+TARGETS = {
+    TargetKind.GIVEN: lambda target: "as asked",
+    TargetKind.BASELINE: lambda target: "the stratified baseline's",
+    TargetKind.CONTROL: lambda target: f"random's at {100 * target.fraction:g} % of its labels",
+}
 
 
 def quality_table(families: Sequence[Family]) -> Table:
     """Final test metrics of every cell with intervals."""
-    columns = (
-        "setting",
-        "strategy",
-        "seeds",
-        "labels",
-        "human labels",
-        "test acc. (%)",
-        "balanced acc. (%)",
-        "macro F1",
-    )
-    columns += ("worst class, recall (%)", "calibration error", "loss")
+    titles = (*(f"test {metric.title[0].lower()}{metric.title[1:]}" for metric in METRICS.values()), WORST_CLASS)
+    columns = ("setting", "strategy", "seeds", "labels", "human labels", *titles)
     rows = []
     for title, cell in titled(families):
-        values = [span(mean_interval(cell.values(accuracy))), span(known_interval(cell, optional("balanced_accuracy")))]
-        values += [span(known_interval(cell, optional("f1-score")), 3), span(known_interval(cell, worst_class))]
-        values += [span(known_interval(cell, optional(name)), 3) for name in ("ece", "loss")]
-        rows.append(
-            (title, cell.label, len(cell.runs), mean_of(cell, "labels"), mean_of(cell, "human_labels"), *values)
-        )
-    return Table("test_metrics", "Test metrics of the best epoch", columns, rows, "Means with 95 % intervals.")
+        values = [span(_bounded(cell, metric), 1 if "%" in metric.title else 3) for metric in METRICS.values()]
+        labels = (mean_of(cell, "labels"), mean_of(cell, "human_labels"))
+        rows.append((title, cell.label, len(cell.runs), *labels, *values, span(accuracies(cell, worst_class))))
+    note = "Means with 95 % intervals from three seeds on, each within the range of its metric."
+    return Table("test_metrics", "Test metrics of the best epoch", columns, rows, note)
+
+
+WORST_CLASS = "worst class, recall (%)"
+
+
+def _bounded(cell: Cell, metric: Metric) -> Estimate | None:
+    """Mean and interval of a metric: percentages and fractions within their range, a loss without one."""
+    values = cell.values(optional(metric.name))
+    if np.isnan(values).any():
+        return None
+    if "(nats)" in metric.title:
+        return Estimate(*mean_interval(values))
+    if "%" in metric.title:
+        return accuracy_interval(values)
+    mean, low, high, std, n = accuracy_interval(100 * values)
+    return Estimate(mean / 100, low / 100, high / 100, std / 100, n)
 
 
 def titled(families: Sequence[Family]) -> list[tuple[str, Cell]]:
@@ -208,19 +265,23 @@ def titled(families: Sequence[Family]) -> list[tuple[str, Cell]]:
     return rows
 
 
-def comparison_table(families: Sequence[Family]) -> Table:
-    """Final accuracy: every strategy against the baseline, and all pairs of strategies, by setting."""
-    columns = ("setting", "a", "b", "seeds", "a - b (points)", "p, paired t", "p, Wilcoxon", "p, Holm")
+def comparison_table(analyses: Sequence[Analysis]) -> Table:
+    """Every comparison of a setting: with the reference, and of all pairs of strategies."""
+    columns = ("setting", "a", "b", "seeds", "a - b (points)", "p, corrected", "standing of a", "within the margin")
+    columns += ("more seeds until clear", "more seeds until shown to be below the margin")
     rows = []
-    for setting in (setting for family in families for setting in family.settings):
-        rows += [
-            _comparison(setting, label, BASELINE, test, adjusted)
-            for label, (test, adjusted) in compare_accuracy(setting).items()
-        ]
-        rows += _pairs(setting)
-    note = "Paired by split seed. Holm's correction over the comparisons of a setting with its baseline, and over its "
-    note += "pairs. Wilcoxon's test needs six seeds to be able to reach 0.05."
-    return Table("comparisons", "Accuracy at the end, compared", columns, rows, note, folded=True)
+    for analysis in analyses:
+        made = analysis.verdict.comparisons
+        for c in (*made.with_control, *made.among):
+            more = (c.more.clear, c.more.negligible) if c.more else (None, None)
+            told = (difference(c), p_value(c.p), c.standing.value, c.negligible, *more)
+            rows.append((analysis.setting.title, called(c.a), called(c.b), c.seeds, *told))
+    note = (
+        "Paired by split seed; simultaneous 95 % intervals and p values corrected for all comparisons of a setting. "
+        "More seeds: for a power of 80 %, if the difference is what it looks now; empty where it is settled or more "
+        "than 50 would be needed."
+    )
+    return Table("comparisons", "All comparisons", columns, rows, note, folded=True)
 
 
 CURVE_POINTS = 4
@@ -229,56 +290,33 @@ CURVE_POINTS = 4
 
 def curve_table(families: Sequence[Family]) -> Table:
     """Accuracy along the learning curves: every strategy against random sampling at the same label counts."""
-    columns = ("setting", "labels", "strategy", "seeds", "accuracy (%)", "minus random (points)", "p, paired t")
+    columns = ("setting", "labels", "strategy", "seeds", "accuracy (%)", "minus random (points)")
     settings = [setting for family in families for setting in family.settings]
     rows = [row for setting in settings for row in _along_the_curve(setting)]
     note = (
-        f"At {CURVE_POINTS} label counts that all runs share, evenly spaced among these, paired by split seed. Holm's "
+        f"At {CURVE_POINTS} label counts that all runs share, evenly spaced among these, paired by split seed. Each "
+        "interval is that of one look; what is proven is in the table of comparisons, which takes the whole curve."
     )
-    note += "correction over the strategies of a setting at one count."
-    return Table("curves", "Accuracy along the curve, against random", (*columns, "p, Holm"), rows, note, folded=True)
+    return Table("curves", "Accuracy along the curve, against random", columns, rows, note, folded=True)
 
 
 def _along_the_curve(setting: Setting) -> list[tuple]:
     known = accuracy_at(setting.cells)
-    if "random" not in known or len(known) < 2:
+    if CONTROL not in known or len(known) < 2:
         return []
     shared = sorted(set.intersection(*(set(curve) for seeds in known.values() for curve in seeds.values())))
     chosen = {round(k) for k in np.linspace(0, len(shared) - 1, CURVE_POINTS + 1)[1:]} if shared else set()
     return [row for k in sorted(chosen) for row in _against_random(setting, known, shared[k])]
 
 
-def _against_random(setting: Setting, known: dict[str, dict[int, dict[int, float]]], labels: int) -> list[tuple]:
-    """One row a strategy at one label count, the most accurate first."""
+def _against_random(setting: Setting, known: dict[str, dict[int, dict[int, float]]], labels: int) -> Iterator[tuple]:
+    """One row a strategy at one label count, random sampling first, then the most accurate."""
     at = {label: {seed: curve[labels] for seed, curve in seeds.items()} for label, seeds in known.items()}
-    random = at.pop("random")
-    tests = {
-        label: paired_test(*zip(*[(values[seed], random[seed]) for seed in values if seed in random]))
-        for label, values in at.items()
-        if set(values) & set(random)
-    }
-    adjusted = dict(zip(tests, holm([test.p for test in tests.values()])))
-    rows = [(setting.title, labels, "random", len(random), span(mean_interval(list(random.values()))), "", "", "")]
-    for label in sorted(tests, key=lambda label: -np.mean(list(at[label].values()))):
-        test, mean = tests[label], span(mean_interval(list(at[label].values())))
-        compared = (span(test.difference), p_value(test.p), p_value(adjusted[label]))
-        rows.append((setting.title, labels, label, test.difference.n, mean, *compared))
-    return rows
-
-
-def _comparison(setting: Setting, a: str, b: str, test, adjusted: float) -> tuple:
-    values = (test.difference.n, span(test.difference, 2), p_value(test.p), p_value(test.wilcoxon), p_value(adjusted))
-    return (setting.title, a, b, *values)
-
-
-def _pairs(setting: Setting) -> list[tuple]:
-    tests = []
-    for a, b in combinations(setting.cells, 2):
-        values = paired(a, b, accuracy)
-        if len(values[0]):
-            tests.append((a.label, b.label, paired_test(*values)))
-    adjusted = holm([test.p for *_, test in tests])
-    return [_comparison(setting, a, b, test, p) for (a, b, test), p in zip(tests, adjusted)]
+    random = at[CONTROL]
+    for label in sorted(at, key=lambda label: (label != CONTROL, -np.mean(list(at[label].values())))):
+        minus = mean_interval([value - random[seed] for seed, value in at[label].items() if seed in random])
+        told = "" if label == CONTROL or minus.n == 0 else span(minus)
+        yield setting.title, labels, label, len(at[label]), span(accuracy_interval(list(at[label].values()))), told
 
 
 def penalty_table(family: Family) -> Table:
@@ -302,6 +340,10 @@ def penalty_table(family: Family) -> Table:
     return Table("penalties", "Pairwise penalty matrix", ("", *names), rows if used else [], note)
 
 
+PARTS = tuple(phase for phase in PHASES if phase != "round")
+"""Phases of an epoch, without the whole of it."""
+
+
 def time_table(families: Sequence[Family]) -> Table:
     """Seconds by phase of every cell."""
     columns = (
@@ -309,14 +351,14 @@ def time_table(families: Sequence[Family]) -> Table:
         "strategy",
         "seeds",
         "whole run (s)",
-        *(f"{phase} (s)" for phase in PHASES),
+        *(f"{phase} (s)" for phase in PARTS),
         "memory (MB)",
         "device",
     )
     rows = []
     for title, cell in titled(families):
-        parts = [phase_seconds(cell, phase) for phase in PHASES]
-        memory = safe_mean(cell, lambda run: run.metrics.get("peak_memory_mb", NAN))
+        parts = [phase_seconds(cell, phase) for phase in PARTS]
+        memory = mean_of(cell, "result.peak_memory_mb")
         machines = ", ".join(sorted({device.split(":")[0] for device, _ in cell.machines}))
         rows.append((title, cell.label, len(cell.runs), mean_of(cell, "seconds"), *parts, memory, machines))
     return Table(
@@ -331,7 +373,7 @@ def time_table(families: Sequence[Family]) -> Table:
 
 def phase_seconds(cell: Cell, phase: str) -> float:
     """Mean seconds of a run spent in a phase."""
-    return float(np.mean([np.nansum(run.epochs[f"seconds/{phase}"]) for run in cell.runs]))
+    return float(np.mean([run.phase(phase).sum() for run in cell.runs]))
 
 
 def class_tables(families: Sequence[Family]) -> list[Table]:
@@ -385,10 +427,9 @@ def overlap(setting: Setting) -> tuple[list[str], np.ndarray]:
     return [cell.label for cell in cells], matrix
 
 
-def picked(run) -> np.ndarray:
+def picked(run: Run) -> np.ndarray:
     """Rows that a run acquired after its initial pool."""
-    rows = [round_.rows for round_ in run.rounds if round_.round > 0]
-    return np.unique(np.concatenate(rows)) if rows else np.array([], np.int32)
+    return np.unique(run.queried[0])
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:

@@ -247,9 +247,7 @@ def _saved(setting: Setting) -> dict[int, float]:
     """Percent of the baseline's labels that the strategies saved, by seed; nothing where they never beat it."""
     if setting.baseline is None or not _study_cells(setting):
         return {}
-    used = _by_seed(
-        _study_cells(setting), lambda run: run.human_labels if run.metrics.get("reached_baseline") else np.inf
-    )
+    used = _by_seed(_study_cells(setting), lambda run: run.human_labels if run.result.reached_baseline else np.inf)
     whole = _by_seed([setting.baseline], lambda run: run.human_labels)
     return {seed: 100 * (1 - min(used[seed], whole[seed]) / whole[seed]) for seed in used if seed in whole}
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeps.report.analysis import accuracy
+from sweeps.report.analysis import accuracies, accuracy
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
-from sweeps.report.figures import Picture, bound, legend_below, save_all
+from sweeps.report.comparisons import Estimate
+from sweeps.report.figures import Picture, bound, legend_below, save_all, whiskers
 from sweeps.report.load import Run
-from sweeps.report.statistics import FEW_SEEDS, Interval, mean_interval
+from sweeps.report.statistics import Interval, mean_interval
 from sweeps.report.style import Look, drawing, looks
 from sweeps.study.published import published
 
@@ -18,7 +19,7 @@ class Bar(NamedTuple):
 
     group: str
     series: str
-    interval: Interval | None
+    interval: Interval | Estimate
     published: float | None
 
 
@@ -61,7 +62,8 @@ LABELS = Measure("labels used", "labels_used", lambda run: float(run.human_label
 def _bar(cell: Cell, group: str, series: str, measure: Measure) -> Bar:
     paper = published(cell.runs[0])
     theirs = paper[measure.column] if paper else None
-    return Bar(group, series, mean_interval(cell.values(measure.value)), theirs)
+    interval = accuracies(cell) if measure is ACCURACY else mean_interval(cell.values(measure.value))
+    return Bar(group, series, interval, theirs)
 
 
 def _bars(family: Family, name: str, title: str, settings: Sequence[Setting], measure: Measure) -> Picture | None:
@@ -134,9 +136,10 @@ def _draw_bars(title: str, measure: Measure, bars: list[Bar], xlabel: str, paths
 
 def _draw_bar(ax, bar: Bar, x: float, width: float, look: Look) -> None:
     interval = bar.interval
-    error = interval.half if interval.n >= FEW_SEEDS else None
     style = {"color": look.colour, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0.5}
-    ax.bar(x, interval.mean, width * 0.92, label=bar.series, yerr=error, capsize=2, ecolor="#222222", **style)
+    ax.bar(
+        x, interval.mean, width * 0.92, label=bar.series, yerr=whiskers(interval), capsize=2, ecolor="#222222", **style
+    )
     if bar.published is not None:
         style = {"marker": "D", "color": "white", "markeredgecolor": "black", "markersize": 5, "linestyle": "none"}
         ax.plot([x], [bar.published], label="published", zorder=6, **style)

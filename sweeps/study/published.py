@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from al.config import RunConfig
+from al.records import DataDescription
 from sweeps.report.cells import Family
-from sweeps.report.load import Data, Run
+from sweeps.report.load import Run
 from sweeps.report.zero_shot import ZeroShot, read_zero_shot
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -56,7 +57,7 @@ def key_of(config: RunConfig) -> Key:
     return Key(config.variant, config.strategy, clip, config.class_weights)
 
 
-def is_study_data(data: Data) -> bool:
+def is_study_data(data: DataDescription) -> bool:
     """Whether the published numbers are about these images: CIFAR-10's, downloaded or as files in folders."""
     return data.train == 50_000 and set(data.classes) == set(published_zero_shot().classes)
 

@@ -1,6 +1,6 @@
 """Tables 1 and 2 of the study and its claims: one's own numbers, the published ones beside them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sweeps.report.analysis import accuracy, optional
@@ -25,17 +25,16 @@ def variants_table(family: Family) -> Table:
     return Table("table1_variants", "Table 1. Variants of the training set", (*columns, "baseline runs"), rows)
 
 
-def _validation_accuracy(run: Run) -> float:
-    """In percent; NaN where nothing was held out."""
-    accuracy = (run.metrics["validation_metrics_for_best_epoch"] or {}).get("accuracy")
-    return float("nan") if accuracy is None else float(accuracy)
+def _accuracy_on(split: str) -> Callable[[Run], float]:
+    """In percent, of the best epoch; NaN where the split is empty."""
+    return lambda run: result.scores["accuracy"] if (result := run.result.best.splits.get(split)) else NAN
 
 
 MEASURES = (
     ("labels", "labels_used", lambda run: float(run.labels)),
     ("seconds", "training_time_s", lambda run: run.seconds),
-    ("train acc. (%)", "train_accuracy", lambda run: run.metrics["training_metrics_for_best_epoch"]["accuracy"]),
-    ("val acc. (%)", "val_accuracy", _validation_accuracy),
+    ("train acc. (%)", "train_accuracy", _accuracy_on("train")),
+    ("val acc. (%)", "val_accuracy", _accuracy_on("val")),
     ("test acc. (%)", "test_accuracy_mean", accuracy),
     ("precision", "test_precision_mean", optional("precision")),
     ("recall", "test_recall_mean", optional("recall")),

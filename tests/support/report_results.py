@@ -15,7 +15,8 @@ from al.config import RunConfig
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SEEDS = (12, 34, 56, 78, 90)
 EFFECTS = {"stratified": 0.0, "random": 0.0, "uncertainty": 4.0, "margin": 4.0, "typiclust": 4.0}
-"""Points of accuracy by which a strategy's curve lies above random's, unless told otherwise."""
+"""Points of accuracy by which a strategy's curve lies above random's, unless told otherwise; a function of the share of
+the budget that is spent where they change along the curve."""
 SLOWNESS = {"stratified": 1.0, "random": 0.8, "uncertainty": 1.0, "margin": 1.0, "typiclust": 1.5}
 
 
@@ -38,6 +39,7 @@ class World:
         device="cpu",
         threads=2,
         sources=None,
+        loss_penalty=0.0,
     ):
         self.classes, self.train, self.test = tuple(classes), train, test
         self.effects = EFFECTS | (effects or {})
@@ -46,11 +48,14 @@ class World:
         self.clip_cost, self.weight_gain, self.baseline_bonus = clip_cost, weight_gain, baseline_bonus
         self.fingerprint, self.device, self.threads = fingerprint, device, threads
         self.sources = sources or {}
+        self.loss_penalty = loss_penalty
 
     def truth(self, config: RunConfig, labels: float) -> float:
         """Accuracy in percent without seed offset and noise."""
         base = 80 - 50 * np.exp(-labels * 12.5 / self.train)
-        base += self.effects.get(config.strategy, 0.0) + self.weight_gain * config.class_weights
+        effect = self.effects.get(config.strategy, 0.0)
+        base += effect(labels / self.size(config)) if callable(effect) else effect
+        base += self.weight_gain * config.class_weights
         base -= self.clip_cost * (config.init == "clip")
         if config.strategy == "stratified":
             base += self.baseline_bonus
@@ -148,7 +153,7 @@ def _history(config, world, rng, tail):
         truth = world.truth(config, labels) + offset
         for _ in range(1 if number < len(counts) - 1 else tail):
             epochs.append(_epoch(config, world, rng, len(epochs) + 1, number, labels, free, truth, len(counts) - 1))
-        if epochs[-1]["test"]["accuracy"] > beaten:
+        if epochs[-1]["test"]["accuracy"] > beaten and not world.loss_penalty:
             break
         if number + 1 < len(counts):
             new = rows[labels : counts[number + 1]]
@@ -165,8 +170,12 @@ def _baseline_accuracy(config, world) -> float:
     return next(row["test"]["accuracy"] for row in epochs if row["best"])
 
 
+def _beats_baseline(config, world, last) -> bool:
+    return last["test"]["accuracy"] > _baseline_accuracy(config, world) and not world.loss_penalty
+
+
 def _epoch(config, world, rng, number, round_, labels, free, truth, last):
-    accuracy = truth + rng.normal(0, world.noise)
+    accuracy = float(np.clip(truth + rng.normal(0, world.noise), 0, 100))
     acquires = round_ < last
     slow = world.slowness.get(config.strategy, 1.0)
     train_s = labels / 500 * slow
@@ -175,7 +184,7 @@ def _epoch(config, world, rng, number, round_, labels, free, truth, last):
     seconds["round"] = sum(seconds[name] for name in ("train", "evaluate", "score", "select"))
     fraction = accuracy / 100
     group = {
-        "loss": 3 - 2.5 * fraction,
+        "loss": 3 - 2.5 * fraction + world.loss_penalty * (config.strategy != "stratified"),
         "accuracy": accuracy,
         "precision": fraction,
         "recall": fraction,
@@ -249,7 +258,7 @@ def _metrics(config, world, rng, epochs, rounds):
         "labels_used": last["labels"],
         "human_labels_used": last["human_labels"],
         "wrong_labels_used": last["wrong_labels"],
-        "reached_baseline": None if config.stop == "budget" else last["labels"] < world.size(config),
+        "reached_baseline": None if config.stop == "budget" else _beats_baseline(config, world, last),
         "baseline": None,
         "seconds": seconds,
         "peak_memory_mb": 900.0,

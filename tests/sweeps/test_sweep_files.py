@@ -76,6 +76,15 @@ def test_extra_files_add_configurations_and_repeat_none():
     assert ("imbalanced_50_1", "typiclust", "stratified", True) in variants
 
 
+def test_every_setting_of_experiment_2_has_random_as_its_control_from_both_pools():
+    configs = [config for path in STUDY for config in load(path).configs if config.stop == "baseline"]
+    control = load(SWEEPS / "study" / "extra_exp2_random.yaml").configs
+    unweighted = {(config.variant, config.split_seed) for config in configs if not config.class_weights}
+    for scope in ("full", "variant"):
+        assert {(config.variant, config.split_seed) for config in control if config.pool_scope == scope} == unweighted
+    assert {(config.strategy, config.stop) for config in control} == {("random", "baseline")}
+
+
 def test_every_run_until_the_baseline_has_its_baseline_in_the_files():
     configs = [config for path in ALL for config in load(path).configs]
     there = {config.digest() for config in configs}

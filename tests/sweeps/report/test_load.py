@@ -3,14 +3,15 @@
 import json
 import shutil
 
-import numpy as np
 import pytest
 from report_results import World, write_cells, write_run
 
 from al.config import RunConfig
 from al.errors import UserError
+from sweeps.report.analysis import labels_curve
 from sweeps.report.cells import organise
-from sweeps.report.curves import band, labels_to_reach, learning_curve
+from sweeps.report.curves import band, learning_curve
+from sweeps.report.label_savings import reach
 from sweeps.report.load import load_results, select
 
 DIGITS = {"dataset": "digits", "model": "small_cnn", "weights": "none", "variant": "balanced_20", "initial_min": 20}
@@ -37,8 +38,8 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     metrics = json.loads((folder / "performance_metrics.json").read_text())
     assert run.config == config
     assert run.digest == config.digest()
-    assert run.epochs["test/accuracy"].tolist() == [row["test"]["accuracy"] for row in rows]
-    assert run.epochs["seconds/score"].tolist() == [row["seconds"]["score"] for row in rows]
+    assert run.column("test", "accuracy").tolist() == [row["test"]["accuracy"] for row in rows]
+    assert run.phase("score").tolist() == [row["seconds"]["score"] for row in rows]
     assert run.labels == metrics["labels_used"] == rows[-1]["labels"]
     assert run.seconds == pytest.approx(sum(row["seconds"]["round"] for row in rows))
     assert sum(len(round_.rows) for round_ in run.rounds) == run.labels
@@ -72,11 +73,14 @@ def test_an_unfinished_run_is_named_with_its_command_and_counts_nowhere(tmp_path
         (lambda f: edit(f / COMPLETE, lambda m: m["data"].update(fingerprint="x")), "names other data"),
         (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].pop("accuracy")), "lacks test accuracy"),
         (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].update(loss=None)), "lacks test accuracy"),
-        (lambda f: (f / COMPLETE).write_text("[]"), "another digest"),
+        (lambda f: (f / COMPLETE).write_text("[]"), "performance_metrics.json cannot be read (no JSON object)"),
         (lambda f: (f / "epochs.jsonl").write_text('{"epoch": 1'), "a line that is not JSON"),
         (lambda f: (f / "epochs.jsonl").write_text(""), "0 rows where 27 epochs were trained"),
         (lambda f: (f / "epochs.jsonl").unlink(), "epochs.jsonl is missing"),
-        (lambda f: (f / "rounds.jsonl").write_text('{"round": 0}'), "without its picks"),
+        (
+            lambda f: (f / "rounds.jsonl").write_text('{"round": 0}'),
+            "no record of a run (labels: Field required)",
+        ),
     ],
 )
 def test_damage_is_named_and_left_out(tmp_path, damage, reason):
@@ -87,6 +91,71 @@ def test_damage_is_named_and_left_out(tmp_path, damage, reason):
     ((source, found),) = left_out(results).items()
     assert source.endswith("split_seed_1")
     assert reason in found
+
+
+CONTENTS = {
+    "nothing": b"",
+    "half": None,
+    "a list": b"[1,2]",
+    "null": b"null",
+    "a number": b"5",
+    "text": b'"text"',
+    "an empty object": b"{}",
+    "not UTF-8": b'{"a": "\xff\xfe"}',
+    "zeros": bytes(4096),
+    "deep": b"[" * 100_000,
+    "huge": b'{"digest": 1' + b"0" * 5000 + b"}",
+}
+FILES = ("config.json", COMPLETE, "epochs.jsonl", "rounds.jsonl")
+FIELDS = [
+    ("config.json", lambda c: c.update(data=[])),
+    ("config.json", lambda c: c.update(data={"name": 1})),
+    ("config.json", lambda c: c.update(sources=[1])),
+    ("config.json", lambda c: c.update(config=[1])),
+    (COMPLETE, lambda m: m.update(environment=[1])),
+    (COMPLETE, lambda m: m.update(test_metrics=[1])),
+    (COMPLETE, lambda m: m.update(test_metrics={"accuracy": "high", "loss": 1})),
+    (COMPLETE, lambda m: m.update(labels_used="many")),
+    (COMPLETE, lambda m: m.update(best_epoch={})),
+    (COMPLETE, lambda m: m.update(training_time_seconds=float("nan"))),
+    (COMPLETE, lambda m: m["test_metrics"].update(per_class=7)),
+    (COMPLETE, lambda m: m["test_metrics"].update(confusion_matrix="x")),
+]
+
+
+def damages() -> list:
+    whole = [(file, name) for file in FILES for name in CONTENTS]
+    return [pytest.param(*d, id=f"{d[0]}: {d[1]}") for d in whole] + [pytest.param(*d) for d in FIELDS]
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory):
+    root = tmp_path_factory.mktemp("intact")
+    write_cells(root, SMALL, ("margin", "random"), (1, 2), **DIGITS)
+    return root
+
+
+@pytest.mark.parametrize(("file", "damage"), damages())
+def test_any_damage_to_a_seed_leaves_it_out_by_name_and_keeps_the_rest(tmp_path, intact, file, damage):
+    root = tmp_path / "results"
+    shutil.copytree(intact, root)
+    victim = sorted(root.glob("*margin*/split_seed_1"))[0] / file
+    if callable(damage):
+        edit(victim, damage)
+    else:
+        whole = victim.read_bytes()
+        content = CONTENTS[damage]
+        victim.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    results = load_results(root)
+    found = organise(results)
+    if (file, damage) == ("rounds.jsonl", "nothing"):  # as of a run without a record of its picks
+        return
+    assert sorted(run.seed for run in results.runs) == [1, 2, 2]
+    ((source, reason),) = left_out(results).items()
+    assert source.endswith("split_seed_1")
+    assert file in reason or "data set" in reason
+    assert "\n" not in reason
+    assert len(found) == 1
 
 
 def test_a_copied_run_counts_once(tmp_path):
@@ -280,6 +349,6 @@ def test_free_labels_cost_nothing(tmp_path):
     runs = {run.config.init: run for run in load_results(tmp_path).runs}
     free = runs["clip"].labels - runs["clip"].human_labels
     assert free == 29
-    needed = {init: labels_to_reach(run, 70.0) for init, run in runs.items()}
+    needed = {init: reach(labels_curve(run), 70.0).labels for init, run in runs.items()}
     assert needed["stratified"] - needed["clip"] == pytest.approx(free)
-    assert np.isinf(labels_to_reach(runs["clip"], 101.0))
+    assert reach(labels_curve(runs["clip"]), 101.0).censored

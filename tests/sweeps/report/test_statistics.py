@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sweeps.report.label_savings import Curve, reach
 from sweeps.report.statistics import (
     FAILS,
     HOLDS,
     UNKNOWN,
     area,
-    first_reach,
     holm,
     mean_interval,
     paired_test,
@@ -128,6 +128,11 @@ def test_area_is_that_of_sklearn():
 
     x, y = np.array([150, 400, 650, 900]), np.array([30.0, 41, 39, 52])
     assert area(x, y) == pytest.approx(auc(x, y) / 750)
+
+
+def first_reach(x, y, target) -> float:
+    found = reach(Curve(np.array(x, float), np.array(x, float), np.array(y)), target)
+    return float("inf") if found.censored else found.labels
 
 
 def test_first_reach_interpolates():

@@ -9,7 +9,7 @@ import pytest
 from report_results import World, write_cells
 
 from al.errors import UserError
-from al.records import EpochRecord
+from al.records import METRICS, PHASES, SPLITS, EpochRecord, RunResult
 from al.tracking import wandb as tracking
 from sweeps.report.analysis import analyse
 from sweeps.report.cells import organise
@@ -32,7 +32,7 @@ class Remote:
         result = json.loads((folder / "performance_metrics.json").read_text())
         self.id, self.state = known["wandb_run_id"], state
         self.config = known["config"] | {"digest": known["digest"], "cell": known["cell"]}
-        self.summary = tracking.summary_of(result)
+        self.summary = tracking.summary_of(RunResult.read(result))
         self.lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
 
     def scan_history(self):
@@ -56,11 +56,15 @@ def test_what_comes_back_is_what_the_files_say(remote, tmp_path):
     assert set(pulled) == set(files)
     for digest, run in pulled.items():
         theirs = files[digest]
-        for name, column in theirs.epochs.items():
-            if name not in ("train_size", "val_size", "pool_size", "best"):
-                np.testing.assert_array_equal(run.epochs[name], column, err_msg=name)
-        assert run.test["accuracy"] == theirs.test["accuracy"]
-        assert run.test["per_class"].keys() == theirs.test["per_class"].keys()
+        for split in SPLITS:
+            for name in METRICS:
+                np.testing.assert_array_equal(run.column(split, name), theirs.column(split, name), err_msg=name)
+        for phase in PHASES:
+            np.testing.assert_array_equal(run.phase(phase), theirs.phase(phase), err_msg=phase)
+        for name in ("epoch", "round", "labels", "human_labels", "lr", "best"):
+            assert [getattr(e, name) for e in run.epochs] == [getattr(e, name) for e in theirs.epochs]
+        assert run.test == theirs.test
+        assert run.per_class.keys() == theirs.per_class.keys()
         assert (run.labels, run.human_labels, run.seconds) == (theirs.labels, theirs.human_labels, theirs.seconds)
 
 
@@ -68,7 +72,8 @@ def test_the_answer_is_the_same_from_either_side(remote, tmp_path):
     found = []
     for results in (load_results(tmp_path), load_wandb("me/project", api_of(remote))):
         (family,) = organise(results)
-        found.append([need.interval for need in analyse(family.settings[0], family).needs])
+        verdict = analyse(family.settings[0]).verdict
+        found.append((verdict.headline, verdict.values, verdict.targets))
     assert found[0] == found[1]
 
 
@@ -92,13 +97,13 @@ def test_what_is_not_finished_or_foreign_is_left_out(remote):
 
 def test_times_from_w_and_b_are_not_compared(remote):
     (family,) = organise(load_wandb("me/project", api_of(remote)))
-    assert not family.settings[0].same_machine
+    assert family.settings[0].different_conditions == "conditions that were not recorded"
 
 
 def test_an_epoch_logged_twice_counts_once(remote):
     remote[0].lines += [dict(remote[0].lines[-1])]
     results = load_wandb("me/project", api_of(remote[:1]))
-    assert len(results.runs[0].epochs["epoch"]) == len(remote[0].lines) - 1
+    assert len(results.runs[0].epochs) == len(remote[0].lines) - 1
 
 
 def test_w_and_b_without_an_answer_is_one_line():
@@ -134,9 +139,10 @@ def test_the_dry_run_sends_nothing_and_names_only_metrics_that_exist(tmp_path, o
 
 def _metric_names(folders) -> set[str]:
     folder = next(folders.glob("*margin*/split_seed_12"))
-    rows = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
-    names = set(tracking.epoch_metrics(EpochRecord.model_validate(rows[0]))) | {tracking.PICK_SHEET}
-    return names | set(tracking.summary_of(json.loads((folder / "performance_metrics.json").read_text())))
+    row = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])
+    names = set(tracking.epoch_metrics(EpochRecord.model_validate(row))) | {tracking.PICK_SHEET}
+    result = RunResult.read(json.loads((folder / "performance_metrics.json").read_text()))
+    return names | set(tracking.summary_of(result))
 
 
 def _panels(node):
@@ -216,9 +222,9 @@ def test_local_answers_and_tables_are_part_of_it(tmp_path, offline):
     report = _written(tmp_path, tmp_path / "out")
     assert _headings(report)[0] == "In short"
     text = json.dumps(report)
-    assert "margin needs" in text
+    assert "stratified sampling" in text
     assert "Claims C1-C8" in text
-    assert "Labels needed, share saved, cost" in text
+    assert "Labels needed and share saved, by target" in text
     assert "cifar10 balanced_1" in text
 
 
@@ -304,8 +310,8 @@ def test_a_second_call_changes_the_report_and_the_view_and_adds_none(server, tmp
     assert set(server.views) == set(first)
     assert {view["name"] for view in server.views.values()} >= {f"nw-{dashboard.VIEW}-v"} & names
     report = next(view for view in server.views.values() if view["type"] == "runs")
-    assert "margin needs" in report["spec"]
-    assert "margin needs" not in first[report["id"]]
+    assert "stratified sampling" in report["spec"]
+    assert "stratified sampling" not in first[report["id"]]
     assert "Report: https://wandb.ai/me/project/reports/" in capsys.readouterr().out
 
 
