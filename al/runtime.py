@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from al.errors import UserError
+from al.errors import UserError, first_line
 from al.fast.allocator import keep_freed_memory
+
+ROOT = Path("/")
+NVIDIA = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/nvidia-smi")
+"""What a system with such a GPU has, the last of them Linux on Windows; a container only where it was given one."""
+REMEDY = "install a torch for this driver and card (pytorch.org/get-started), update the driver, or use device=cpu"
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,8 @@ class Runtime:
 
     @property
     def fused_optimiser(self) -> bool:
-        return self.device.type in ("cuda", "cpu")
+        """Whether torch has the kernel of Adam that takes all parameters at once."""
+        return self.device.type in ("cpu", "cuda", "mps", "xpu")
 
     def scoring_batch(self, size: int) -> int:
         """Images of `size` x `size` pixels scored at once: 500 of 32 x 32 on a CPU, elsewhere 2,500.
@@ -60,11 +67,25 @@ class Runtime:
         return torch.get_num_threads()
 
     def place(self, array: np.ndarray) -> torch.Tensor:
-        """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk."""
+        """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk.
+
+        Raises:
+            UserError: the device has no room for it.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             tensor = torch.from_numpy(array)
-        return tensor if self.on_cpu else tensor.to(self.device, non_blocking=True)
+        if self.on_cpu:
+            return tensor
+        try:
+            return tensor.to(self.device)  # waits: of pageable memory an asynchronous copy may see later changes
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"device={self.device}: no room for {array.nbytes / 2**20:,.0f} MiB of images; use a smaller "
+                "image_size, fewer runs at a time on this device, or device=cpu"
+            ) from None
 
     def indices(self, rows: np.ndarray) -> torch.Tensor:
         """Row numbers as an index tensor on the device."""
@@ -123,17 +144,43 @@ def exact_float32() -> Iterator[None]:
 
 
 def _device(name: str) -> torch.device:
+    asked = name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+        if name == "cpu" and has_nvidia_gpu():
+            raise UserError(f"device=auto: there is an NVIDIA GPU that torch cannot use ({_why_not()}); {REMEDY}")
     try:
         device = torch.device(name)
         if device.type == "cuda" and "TORCHELASTIC_RUN_ID" in os.environ:
             device = torch.device(_gpu_of_this_process(name))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={name!r}: not usable here ({reason}); use device=auto or device=cpu") from None
+        _try_out(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        remedy = REMEDY if asked == "auto" else "use device=auto or device=cpu"
+        raise UserError(f"device={asked!r}: not usable here ({first_line(error)}); {remedy}") from None
     return device
+
+
+def _try_out(device: torch.device) -> None:
+    """Runs a small kernel: a card that is too old or too new for this torch is seen only then."""
+    found = torch.ones(8, 8, device=device).sum().item()  # .item() waits, so an error comes out here
+    if found != 64:
+        raise RuntimeError(f"the sum of 64 ones is {found}")
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether this machine has one and does not hide it: CUDA_VISIBLE_DEVICES= (empty) or -1 hides all."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = shown is not None and shown.strip() in ("", "-1", "NoDevFiles")
+    return not hidden and any(any(ROOT.glob(place)) for place in NVIDIA)
+
+
+def _why_not() -> str:
+    """What torch says of a GPU that it cannot use."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return first_line(error)
+    return "no reason given"
 
 
 def _gpu_of_this_process(name: str) -> str:

@@ -49,6 +49,68 @@ class TestTF32:
         assert torch.backends.cudnn.allow_tf32
 
 
+class TestDevice:
+    """What `device=auto` does where a GPU is there and torch cannot use it: one line, never a run on the CPU."""
+
+    @pytest.fixture
+    def card(self, monkeypatch, tmp_path):
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/nvidia3").touch()
+        monkeypatch.setattr(runtime, "ROOT", tmp_path)
+        monkeypatch.setattr(runtime, "_has_mps", lambda: False)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def test_a_driver_too_old_is_said(self, card, monkeypatch):
+        def init():
+            raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cuda, "init", init)
+        with pytest.raises(UserError, match=r"^device=auto: .*too old \(found version 11040\).*or use device=cpu$"):
+            resolve_runtime("auto")
+
+    @pytest.mark.parametrize("hidden", ["", "-1"])
+    def test_a_hidden_one_is_left_alone(self, card, monkeypatch, hidden):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert resolve_runtime("auto").on_cpu
+
+    def test_the_cpu_may_be_asked_for(self, card, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert resolve_runtime("cpu").on_cpu
+
+    @pytest.mark.parametrize("asked", ["auto", "cuda"])
+    def test_a_card_too_old_for_this_torch_is_said(self, monkeypatch, asked):
+        def ones(*size, device):
+            assert device.type == "cuda"
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch, "ones", ones)
+        with pytest.raises(UserError, match=r"no kernel image is available .*device=cpu$") as caught:
+            resolve_runtime(asked)
+        assert "\n" not in str(caught.value)
+
+    def test_images_larger_than_the_device_are_said(self, monkeypatch):
+        def to(self, *arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        with pytest.raises(UserError, match=r"^device=cuda: no room for 3 MiB of images; .*device=cpu$"):
+            Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
+
+    def test_copies_to_the_device_are_waited_for(self, monkeypatch):
+        """From pageable memory nothing else is safe, on Apple's least of all."""
+        taken = []
+        monkeypatch.setattr(torch.Tensor, "to", lambda self, *place, **options: taken.append((place, options)) or self)
+        Runtime(torch.device("mps"), torch.float32).place(np.zeros(3))
+        assert taken == [((torch.device("mps"),), {})]
+
+    @pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
+    def test_the_fused_optimiser(self, kind, fused):
+        assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
+
+
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
 
 
