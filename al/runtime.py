@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from al.errors import UserError, first_line
 from al.fast.allocator import keep_freed_memory
@@ -77,19 +78,68 @@ class Runtime:
             tensor = torch.from_numpy(array)
         if self.on_cpu:
             return tensor
+        with self.room_for(f"{array.nbytes / 2**20:,.0f} MiB of images", "use a smaller image_size"):
+            return tensor.to(self.device)  # waits: of pageable memory a copy under way may see later changes
+
+    @contextmanager
+    def room_for(self, what: str, remedy: str) -> Iterator[None]:
+        """Turns an error of memory inside into one line.
+
+        Raises:
+            UserError: the device is full.
+        """
         try:
-            return tensor.to(self.device)  # waits: of pageable memory an asynchronous copy may see later changes
+            yield
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
             raise UserError(
-                f"device={self.device}: no room for {array.nbytes / 2**20:,.0f} MiB of images; use a smaller "
-                "image_size, fewer runs at a time on this device, or device=cpu"
+                f"device={self.device}: no room for {what}; {remedy}, fewer runs at a time, or another device"
             ) from None
+
+    def fetched(self, batches: Iterable[torch.Tensor]) -> Iterator[NDArray]:
+        """Each of the batches as an array, which is good until the next is asked for.
+
+        From an NVIDIA card each is copied while it computes the next one. The copies go to two pinned buffers in turn:
+        only from there, and only on this kind of device, may a copy be under way while the program goes on.
+        """
+        if self.device.type != "cuda":
+            yield from (batch.cpu().numpy() for batch in batches)
+            return
+        buffers: dict[int, torch.Tensor] = {}
+        under_way = None
+        for number, batch in enumerate(batches):
+            turn = number % 2
+            if turn not in buffers or len(batch) > len(buffers[turn]):
+                buffers[turn] = _pinned(batch)
+            buffer = buffers[turn][: len(batch)]
+            copied = _copy_on(batch, buffer)
+            if under_way is not None:
+                yield _waited_for(*under_way)
+            under_way = buffer, copied
+        if under_way is not None:
+            yield _waited_for(*under_way)
 
     def indices(self, rows: np.ndarray) -> torch.Tensor:
         """Row numbers as an index tensor on the device."""
         return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
+
+
+def _pinned(like: torch.Tensor) -> torch.Tensor:
+    return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+
+
+def _copy_on(batch: torch.Tensor, buffer: torch.Tensor) -> "torch.cuda.Event":
+    """Starts a copy from the device; the event is when it is over."""
+    buffer.copy_(batch, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+    return copied
+
+
+def _waited_for(buffer: torch.Tensor, copied: "torch.cuda.Event") -> NDArray:
+    copied.synchronize()
+    return buffer.numpy()
 
 
 def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

@@ -96,7 +96,7 @@ class TestDevice:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
         monkeypatch.setattr(torch.Tensor, "to", to)
-        with pytest.raises(UserError, match=r"^device=cuda: no room for 3 MiB of images; .*device=cpu$"):
+        with pytest.raises(UserError, match=r"^device=cuda: no room for 3 MiB of images; use a smaller image_size, .*another device$"):
             Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
 
     def test_copies_to_the_device_are_waited_for(self, monkeypatch):
@@ -109,6 +109,43 @@ class TestDevice:
     @pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
     def test_the_fused_optimiser(self, kind, fused):
         assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
+
+
+class Late:
+    """A copy from a device that is done only when it is waited for."""
+
+    def __init__(self, batch, buffer):
+        self.batch, self.buffer = batch.clone(), buffer
+
+    def synchronize(self):
+        self.buffer.copy_(self.batch)
+
+
+class TestFetched:
+    @pytest.mark.parametrize("sizes", [[], [4], [4, 4, 4, 4, 2], [2, 4, 3, 4]])
+    def test_copies_under_way_are_waited_for(self, monkeypatch, sizes):
+        made = []
+        monkeypatch.setattr(runtime, "_pinned", lambda like: made.append(torch.empty(like.shape)) or made[-1])
+        monkeypatch.setattr(runtime, "_copy_on", Late)
+        batches = [torch.full((size, 3), float(number)) for number, size in enumerate(sizes)]
+        begun = []
+
+        def computed():
+            for batch in batches:
+                begun.append(batch)
+                yield batch
+
+        gpu = Runtime(torch.device("cuda"), torch.float32)
+        for number, found in enumerate(gpu.fetched(computed())):
+            assert np.array_equal(found, batches[number])
+            assert len(begun) == min(number + 2, len(batches)), "the next one is computed by then"
+        assert len(begun) == len(batches)
+        assert len(made) <= 2 + sum(later > earlier for earlier, later in zip(sizes, sizes[2:]))
+
+    def test_elsewhere_they_are_the_batches(self):
+        batch = torch.ones(2, 3)
+        (found,) = Runtime(torch.device("cpu"), torch.float32).fetched([batch])
+        assert np.shares_memory(found, batch.numpy())
 
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
