@@ -161,11 +161,19 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
 
 
 def _repeatable(gpu: torch.device) -> None:
-    """No autotuning: the same seed is to give the same picks."""
+    """The same seed is to give the same picks: no autotuning, and deterministic kernels where torch has them.
+
+    It has none for the backward passes of adaptive pooling to more than one pixel (VGG, AlexNet) and of fused attention
+    (ViT): these go on as they are, and the README says so.
+    """
     if gpu.index is not None:
         torch.cuda.set_device(gpu)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it would write every new tensor twice
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
 
 
 def _allow_tf32(allowed: bool) -> None:

@@ -1,5 +1,8 @@
 """Devices and precision, as far as a machine without a GPU can tell."""
 
+import os
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -22,9 +25,30 @@ def gpu(monkeypatch):
     before = [getattr(*flag) for flag in FLAGS]
     torch.backends.cudnn.allow_tf32 = True
     monkeypatch.setattr(runtime, "_device", lambda name: torch.device("cuda"))
-    yield
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with warnings.catch_warnings():
+        yield
     for flag, value in zip(FLAGS, before):
         setattr(*flag, value)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def test_a_gpu_is_asked_for_the_same_twice(gpu):
+    """By kernels that give it; what has none goes on without a word for every step."""
+    resolve_runtime("auto")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.warn("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation", stacklevel=1)
+    assert not said
+
+
+def test_a_cpu_is_left_as_it_is():
+    resolve_runtime("cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 class TestTF32:
@@ -96,7 +120,9 @@ class TestDevice:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
         monkeypatch.setattr(torch.Tensor, "to", to)
-        with pytest.raises(UserError, match=r"^device=cuda: no room for 3 MiB of images; use a smaller image_size, .*another device$"):
+        with pytest.raises(
+            UserError, match=r"^device=cuda: no room for 3 MiB of images; use a smaller image_size, .*another device$"
+        ):
             Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
 
     def test_copies_to_the_device_are_waited_for(self, monkeypatch):
