@@ -53,6 +53,7 @@ TOUCHES = {
     "folding": ("score", "half", "start"),
     "fused": ("score", "half", "start"),
     "inplace": ("score", "half"),
+    "padding": (),  # not on a CPU
     "pointwise": ("step", "score", "half"),
     "pooling": ("half",),
     "sketch": ("select",),

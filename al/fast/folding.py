@@ -64,8 +64,8 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
 def _in_double(probe: nn.Module, example: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
     """On the CPU in float64, so that what is folded never depends on rounding, and with that on the weights.
 
-    In float32 a network of 50 layers may multiply rounding by a thousand, and TF32 starts with a thousand times more.
-    A network that takes nothing but float32 stays in it.
+    In float32 a network of 50 layers may multiply rounding by a thousand, and TF32 starts with a thousand times more
+    of it. A network that takes nothing but float32 stays in it.
     """
     probe, example = probe.cpu(), example.cpu()
     try:

@@ -16,6 +16,7 @@ PARTS = {
     "folding": "batch normalisation folded into the convolutions before it, for scoring",
     "fused": "1x1 convolution, bias and activation in one call of oneDNN, for scoring",
     "inplace": "activations after folded convolutions in place, for scoring",
+    "padding": "scored batches filled up to few sizes, on devices that plan for each size",
     "pointwise": "1x1 convolutions as matrix products",
     "pooling": "global pooling in half precision by a window of the whole map",
     "sketch": "k-means iterates in 32 directions of the features",

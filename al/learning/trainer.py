@@ -65,14 +65,15 @@ class Trainer:
         self.model.train()
         for start in range(0, len(order), self.settings.batch_size):
             batch = slice(start, start + self.settings.batch_size)
-            inputs = to_input(images[index[batch]], self.size)
-            if maps is not None:
-                inputs = warp(inputs, maps[batch])
-            logits, _ = self.model(inputs)
-            loss = F.cross_entropy(logits, targets[batch], weight=weight)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
+            with self.runtime.room_for("a training step", f"use less than batch_size={self.settings.batch_size}"):
+                inputs = to_input(images[index[batch]], self.size)
+                if maps is not None:
+                    inputs = warp(inputs, maps[batch])
+                logits, _ = self.model(inputs)
+                loss = F.cross_entropy(logits, targets[batch], weight=weight)
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
             predicted[batch] = logits.detach().argmax(1)
             total += loss.detach() * len(logits)
         confusion = torch.bincount(targets * self.classes + predicted, minlength=self.classes**2)

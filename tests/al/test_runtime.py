@@ -1,5 +1,8 @@
 """Devices and precision, as far as a machine without a GPU can tell."""
 
+import os
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -22,9 +25,30 @@ def gpu(monkeypatch):
     before = [getattr(*flag) for flag in FLAGS]
     torch.backends.cudnn.allow_tf32 = True
     monkeypatch.setattr(runtime, "_device", lambda name: torch.device("cuda"))
-    yield
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with warnings.catch_warnings():
+        yield
     for flag, value in zip(FLAGS, before):
         setattr(*flag, value)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def test_a_gpu_is_asked_for_the_same_twice(gpu):
+    """By kernels that give it; what has none goes on without a word for every step."""
+    resolve_runtime("auto")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.warn("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation", stacklevel=1)
+    assert not said
+
+
+def test_a_cpu_is_left_as_it_is():
+    resolve_runtime("cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 class TestTF32:
@@ -47,6 +71,107 @@ class TestTF32:
         with exact_float32():
             assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.allow_tf32
+
+
+class TestDevice:
+    """What `device=auto` does where a GPU is there and torch cannot use it: one line, never a run on the CPU."""
+
+    @pytest.fixture
+    def card(self, monkeypatch, tmp_path):
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/nvidia3").touch()
+        monkeypatch.setattr(runtime, "ROOT", tmp_path)
+        monkeypatch.setattr(runtime, "_has_mps", lambda: False)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def test_a_driver_too_old_is_said(self, card, monkeypatch):
+        def init():
+            raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cuda, "init", init)
+        with pytest.raises(UserError, match=r"^device=auto: .*too old \(found version 11040\).*or use device=cpu$"):
+            resolve_runtime("auto")
+
+    @pytest.mark.parametrize("hidden", ["", "-1"])
+    def test_a_hidden_one_is_left_alone(self, card, monkeypatch, hidden):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert resolve_runtime("auto").on_cpu
+
+    def test_the_cpu_may_be_asked_for(self, card, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert resolve_runtime("cpu").on_cpu
+
+    @pytest.mark.parametrize("asked", ["auto", "cuda"])
+    def test_a_card_too_old_for_this_torch_is_said(self, monkeypatch, asked):
+        def ones(*size, device):
+            assert device.type == "cuda"
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch, "ones", ones)
+        with pytest.raises(UserError, match=r"no kernel image is available .*device=cpu$") as caught:
+            resolve_runtime(asked)
+        assert "\n" not in str(caught.value)
+
+    def test_images_larger_than_the_device_are_said(self, monkeypatch):
+        def to(self, *arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        with pytest.raises(
+            UserError, match=r"^device=cuda: no room for 3 MiB of images; use a smaller image_size, .*another device$"
+        ):
+            Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
+
+    def test_copies_to_the_device_are_waited_for(self, monkeypatch):
+        """From pageable memory nothing else is safe, on Apple's least of all."""
+        taken = []
+        monkeypatch.setattr(torch.Tensor, "to", lambda self, *place, **options: taken.append((place, options)) or self)
+        Runtime(torch.device("mps"), torch.float32).place(np.zeros(3))
+        assert taken == [((torch.device("mps"),), {})]
+
+    @pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
+    def test_the_fused_optimiser(self, kind, fused):
+        assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
+
+
+class Late:
+    """A copy from a device that is done only when it is waited for."""
+
+    def __init__(self, batch, buffer):
+        self.batch, self.buffer = batch.clone(), buffer
+
+    def synchronize(self):
+        self.buffer.copy_(self.batch)
+
+
+class TestFetched:
+    @pytest.mark.parametrize("sizes", [[], [4], [4, 4, 4, 4, 2], [2, 4, 3, 4]])
+    def test_copies_under_way_are_waited_for(self, monkeypatch, sizes):
+        made = []
+        monkeypatch.setattr(runtime, "_pinned", lambda like: made.append(torch.empty(like.shape)) or made[-1])
+        monkeypatch.setattr(runtime, "_copy_on", Late)
+        batches = [torch.full((size, 3), float(number)) for number, size in enumerate(sizes)]
+        begun = []
+
+        def computed():
+            for batch in batches:
+                begun.append(batch)
+                yield batch
+
+        gpu = Runtime(torch.device("cuda"), torch.float32)
+        for number, found in enumerate(gpu.fetched(computed())):
+            assert np.array_equal(found, batches[number])
+            assert len(begun) == min(number + 2, len(batches)), "the next one is computed by then"
+        assert len(begun) == len(batches)
+        assert len(made) <= 2 + sum(later > earlier for earlier, later in zip(sizes, sizes[2:]))
+
+    def test_elsewhere_they_are_the_batches(self):
+        batch = torch.ones(2, 3)
+        (found,) = Runtime(torch.device("cpu"), torch.float32).fetched([batch])
+        assert np.shares_memory(found, batch.numpy())
 
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))

@@ -42,8 +42,9 @@ SMALL = {
     "lr": 0.005,
     "augment": "false",
     "precision": "float32",
+    "device": "cpu",
 }
-"""A run of seconds: 30 labels, then three acquisitions of 12, 12 and 6."""
+"""A run of seconds: 30 labels, then three acquisitions of 12, 12 and 6. On the CPU, also where there is a GPU."""
 
 
 def arguments(**parameters: Any) -> list[str]:
