@@ -159,7 +159,8 @@ def acquire(run: Run) -> Row:
     labelled = state.labelled.mask[scored]
     run.progress.doing(f"round {state.round + 1}/{run.plan.acquisitions}: choosing from {(~labelled).sum():,} images")
     arrays = learner.score(scored, method.needs, state.round + 1)
-    pool = Pool(labelled=labelled, classes=len(run.classes), **arrays)
+    known = np.where(labelled, state.labelled.given[scored], -1)
+    pool = Pool(labelled=labelled, classes=len(run.classes), labels=known, **arrays)
     options = {name: getattr(run.config, name) for name in method.options}
     with phase("select"):
         rng = seeds.rng(run.config.seed, state.round + 1, f"select/{run.config.split_seed}")

@@ -181,6 +181,7 @@ class RunConfig(BaseModel):
     probcover_purity: float = _option(0.95, "probcover: share of balls that must hold one pseudo-class", gt=0, le=1)
     cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)
     cluster_margin_size: int = _option(20, "cluster_margin: images of a cluster on average", ge=1)
+    herding_candidates: int = _option(20_000, "maxherding, uherding: images to cover and to choose from at most", ge=1)
     mc_passes: int = _option(10, "bald: passes with dropout", ge=2, le=1000)
     drop_passes: int = _option(3, "dropquery: passes with dropped features", ge=1, le=1000)
 

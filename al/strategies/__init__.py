@@ -8,6 +8,7 @@ from al.strategies.base import Picks, Pool, Select, Strategy
 from al.strategies.coverage import coreset, probcover
 from al.strategies.diverse import cluster_margin, dropquery
 from al.strategies.gradient import badge
+from al.strategies.herding import maxherding, uherding
 from al.strategies.scores import (
     least_confidence,
     mutual_information,
@@ -46,6 +47,20 @@ REGISTRY: dict[str, Strategy] = {
         ("features",),
         needs_labelled=True,
         summary="farthest from all that is labelled; Sener & Savarese 2018",
+    ),
+    "maxherding": Strategy(
+        maxherding,
+        ("features",),
+        ("herding_candidates",),
+        needs_labelled=True,
+        summary="covers most of the pool by a smooth kernel; Bae et al. 2024",
+    ),
+    "uherding": Strategy(
+        uherding,
+        ("probs", "features", "activations"),
+        ("herding_candidates",),
+        needs_labelled=True,
+        summary="covers most of the uncertain part of the pool; Bae et al. 2025",
     ),
     "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),
     "bald": Strategy(
