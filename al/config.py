@@ -182,6 +182,10 @@ class RunConfig(BaseModel):
     cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)
     cluster_margin_size: int = _option(20, "cluster_margin: images of a cluster on average", ge=1)
     herding_candidates: int = _option(20_000, "maxherding, uherding: images to cover and to choose from at most", ge=1)
+    batch_noise: Literal["none", "power", "softmax", "softrank"] = _option(
+        "none", "strategies that rank scores: noise on them, so that a batch is not many copies of one image"
+    )
+    batch_beta: float = _option(1.0, "batch_noise: how much scores count against it; large: hardly any noise", gt=0)
     mc_passes: int = _option(10, "bald: passes with dropout", ge=2, le=1000)
     drop_passes: int = _option(3, "dropquery: passes with dropped features", ge=1, le=1000)
 
@@ -329,6 +333,8 @@ class RunConfig(BaseModel):
         used = {*self.method.options, *(get_strategy(self.init).options if self._starts_on_embeddings else ())}
         idle |= {option for method in REGISTRY.values() for option in method.options} - used
         idle |= {option for array, option in PASSES.items() if array not in self.method.needs}
+        if self.batch_noise == "none":
+            idle |= {"batch_beta"}
         if self.schedule == "epoch":
             idle |= {"warm_start"}
         if self.frozen:
