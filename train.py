@@ -96,7 +96,7 @@ def query_labels(run: Run) -> RoundRecord:
     run.progress.doing(f"round {number}/{run.budget.rounds}: choosing from {(~labelled).sum():,} images")
     with phase("score"):
         arrays = run.learner.score(rows, strategy.needs, number)
-    pool = Pool(labelled=labelled, classes=len(run.classes), **arrays)
+    pool = Pool(labelled=labelled, classes=len(run.classes), labels=run.labelled.assigned_labels[rows], **arrays)
     with phase("select"):
         rng = seeds.rng(config.seed, number, f"select/{config.split_seed}")
         picks = strategy.select(pool, run.next_batch, rng, **config.strategy_options)

@@ -208,6 +208,11 @@ class RunConfig(BaseModel):
     probcover_purity: float = _option(0.95, "probcover: share of balls that must hold one pseudo-class", gt=0, le=1)
     cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)
     cluster_margin_size: int = _option(20, "cluster_margin: images of a cluster on average", ge=1)
+    herding_candidates: int = _option(20_000, "maxherding, uherding: images to cover and to choose from at most", ge=1)
+    batch_noise: Literal["none", "power", "softmax", "softrank"] = _option(
+        "none", "strategies that rank scores: noise on them, so that a batch is not many copies of one image"
+    )
+    batch_beta: float = _option(1.0, "batch_noise: how much scores count against it; large: hardly any noise", gt=0)
     mc_passes: int = _option(10, "bald: passes with dropout", ge=2, le=1000)
     drop_passes: int = _option(3, "dropquery: passes with dropped features", ge=1, le=1000)
 
@@ -347,6 +352,8 @@ class RunConfig(BaseModel):
             return read - {"schedule"}
         read |= ACQUISITION | {*self.method.options, *STARTS[self.init]}
         read |= {option for array in self.method.needs for option in OUTPUTS[array].options}
+        if self.batch_noise == "none":
+            read -= {"batch_beta"}
         return read | {*SCHEDULES[self.schedule]} if "schedule" in read else read
 
     def outcome_fields(self) -> dict[str, Any]:

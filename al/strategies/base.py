@@ -20,6 +20,8 @@ class Pool:
     """[N] whether the label is known already."""
     classes: int
     """C, the number of classes."""
+    labels: NDArray[np.int64] | None = None
+    """[N] the labels that are known, -1 elsewhere; where the strategy compares with the labelled images."""
     probs: NDArray[np.float32] | None = None
     """[N, C] class probabilities of the unaugmented images."""
     features: NDArray[np.float32] | None = None
@@ -37,7 +39,7 @@ class Pool:
         return np.flatnonzero(~self.labelled)
 
 
-ARRAYS = tuple(field.name for field in fields(Pool) if field.name not in ("labelled", "classes"))
+ARRAYS = tuple(field.name for field in fields(Pool) if field.name not in ("labelled", "classes", "labels"))
 """The names that `Strategy.needs` may hold."""
 
 

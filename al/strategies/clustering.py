@@ -119,18 +119,30 @@ def hierarchical_clusters(features: NDArray, mean_size: int) -> NDArray[np.int64
 def _all_distances(points: NDArray[np.float32]) -> NDArray[np.float64]:
     """Euclidean distances of all pairs i < j of `points` [n, D], row after row as SciPy has them. -> [n (n - 1) / 2]"""
     centred = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
-    lengths = np.einsum("nd,nd->n", centred, centred)  # [n] |x|^2
     out, end = np.empty(len(points) * (len(points) - 1) // 2), 0
     for start in range(0, len(points), PAIR_ROWS):
-        rows = slice(start, start + PAIR_ROWS)
-        squared = lengths[rows, None] + lengths[start:] - 2 * centred[rows] @ centred[start:].T  # [b, n - start]
-        near = np.nonzero(squared < CANCELS * lengths[rows, None])
-        squared[near] = by_subtraction(centred[rows], near[0], centred[start:], near[1])
-        distances = np.sqrt(np.maximum(squared, 0))
+        distances = np.sqrt(squared_between(centred, slice(start, start + PAIR_ROWS), start))  # [b, n - start]
         for row in range(len(distances)):
             begin, end = end, end + len(points) - start - row - 1
             out[begin:end] = distances[row, row + 1 :]
     return out
+
+
+def squared_between(points: NDArray[np.float32], rows: slice, start: int) -> NDArray[np.float32]:
+    """|x - y|^2 of `rows` and all rows from `start` of `points` [n, D]; exactly 0 for equal ones. -> [b, n - start]
+
+    Centre the points first: what lies far from the origin is near to each other by comparison, and then all
+    distances are taken by subtraction.
+    """
+    x, y = points[rows], points[start:]
+    lengths, others = np.einsum("nd,nd->n", x, x), np.einsum("nd,nd->n", y, y)
+    squared = x @ y.T
+    squared *= -2
+    squared += others
+    squared += lengths[:, None]
+    i, j = np.nonzero(squared < CANCELS * lengths[:, None])
+    squared[i, j] = by_subtraction(x, i, y, j)
+    return np.maximum(squared, 0, out=squared)
 
 
 def _in_order_of_appearance(

@@ -14,7 +14,7 @@ from unittest.mock import patch
 import activeml_cases as cases
 import numpy as np
 from skactiveml.base import SkactivemlClassifier
-from skactiveml.pool import Badge, CoreSet, DropQuery, GreedyBALD, ProbCover, TypiClust, UncertaintySampling
+from skactiveml.pool import Badge, CoreSet, DropQuery, GreedyBALD, MaxHerding, ProbCover, TypiClust, UncertaintySampling
 
 METHODS = {"uncertainty": "least_confident", "margin": "margin_sampling", "entropy": "entropy"}
 
@@ -74,6 +74,9 @@ def coverage_picks(seed):
     labelled, features = cases.scattered(seed)
     x, y = features.astype(float), targets(labelled)
     picks = {"coreset": CoreSet(random_state=0).query(x, y, batch_size=cases.FARTHEST)}
+    with patch("skactiveml.pool._max_herding.rand_argmax", lower_row):
+        herding = MaxHerding(metric_dict={"gamma": 1}, random_state=0)
+        picks["maxherding"] = herding.query(x, y, batch_size=cases.HERDED)
     x = cases.directions(seed)[1].astype(float)
     for radius in cases.RADII:
         strategy = ProbCover(n_classes=cases.CLASSES, deltas=[radius], random_state=0)

@@ -11,6 +11,7 @@ Compared only where the definitions agree:
         clusters of 40 or more, and no more picks than clusters without labels.
     dropquery: theirs fills up by the votes where too few change; so where enough do, and as a set, for its clusters
         come in any order.
+    maxherding: not once two samples that cover nothing but each other tie, which rounding decides there.
     coreset, probcover: not once nothing but chance decides, with nothing labelled or all covered.
 """
 
@@ -46,10 +47,11 @@ def test_rankings(name, seed):
     assert picks(name, pool, cases.RANKED) == recorded(seed, name)
 
 
-def test_coreset(seed):
+@pytest.mark.parametrize(("name", "k"), [("coreset", cases.FARTHEST), ("maxherding", cases.HERDED)])
+def test_coverage(name, k, seed):
     labelled, features = cases.scattered(seed)
     pool = Pool(labelled, cases.CLASSES, features=features)
-    assert picks("coreset", pool, cases.FARTHEST) == recorded(seed, "coreset")
+    assert picks(name, pool, k) == recorded(seed, name)
 
 
 @pytest.mark.parametrize("radius", cases.RADII)
