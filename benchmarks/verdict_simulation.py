@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import digamma, polygamma
 
-from sweeps.report.comparisons import Null, compare
+from sweeps.report.comparisons import compare
 from sweeps.report.inference import Evidence, HeadlineKind, Verdict, judge
 from sweeps.report.label_savings import Baseline, Curve
+from sweeps.report.largest_t import Null
 from sweeps.report.statistics import holm
 
 AUTOCORRELATION = 0.8

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import stats
 from scipy.special import nctdtr, ndtr
+
+from sweeps.report.largest_t import Null, Shape
 
 NAN = float("nan")
 LEVEL = 0.05
@@ -34,9 +36,6 @@ VARIANCE_CORRELATION = 1 / 3
 random sampling scatters most. With 1/3 the error stays within 5 % until it scatters twice as much as the others."""
 POWER = 0.8
 MAX_MORE_SEEDS = 50
-
-Shape = Literal["control", "pairs"]
-"""What a family compares: each of `count` strategies with one control, or every pair of `count` strategies."""
 
 
 class Standing(Enum):
@@ -236,72 +235,6 @@ def moderated(differences: Sequence[NDArray[np.float64]], pairs: Sequence[tuple[
     return Moderated(np.array([values.mean() for values in differences]), (weights @ own) ** 0.5, df, seeds)
 
 
-@dataclass(frozen=True)
-class Null:
-    """Distribution, where nothing differs, of the largest |t| of a family."""
-
-    count: int
-    """Strategies beside the control, or strategies of which every pair is compared."""
-    df: float
-    shape: Shape
-    correlation: float = 0.5
-    """Of two comparisons with the control: 1/2 with all seeds; less, which errs on the safe side, where some miss."""
-
-    @property
-    def comparisons(self) -> int:
-        return self.count if self.shape == "control" else self.count * (self.count - 1) // 2
-
-    def among(self, count: int) -> "Null":
-        """The same for `count` of the strategies."""
-        return Null(count, self.df, self.shape, self.correlation)
-
-    def tail(self, t: float) -> float:
-        """Probability that the largest |t| is at least `t`, by quadrature over the shared strategy and the variance.
-
-        Sources: Dunnett, JASA 50, 1955 (control); Tukey's studentised range (pairs).
-        """
-        if self.comparisons == 1:
-            return float(2 * stats.t.sf(abs(t), self.df))
-        s, density = _scales(self.df)
-        z, normal = _normal_nodes()
-        reach = (abs(t) * s)[:, None]  # [S, 1]
-        if self.shape == "control":
-            common, own = self.correlation**0.5, (1 - self.correlation) ** 0.5
-            inside = (ndtr((reach - common * z) / own) - ndtr((-reach - common * z) / own)) ** self.count
-        else:  # the lowest of `count` at z, the others at most the range above it
-            inside = self.count * (ndtr(z + 2**0.5 * reach) - ndtr(z)) ** (self.count - 1)
-        return float(np.clip(density @ (1 - inside @ normal), 1e-12, 1.0))
-
-    def critical(self, level: float) -> float:
-        """The value that the largest |t| exceeds with probability `level`."""
-        return _critical(self.count, self.df, self.shape, self.correlation, level)
-
-
-@lru_cache(maxsize=4096)
-def _critical(count: int, df: float, shape: Shape, correlation: float, level: float) -> float:
-    null = Null(count, df, shape, correlation)
-    if null.comparisons == 1:
-        return float(stats.t.isf(level / 2, df))
-    log_t = optimize.brentq(lambda log_t: null.tail(np.exp(log_t)) - level, -7.0, 14.0, xtol=1e-9)
-    return float(np.exp(log_t))
-
-
-@lru_cache(maxsize=512)
-def _scales(df: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Estimated over true standard deviation, chi_df / sqrt(df), at nodes [S] even in its logarithm; their weights."""
-    low, high = np.log(stats.chi.ppf([1e-9, 1 - 1e-9], df))
-    nodes, weights = np.polynomial.legendre.leggauss(40)
-    chi = np.exp(low + (nodes + 1) / 2 * (high - low))
-    density = stats.chi.pdf(chi, df) * chi * weights
-    return chi / df**0.5, density / density.sum()
-
-
-@lru_cache(maxsize=1)
-def _normal_nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    z, weights = np.polynomial.hermite_e.hermegauss(48)
-    return z, weights / weights.sum()
-
-
 def more_seeds(estimate: float, std: float, seeds: int, null: Null, level: float, margin: float) -> MoreSeeds:
     """Seeds to add for a power of 80 % after correction, taking `estimate` and `std` for the truth."""
     n = seeds + np.arange(1, MAX_MORE_SEEDS + 1)  # [N]
@@ -316,8 +249,10 @@ def more_seeds(estimate: float, std: float, seeds: int, null: Null, level: float
 @lru_cache(maxsize=1024)
 def _planned(null: Null, seeds: int, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Degrees of freedom and critical values [N] with one seed more, two, ..."""
-    df = np.round(null.df * (seeds + np.arange(MAX_MORE_SEEDS)) / (seeds - 1), 2)
-    return df, np.array([Null(null.count, float(at), null.shape).critical(level) for at in df])
+    df = null.df * (seeds + np.arange(MAX_MORE_SEEDS)) / (seeds - 1)
+    some = df[[49, 32, 20, 12, 7, 4, 2, 1, 0]]  # between them the values are nearly a straight line in 1 / df
+    values = [Null(null.count, round(float(at), 2), null.shape).critical(level) for at in some]
+    return df, np.interp(1 / df, 1 / some, values)
 
 
 class Estimate(NamedTuple):

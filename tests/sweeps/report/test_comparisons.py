@@ -7,13 +7,13 @@ from scipy import stats
 from benchmarks.verdict_simulation import PROCEDURES, Design, heights, named, paired_sd, tolerated
 from sweeps.report.comparisons import (
     MAX_MORE_SEEDS,
-    Null,
     Standing,
     accuracy_interval,
     compare,
     moderated,
     more_seeds,
 )
+from sweeps.report.largest_t import Null
 
 
 def values(**by_strategy):
@@ -128,6 +128,18 @@ def test_under_no_effect_one_report_in_twenty_claims_one(seeds, rivals):
     found = [compare(named(row), "0") for row in heights(Design(rivals=rivals, seeds=seeds), draws, rng)]
     wrong = [any(c.p < 0.05 for c in (*one.with_control, *one.among)) for one in found]
     assert np.mean(wrong) <= tolerated(0.05, draws)
+
+
+def test_so_it_is_where_seeds_are_missing():
+    draws, rng, wrong = 300, np.random.default_rng(7), 0
+    for row in heights(Design(rivals=4, seeds=5), draws, rng):
+        areas = named(row)
+        for runs in areas.values():
+            for seed in rng.choice(5, rng.integers(0, 3), replace=False):
+                del runs[int(seed)]
+        found = compare(areas, "0")
+        wrong += any(c.p < 0.05 for c in (*found.with_control, *found.among))
+    assert wrong / draws <= tolerated(0.05, draws)
 
 
 def test_where_some_are_better_no_false_claim_comes_with_it():
