@@ -183,7 +183,7 @@ def _inverse_trigamma(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return y
 
 
-def half_and_half(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+def moderated_t(areas: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the report does."""
     return np.array([[found.p for found in compare(named(row), "0").with_control] for row in areas])
 
@@ -199,7 +199,7 @@ PROCEDURES: Mapping[str, Procedure] = {
     "sign flips, max t": sign_flips,
     "Dunnett, one variance": dunnett,
     "empirical Bayes, Holm": empirical_bayes,
-    "half own, half pooled": half_and_half,
+    "moderated t, max t": moderated_t,
 }
 NOISES = {
     "as measured": {},
