@@ -8,7 +8,7 @@ The test is a paired t-test whose variance is shrunk to the mean variance of its
 seeds. A variance of one's own from three or five seeds is known so badly that a corrected test finds next to nothing;
 one variance for everybody (Dunnett's test) finds more, and claims too much where random sampling scatters more than the
 strategies do, as it usually does. With five strategies and five seeds, an effect of two paired standard deviations is
-found in 86 % of reports, by paired t-tests with Holm's correction in 61 %; Dunnett's test finds 97 %, but claims an
+found in 86 % of reports, by paired t-tests with Holm's correction in 62 %; Dunnett's test finds 97 %, but claims an
 effect in 8 % of reports where there is none. `python -m benchmarks.verdict_simulation` measures it.
 """
 
