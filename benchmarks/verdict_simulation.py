@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import digamma, polygamma
 
-from sweeps.report.comparisons import Null, compare
+from sweeps.report.comparisons import compare
 from sweeps.report.inference import Evidence, HeadlineKind, Verdict, judge
 from sweeps.report.label_savings import Baseline, Curve
+from sweeps.report.largest_t import Null
 from sweeps.report.statistics import holm
 
 AUTOCORRELATION = 0.8
@@ -182,7 +183,7 @@ def _inverse_trigamma(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return y
 
 
-def half_and_half(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+def moderated_t(areas: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the report does."""
     return np.array([[found.p for found in compare(named(row), "0").with_control] for row in areas])
 
@@ -198,7 +199,7 @@ PROCEDURES: Mapping[str, Procedure] = {
     "sign flips, max t": sign_flips,
     "Dunnett, one variance": dunnett,
     "empirical Bayes, Holm": empirical_bayes,
-    "half own, half pooled": half_and_half,
+    "moderated t, max t": moderated_t,
 }
 NOISES = {
     "as measured": {},

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from sweeps.report.comparisons import LEVEL, MIN_SEEDS, NAN, Null, moderated
+from sweeps.report.comparisons import LEVEL, MIN_SEEDS, NAN, moderated
+from sweeps.report.largest_t import Null
 
 FRACTIONS = (0.5, 0.75, 1.0)
 """Of the control's labels: what it has reached there are the targets."""

@@ -148,7 +148,7 @@ def test_a_worse_strategy_is_never_the_headline_in_a_thousand_draws():
     rng = np.random.default_rng(9)
     named = []
     for k in range(1000):
-        design = Design(rivals=3, seeds=(3, 5, 10)[k % 3], effects=(3.0,))
+        design = Design(rivals=3, seeds=(3, 5, 10)[k % 3], effects=(3.0,), counts=6)
         evidence = draw(design, rng)
         named.append(judge(replace(evidence, curves=_shuffled(evidence.curves, rng))).headline)
     assert {headline.strategy for headline in named} <= {"strategy_1", None}
