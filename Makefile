@@ -22,7 +22,7 @@ EXP2 := sweeps/study/exp2_baselines.yaml sweeps/study/exp2_baselines_50_1.yaml \
 EXP3 := sweeps/study/exp3.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench test test-slow test-gpu lint format clean
+.PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench test test-slow test-kernels test-gpu lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ setup: $(VENV)/.installed ## install what the suite needs into .venv
 
 demo: $(VENV)/.installed ## compare five strategies on digits, offline, in minutes
 	WANDB_MODE=offline $(BIN)/python -m sweeps.local sweeps/demo.yaml --jobs 2 --results-dir $(RESULTS)/demo $(ARGS)
-	$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo
+	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo)
 
 exp1: $(VENV)/.installed ## experiment 1, balanced data: 90 runs
 	$(SWEEP) $(EXP1) $(ARGS)
@@ -81,6 +81,9 @@ test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores
 
 test-slow: $(VENV)/.installed-tests ## run the tests that take minutes each
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+test-kernels: $(VENV)/.installed-tests ## run the numerical tests under every matrix kernel of this processor
+	$(BIN)/python -m pytest -q -m 'slow or not slow' tests/test_kernels.py $(ARGS)
 
 test-gpu: $(VENV)/.installed-tests ## run the tests that need an accelerator
 	$(BIN)/python -m pytest -q -m gpu $(ARGS)

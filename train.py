@@ -12,32 +12,40 @@ it stopped when the same command is given again; one that is complete is not run
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__":  # before the imports, which take a second, and before torch is loaded
+    from al import signals, threads
+
+    signals.leave_on_signals()
+    threads.sleep_while_waiting()
+
 from al import seeds
 from al.budget import budget_of
 from al.config import RunConfig
 from al.distributed import Leader, LostProcess, is_worker, leading, serve
-from al.errors import UserError
-from al.learning.learner import Learner, new_learner
+from al.errors import NoRoom, UserError
+from al.learning.learner import new_learner
 from al.options import read_parameters
 from al.records import RoundRecord
 from al.run import Run, already_complete, baseline_to_beat, checked_folder
 from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
-from al.storage.run_folder import HeldElsewhere, RunFolder
+from al.storage.run_folder import HeldElsewhere
 from al.strategies import Pool
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import load_embeddings
 from data_prep.first_labels import first_labels, variant_and_pool
+from data_prep.inputs import checked_data
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
 
 def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
     """Check everything that can be wrong; then open the run, loop, and write the results."""
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    data = checked_data(config)
     folder = checked_folder(config, data)
     if folder.complete:
         return already_complete(config, folder)
+
     variant, pool = variant_and_pool(config, data.train)  # rows of the training set
     budget = budget_of(config, len(variant), len(pool), len(data.train.classes))
     baseline = baseline_to_beat(config, data.fingerprint)
@@ -54,8 +62,7 @@ def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
                 run.begin(first)
             run.start_tracking(first)
             while not run.finished:
-                evaluations = fit_and_evaluate(run)
-                run.judge(evaluations)  # the best epoch of its fit? does the learning rate fall?
+                run.judge(fit_and_evaluate(run))  # the best epoch of its fit? does the learning rate fall?
                 query = None
                 if run.fit_is_over and run.budget_left and not run.beats_baseline:
                     query = query_labels(run)
@@ -89,7 +96,7 @@ def query_labels(run: Run) -> RoundRecord:
     run.progress.doing(f"round {number}/{run.budget.rounds}: choosing from {(~labelled).sum():,} images")
     with phase("score"):
         arrays = run.learner.score(rows, strategy.needs, number)
-    pool = Pool(labelled=labelled, classes=len(run.classes), **arrays)
+    pool = Pool(labelled=labelled, classes=len(run.classes), labels=run.labelled.assigned_labels[rows], **arrays)
     with phase("select"):
         rng = seeds.rng(config.seed, number, f"select/{config.split_seed}")
         picks = strategy.select(pool, run.next_batch, rng, **config.strategy_options)
@@ -97,31 +104,23 @@ def query_labels(run: Run) -> RoundRecord:
     return run.label(rows[picks.positions], picks.scores, predicted)
 
 
-def learner_of(parameters: dict) -> tuple[Learner, str]:
-    """What a process that only scores needs of a run: the same learner, and the fingerprint of its images."""
-    config = RunConfig(**parameters)
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
-    return new_learner(config, data, None, scratch=RunFolder.of(config).path), data.fingerprint
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     if is_worker():  # of another process, under torchrun
-        return serve(learner_of)
+        return serve(load_dataset)
     try:
         with leading() as leader:
             config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)
             run_once(config, StopSignals().install(), leader)
+        return 0
     except UserError as error:
         code, said = EXIT_USAGE, f"error: {error}"
-    except (FloatingPointError, LostProcess) as error:
+    except (FloatingPointError, LostProcess, NoRoom) as error:
         code, said = EXIT_FAILED, f"error: {error}"
     except HeldElsewhere as error:
         code, said = EXIT_HELD, f"error: {error}; it is left to that process"
     except StopRequested as stop:
         code, said = stop.exit_code, f"stopped by {stop}: give the same command again to go on"
-    else:
-        return 0
     print(said, file=sys.stderr)
     return code
 

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -22,11 +23,14 @@ from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, get_strategy
 
-WHERE_IT_RUNS = ("device", "data_dir", "results_dir")
-"""Fields that say where a run happens and cannot change what it finds."""
+WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict")
+"""Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
 OWN_FEATURES = "model"
 """`features` of this value: strategies cluster in what the trained model itself makes of the images."""
+
+SHOWN = 200
+"""Characters of a value that an error shows."""
 
 DEFAULTS_VERSION = 2
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
@@ -51,7 +55,10 @@ ACQUISITION |= {"pool_sample", "init", "stop"}
 """Fields of runs that query; a baseline does not."""
 
 NUMBER = r"\d+(?:\.\d+)?"
-VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})")
+VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})", re.ASCII)
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000
+"""Bytes of a name and of a path that file systems take, with room in the latter for what a run adds."""
 
 
 class Shares(NamedTuple):
@@ -99,7 +106,10 @@ def _names(value: Any) -> Any:
     if isinstance(value, str):
         value = value.split(",")
     if isinstance(value, list | tuple):
-        return tuple(sorted(str(name).strip() for name in value))
+        names = sorted(str(name).strip() for name in value)
+        if twice := [name for name, other in pairwise(names) if name == other]:
+            raise ValueError(f"{twice[0]!r} is named twice; name each class once")
+        return tuple(names)
     return value
 
 
@@ -108,7 +118,18 @@ def _path(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     prefix = FILE if value.startswith(FILE) else ""
-    return prefix + os.path.normpath(Path(value.removeprefix(FILE)).expanduser()) if value else value
+    path = value.removeprefix(FILE)
+    if not path.strip():
+        raise ValueError("names nothing, which would be the current folder; give a name, or . for that folder")
+    if "\0" in path:
+        raise ValueError("a NUL character is in no path; remove it")
+    longest = max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
+    if longest > LONGEST_NAME or len(path.encode(errors="surrogatepass")) > LONGEST_PATH:
+        raise ValueError(
+            f"{len(path):,} characters are more than a file system takes: {LONGEST_NAME} bytes a name, "
+            f"{LONGEST_PATH:,} in all; use a shorter path"
+        )
+    return prefix + os.path.normpath(Path(path).expanduser())
 
 
 PathName = Annotated[str, BeforeValidator(_path)]
@@ -134,6 +155,7 @@ class RunConfig(BaseModel):
         "data", "folder with the images: {train,test}/<class>/* for imagefolder, the download's place for cifar10"
     )
     image_size: OptionalCount = _option(None, "side in pixels that the model sees; unset: as stored")
+    strict: bool = _option(False, "refuse data whose test images are training images too, pixel for pixel")
     variant: str = _option(
         "balanced_10", "share of each class that may be labelled: balanced_P or imbalanced_P_Q, in percent"
     )
@@ -185,6 +207,12 @@ class RunConfig(BaseModel):
     probcover_delta: OptionalSize = _option(None, "probcover: radius of a ball; unset: found by purity")
     probcover_purity: float = _option(0.95, "probcover: share of balls that must hold one pseudo-class", gt=0, le=1)
     cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)
+    cluster_margin_size: int = _option(20, "cluster_margin: images of a cluster on average", ge=1)
+    herding_candidates: int = _option(20_000, "maxherding, uherding: images to cover and to choose from at most", ge=1)
+    batch_noise: Literal["none", "power", "softmax", "softrank"] = _option(
+        "none", "strategies that rank scores: noise on them, so that a batch is not many copies of one image"
+    )
+    batch_beta: float = _option(1.0, "batch_noise: how much scores count against it; large: hardly any noise", gt=0)
     mc_passes: int = _option(10, "bald: passes with dropout", ge=2, le=1000)
     drop_passes: int = _option(3, "dropquery: passes with dropped features", ge=1, le=1000)
 
@@ -221,8 +249,10 @@ class RunConfig(BaseModel):
 
     # where and how it runs
     device: str = _option("auto", "auto, or a torch device such as cpu")
-    precision: Literal["auto", "float32", "bfloat16"] = _option(
-        "auto", "of scoring and evaluation; auto: float32; bfloat16 is quicker, and a tenth of the picks are others"
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = _option(
+        "auto",
+        "of scoring and evaluation; auto: float32; bfloat16 is quicker, and a tenth of the picks are others; tf32, on "
+        "NVIDIA cards, is quicker in training too: probabilities move by up to 0.02, and some picks with them",
     )
     results_dir: PathName = _option("results", "folder that gets the results")
 
@@ -322,6 +352,8 @@ class RunConfig(BaseModel):
             return read - {"schedule"}
         read |= ACQUISITION | {*self.method.options, *STARTS[self.init]}
         read |= {option for array in self.method.needs for option in OUTPUTS[array].options}
+        if self.batch_noise == "none":
+            read -= {"batch_beta"}
         return read | {*SCHEDULES[self.schedule]} if "schedule" in read else read
 
     def outcome_fields(self) -> dict[str, Any]:
@@ -344,14 +376,26 @@ class RunConfig(BaseModel):
 
     def digest(self, *, split_seed: bool = True) -> str:
         """64 hex digits that identify the outcome of this run, or with `split_seed=False` of its cell."""
-        fields = self.outcome_fields() | {"defaults": DEFAULTS_VERSION}
+        fields = self.outcome_fields() | {"defaults": DEFAULTS_VERSION} | self._versions()
         fields |= {"split_seed": self.split_seed if split_seed else None}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    def _folder_name(self) -> list[str]:
+        """The data folder's name, where the images come from one: two folders do not share their runs."""
+        name = re.sub(r"[^\w-]+", "_", Path(self.data_dir).resolve().name).strip("_")[:40]
+        return [name] if self.dataset == "imagefolder" and name else []
+
+    def _versions(self) -> dict[str, int]:
+        """Versions of the parts of this run, where they are not the first."""
+        parts = {"strategy_version": self.method.version, "learner_version": self.learner.version}
+        if self._starts_on_embeddings:
+            parts["init_version"] = get_strategy(self.init).version
+        return {name: version for name, version in parts.items() if version > 1}
 
     @property
     def cell(self) -> str:
         """Folder name shared by the split seeds of one configuration: readable, unique, safe in a path."""
-        parts = [self.dataset, self.variant, self.strategy]
+        parts = [self.dataset, *self._folder_name(), self.variant, self.strategy]
         changed = self.outcome_fields()
         parts += [changed[name] for name in ("init", "schedule") if name in changed]
         parts += ["until-baseline"] if "stop" in changed else []
@@ -375,12 +419,19 @@ def _shell(value: Any) -> str:
     return shlex.quote(",".join(value) if isinstance(value, tuple) else str(value))
 
 
+def _shown(value: Any) -> str:
+    """A value in an error: on one line, and not longer than that."""
+    text = str(value).encode(errors="backslashreplace").decode()
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
 def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
     """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
     if not problem["loc"]:  # a rule about several parameters
         return problem["msg"].removeprefix("Value error, ")
     name = str(problem["loc"][0])
-    said = f"{name}={problem['input']}: "
+    said = f"{name}={_shown(problem['input'])}: "
     if problem["type"] == "value_error":  # one of our own, which knows the remedy
         return said + problem["msg"].removeprefix("Value error, ")
     rule = problem["msg"].replace("Input should be", "must be")

@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from al.config import RunConfig
+from al.data import DataSet
 from al.errors import UserError, first_line
+from al.learning.learner import new_learner
+from al.signals import STOPPING
+from al.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from al.config import RunConfig
     from al.learning.network_learner import TorchLearner
     from al.learning.scorer import Scorer
 
@@ -34,8 +38,8 @@ ANSWER = timedelta(minutes=10)
 PATIENCE = timedelta(seconds=1)
 """Of one look at the store; between two looks, signals take effect."""
 
-Assemble = Callable[[dict[str, Any]], tuple["TorchLearner", str]]
-"""Parameters -> the learner that they ask for, and the fingerprint of the images it holds."""
+Load = Callable[[str, str, int | None], DataSet]
+"""Name, folder and image size of a data set -> its images."""
 
 
 class LostProcess(Exception):
@@ -95,14 +99,14 @@ class Leader:
             self.workers.group.leave()
 
 
-def serve(assemble: Assemble) -> int:
+def serve(load: Load) -> int:
     """The life of a worker; returns its exit status. What goes wrong elsewhere is said there."""
-    for signum in (signal.SIGINT, signal.SIGUSR1):
+    for signum in STOPPING:
         signal.signal(signum, signal.SIG_DFL)
     try:
         messages = _Messages()
         if (begin := messages.receive()) is not None:
-            _score_for_rank_0(messages, begin, assemble)
+            _score_for_rank_0(messages, begin, load)
     except LostProcess:
         return 1
     except UserError as error:
@@ -111,12 +115,15 @@ def serve(assemble: Assemble) -> int:
     return 0
 
 
-def _score_for_rank_0(messages: "_Messages", begin: dict[str, Any], assemble: Assemble) -> None:
+def _score_for_rank_0(messages: "_Messages", begin: dict[str, Any], load: Load) -> None:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
-        learner, fingerprint = assemble(begin["parameters"])
-    if fingerprint != begin["fingerprint"]:
-        place = begin["parameters"]["data_dir"]
-        raise UserError(f"data_dir={place!r}: other images on {socket.gethostname()} than rank 0 has; make them equal")
+        config = RunConfig(**begin["parameters"])
+        data = load(config.dataset, config.data_dir, config.image_size)
+        learner = new_learner(config, data, None, scratch=RunFolder.of(config).path)
+    if data.fingerprint != begin["fingerprint"]:
+        raise UserError(
+            f"data_dir={config.data_dir!r}: other images on {socket.gethostname()} than rank 0 has; make them equal"
+        )
     messages.say_ready()
     group = None
     while (task := messages.receive()) is not None:

@@ -13,6 +13,10 @@ class UserError(Exception):
     """
 
 
+class NoRoom(Exception):
+    """The disk is full, or the user's share of it; says which file, and how much is needed."""
+
+
 def nearest(word: str, choices) -> str:
     """The end of an error about an unknown `word`: the nearest of `choices`, or all of them."""
     choices = [str(choice) for choice in choices]

@@ -309,6 +309,8 @@ class RunResult(Record):
     baseline: Baseline | None = None
     data: DataDescription
     environment: Environment
+    files: dict[str, str] = {}
+    """SHA-256 of the other files of the run, by name."""
 
     @property
     def test(self) -> Mapping[str, float]:

@@ -18,7 +18,7 @@ from al.budget import Budget, seconds_left
 from al.config import RunConfig
 from al.data import DataSet, FirstLabels
 from al.errors import UserError
-from al.identity import Identity
+from al.identity import Identity, sha256
 from al.labels import LabelledSet, Rows
 from al.learning.early_stopping import EarlyStopping
 from al.learning.learner import Learner
@@ -43,9 +43,9 @@ from al.stopwatch import phase
 from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
 from al.storage.files import write_json
 from al.storage.result_files import al_tracking, environment, peak_memory_mb, refresh_aggregate, write_aggregate
-from al.storage.run_folder import COMPLETE, RunFolder
+from al.storage.run_folder import BESIDE, COMPLETE, RunFolder
 from al.tracking.terminal import RunProgress
-from al.tracking.wandb import NoTracker, finished_elsewhere, mirror, mode, open_tracker
+from al.tracking.wandb import NoTracker, finished_elsewhere, id_of_run, mirror_if_needed, mode, open_tracker, own_tags
 
 EXIT_FAILED = 1
 
@@ -173,8 +173,8 @@ class Run:
         """Go back to the checkpoint of an earlier attempt; False where there is none that can be used."""
         try:
             state = self.checkpoint.load(self.learner, self.identity)
-        except CorruptCheckpoint as aside:
-            self.progress.say(f"the checkpoint cannot be read: it is set aside as {aside}, and the run starts again")
+        except CorruptCheckpoint as corrupt:
+            self.progress.say(f"{corrupt}; the run starts again")
             return False
         if state is None:
             return False
@@ -195,19 +195,17 @@ class Run:
 
     def start_tracking(self, first: FirstLabels) -> None:
         """Open W&B, where asked, and write down what identifies this run."""
-        known = self.folder.read_json("config.json") if self.state.epoch else None
-        self.tracker = open_tracker(
-            self.config,
-            self.data.fingerprint,
-            known and known["wandb_run_id"],
-            self.folder.epochs.read(),
-            self.progress.say,
-        )
+        known = self.folder.read_json("config.json") or {}
+        run_id = id_of_run(known.get("wandb_run_id"))
         identity = self.identity
         described = {"config": self.config.model_dump(mode="json"), "digest": identity.digest, "cell": self.config.cell}
         described |= {"data": self._data_description.written(), "sources": dict(identity.sources)}
-        described |= {"zero_shot": first.source, "wandb_run_id": self.tracker.run_id}
+        described |= {"zero_shot": first.source, "wandb_run_id": run_id, "wandb_tags": own_tags()}
+        # before W&B has the run: one that is cut in between goes on under its id
         write_json(self.folder.path / "config.json", described)
+        self.tracker = open_tracker(
+            self.config, self.data.fingerprint, run_id, self.folder.epochs.read(), self.progress.say
+        )
         for note in self.config.without_effect():
             self.progress.say(f"note: {note} has no effect here")
 
@@ -374,6 +372,7 @@ class Run:
             baseline=self.baseline,
             data=self._data_description,
             environment=environment(runtime.name, runtime.precision, runtime.threads),
+            files={name: sha256(self.folder.path / name) for name in BESIDE},
         )
 
     def _label_counts(self) -> LabelCounts:
@@ -429,7 +428,7 @@ def baseline_to_beat(config: RunConfig, fingerprint: str) -> Baseline | None:
 
 
 def checked_folder(config: RunConfig, data: DataSet) -> RunFolder:
-    """The run's folder, where this run may be in it; makes nothing.
+    """The run's folder, where this run may be in it; makes nothing. A complete run that is damaged is one no more.
 
     Raises:
         UserError: it holds another run, or cannot be written, or W&B is asked for what it cannot do.
@@ -438,6 +437,9 @@ def checked_folder(config: RunConfig, data: DataSet) -> RunFolder:
     folder = RunFolder.of(config)
     folder.check_identity(Identity.of(config, data.fingerprint))
     folder.check_writable()
+    if folder.complete and (damage := folder.damage()):
+        aside = folder.set_results_aside()
+        print(f"{folder.path}: {damage}; its results are set aside as {aside.name}, and it is run again")
     return folder
 
 
@@ -447,4 +449,4 @@ def already_complete(config: RunConfig, folder: RunFolder) -> None:
     Checkpoint(folder.path).remove()
     refresh_aggregate(folder.path)
     if mode() == "online":
-        mirror(config, folder)
+        mirror_if_needed(folder)

@@ -1,27 +1,34 @@
 """Where a run computes: the only place that names devices, precisions and threads."""
 
-import ctypes
 import os
 import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from al.errors import UserError
+from al.errors import UserError, first_line
+from al.fast.allocator import keep_freed_memory
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-MMAP_THRESHOLDS = (2**30, 2**25)
-"""Bytes from which glibc takes memory from the system for each block alone; older ones allow 32 MiB at most."""
+ROOT = Path("/")
+NVIDIA = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/nvidia-smi")
+"""What a system with such a GPU has, the last of them Linux on Windows; a container only where it was given one."""
+REMEDY = "install a torch for this driver and card (pytorch.org/get-started), update the driver, or use device=cpu"
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device of a run and the precision it scores in. Training is always float32."""
+    """The device of a run and the precision it scores in. Training is float32, or with `tf32` as scoring."""
 
     device: torch.device
     scoring_dtype: torch.dtype
+    tf32: bool = False
+    """Whether products round their operands to 10 bits, on NVIDIA cards that are faster so."""
 
     @property
     def on_cpu(self) -> bool:
@@ -29,7 +36,8 @@ class Runtime:
 
     @property
     def fused_optimiser(self) -> bool:
-        return self.device.type in ("cuda", "cpu")
+        """Whether torch has the kernel of Adam that takes all parameters at once."""
+        return self.device.type in ("cpu", "cuda", "mps", "xpu")
 
     def scoring_batch(self, size: int) -> int:
         """Images of `size` x `size` pixels scored at once: 500 of 32 x 32 on a CPU, elsewhere 2,500.
@@ -52,23 +60,86 @@ class Runtime:
 
     @property
     def precision(self) -> str:
-        """Of scoring: float32 or bfloat16."""
-        return str(self.scoring_dtype).removeprefix("torch.")
+        """As the parameter names it: float32, tf32 or bfloat16."""
+        return "tf32" if self.tf32 else str(self.scoring_dtype).removeprefix("torch.")
 
     @property
     def threads(self) -> int:
         return torch.get_num_threads()
 
     def place(self, array: np.ndarray) -> torch.Tensor:
-        """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk."""
+        """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk.
+
+        Raises:
+            UserError: the device has no room for it.
+        """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             tensor = torch.from_numpy(array)
-        return tensor if self.on_cpu else tensor.to(self.device, non_blocking=True)
+        if self.on_cpu:
+            return tensor
+        with self.room_for(f"{array.nbytes / 2**20:,.0f} MiB of images", "use a smaller image_size"):
+            return tensor.to(self.device)  # waits: of pageable memory a copy under way may see later changes
+
+    @contextmanager
+    def room_for(self, what: str, remedy: str) -> Iterator[None]:
+        """Turns an error of memory inside into one line.
+
+        Raises:
+            UserError: the device is full.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"device={self.device}: no room for {what}; {remedy}, fewer runs at a time, or another device"
+            ) from None
+
+    def fetched(self, batches: Iterable[torch.Tensor]) -> Iterator[NDArray]:
+        """Each of the batches as an array, which is good until the next is asked for.
+
+        From an NVIDIA card each is copied while it computes the next one. The copies go to two pinned buffers in turn:
+        only from there, and only on this kind of device, may a copy be under way while the program goes on.
+        """
+        if self.device.type != "cuda":
+            yield from (batch.cpu().numpy() for batch in batches)
+            return
+        buffers: dict[int, torch.Tensor] = {}
+        under_way = None
+        for number, batch in enumerate(batches):
+            turn = number % 2
+            if turn not in buffers or len(batch) > len(buffers[turn]):
+                buffers[turn] = _pinned(batch)
+            buffer = buffers[turn][: len(batch)]
+            copied = _copy_on(batch, buffer)
+            if under_way is not None:
+                yield _waited_for(*under_way)
+            under_way = buffer, copied
+        if under_way is not None:
+            yield _waited_for(*under_way)
 
     def indices(self, rows: np.ndarray) -> torch.Tensor:
         """Row numbers as an index tensor on the device."""
         return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
+
+
+def _pinned(like: torch.Tensor) -> torch.Tensor:
+    return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+
+
+def _copy_on(batch: torch.Tensor, buffer: torch.Tensor) -> "torch.cuda.Event":
+    """Starts a copy from the device; the event is when it is over."""
+    buffer.copy_(batch, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+    return copied
+
+
+def _waited_for(buffer: torch.Tensor, copied: "torch.cuda.Event") -> NDArray:
+    copied.synchronize()
+    return buffer.numpy()
 
 
 def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
@@ -79,44 +150,95 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     """
     chosen = _device(device)
     if chosen.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
+    tf32 = precision == "tf32"
     if chosen.type == "cuda":
-        # No autotuning: the same seed is to give the same picks. TensorFloat-32 stays as torch has it, in convolutions.
-        if chosen.index is not None:
-            torch.cuda.set_device(chosen)
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
-    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+        _repeatable(chosen)
+        _allow_tf32(tf32)
+    elif tf32:
+        raise UserError(f"precision=tf32: of NVIDIA cards only, and device={chosen.type}; use precision=float32")
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32)
 
 
-def _keep_freed_memory() -> None:
-    """Has glibc use the memory of activations again; elsewhere nothing.
+def _repeatable(gpu: torch.device) -> None:
+    """The same seed is to give the same picks: no autotuning, and deterministic kernels where torch has them.
 
-    As it comes it gives large blocks back to the system at once and takes them anew for the next layer: each page of
-    them is then faulted in and zeroed again, up to a third of the time that scoring takes.
+    It has none for the backward passes of adaptive pooling to more than one pixel (VGG, AlexNet) and of fused attention
+    (ViT): these go on as they are, and the README says so.
     """
+    if gpu.index is not None:
+        torch.cuda.set_device(gpu)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it would write every new tensor twice
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+
+
+def _allow_tf32(allowed: bool) -> None:
+    """torch has it on for convolutions as it comes: probabilities then differ by up to 0.02 from those of float32."""
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device has no room left; Apple's and the CPU's say so by a plain RuntimeError."""
+    said = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
+    )
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Full float32 inside, whatever `precision` asked for: for what is compared, or kept for other runs."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    _allow_tf32(False)
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    for limit in MMAP_THRESHOLDS:
-        if mallopt(M_MMAP_THRESHOLD, limit):
-            mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-            return
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _device(name: str) -> torch.device:
+    asked = name
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+        if name == "cpu" and has_nvidia_gpu():
+            raise UserError(f"device=auto: there is an NVIDIA GPU that torch cannot use ({_why_not()}); {REMEDY}")
     try:
         device = torch.device(name)
         if device.type == "cuda" and "TORCHELASTIC_RUN_ID" in os.environ:
             device = torch.device(_gpu_of_this_process(name))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"device={name!r}: not usable here ({reason}); use device=auto or device=cpu") from None
+        _try_out(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        remedy = REMEDY if asked == "auto" else "use device=auto or device=cpu"
+        raise UserError(f"device={asked!r}: not usable here ({first_line(error)}); {remedy}") from None
     return device
+
+
+def _try_out(device: torch.device) -> None:
+    """Runs a small kernel: a card that is too old or too new for this torch is seen only then."""
+    found = torch.ones(8, 8, device=device).sum().item()  # .item() waits, so an error comes out here
+    if found != 64:
+        raise RuntimeError(f"the sum of 64 ones is {found}")
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether this machine has one and does not hide it: CUDA_VISIBLE_DEVICES= (empty) or -1 hides all."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = shown is not None and shown.strip() in ("", "-1", "NoDevFiles")
+    return not hidden and any(any(ROOT.glob(place)) for place in NVIDIA)
+
+
+def _why_not() -> str:
+    """What torch says of a GPU that it cannot use."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return first_line(error)
+    return "no reason given"
 
 
 def _gpu_of_this_process(name: str) -> str:

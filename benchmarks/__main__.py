@@ -2,6 +2,7 @@
 
 python -m benchmarks                      # the default sizes, about twenty minutes on two cores
 python -m benchmarks --only=scoring,startup
+python -m benchmarks ablation                  # what each part of al.fast buys: only where it is named
 python -m benchmarks.scoring --images=50000    # one of them with its own options, see its --help
 """
 
@@ -32,11 +33,13 @@ ALL = {
     "logging_cost": ("logging_cost",),
 }
 """Name -> module and what it is run with here."""
+NAMED = {"ablation": ("ablation",)}
+"""Those that run only where they are named."""
 
 
 def run(name: str, out: Path) -> list[dict[str, str]]:
     """The rows of one benchmark; none where it failed, which it has said itself."""
-    module, *arguments = ALL[name]
+    module, *arguments = (ALL | NAMED)[name]
     path = out / f"{name}.csv"
     path.unlink(missing_ok=True)
     print(f"== {name}", flush=True)
@@ -50,12 +53,13 @@ def run(name: str, out: Path) -> list[dict[str, str]]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(ALL), help="comma-separated, of " + ", ".join(ALL))
+    parser.add_argument("names", nargs="*", help="of " + ", ".join(ALL | NAMED) + "; none: all but " + ", ".join(NAMED))
+    parser.add_argument("--only", default=",".join(ALL), help="the same, comma-separated")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of the CSV files")
     options = parser.parse_args(arguments)
-    names = options.only.split(",")
-    if unknown := set(names) - set(ALL):
-        parser.error(f"--only={','.join(sorted(unknown))}: no such benchmark; use {', '.join(ALL)}")
+    names = options.names or options.only.split(",")
+    if unknown := set(names) - set(ALL | NAMED):
+        parser.error(f"{', '.join(sorted(unknown))}: no such benchmark; use {', '.join(ALL | NAMED)}")
     rows = {name: run(name, options.out.resolve()) for name in names}
     print(f"\n{HEADING}")
     for row in (row for found in rows.values() for row in found):

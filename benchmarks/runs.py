@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Finished:
     peak_mib: float
 
 
-def train(results: Path, **parameters: Any) -> Finished:
+def train(results: Path, *, environment: Mapping[str, str] = os.environ, **parameters: Any) -> Finished:
     """`python train.py` with `parameters`, without W&B.
 
     Raises:
@@ -43,7 +44,7 @@ def train(results: Path, **parameters: Any) -> Finished:
     peak = first = 0.0
     with tempfile.TemporaryFile("w+") as said:
         start, clock = time.perf_counter(), time.time()
-        environment = os.environ | {"WANDB_MODE": "disabled"}
+        environment = {**environment, "WANDB_MODE": "disabled"}
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
             lines = results.glob("*/*/epochs.jsonl")  # there is an empty one before the first epoch

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import digamma, polygamma
 
-from sweeps.report.comparisons import Null, compare
+from sweeps.report.comparisons import compare
 from sweeps.report.inference import Evidence, HeadlineKind, Verdict, judge
 from sweeps.report.label_savings import Baseline, Curve
+from sweeps.report.largest_t import Null
 from sweeps.report.statistics import holm
 
 AUTOCORRELATION = 0.8
@@ -113,9 +114,19 @@ def heights(design: Design, draws: int, rng: np.random.Generator) -> NDArray[np.
 
 
 def paired_sd(design: Design) -> float:
-    """Standard deviation of one paired difference of areas from random sampling, in points."""
-    found = heights(replace(design, effects=(), rivals=2), 4000, np.random.default_rng(0))
+    """Standard deviation, over seeds, of the first strategy's area minus that of random sampling, in points."""
+    found = heights(replace(design, effects=()), 4000, np.random.default_rng(0))
     return float((found[:, 1] - found[:, 0]).std())
+
+
+def named(areas: NDArray[np.float64]) -> dict[str, dict[int, float]]:
+    """[S, n] areas as `compare` takes them; the control is "0"."""
+    return {str(k): dict(enumerate(map(float, row))) for k, row in enumerate(areas)}
+
+
+def tolerated(rate: float, draws: int) -> float:
+    """A share of `draws` that something of this probability exceeds once in two hundred simulations."""
+    return rate + 2.6 * (rate * (1 - rate) / draws) ** 0.5
 
 
 # Procedures: areas [R, S, n], the control first -> corrected p [R, S - 1]
@@ -172,13 +183,9 @@ def _inverse_trigamma(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return y
 
 
-def half_and_half(areas: NDArray[np.float64]) -> NDArray[np.float64]:
+def moderated_t(areas: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the report does."""
-    return np.array([[found.p for found in compare(_named(row), "0").with_control] for row in areas])
-
-
-def _named(areas: NDArray[np.float64]) -> dict[str, dict[int, float]]:
-    return {str(k): dict(enumerate(map(float, row))) for k, row in enumerate(areas)}
+    return np.array([[found.p for found in compare(named(row), "0").with_control] for row in areas])
 
 
 def _tails(null: Null, t: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -192,7 +199,7 @@ PROCEDURES: Mapping[str, Procedure] = {
     "sign flips, max t": sign_flips,
     "Dunnett, one variance": dunnett,
     "empirical Bayes, Holm": empirical_bayes,
-    "half own, half pooled": half_and_half,
+    "moderated t, max t": moderated_t,
 }
 NOISES = {
     "as measured": {},

@@ -149,7 +149,7 @@ def our_selection(strategy: str, scratch: Path) -> float:
             for start in range(0, len(features), 500):
                 spill.write(start, features[start : start + 500])
             stored = spill.read()
-        pool = Pool(np.zeros(len(probs), bool), synthetic.CLASSES, probs, stored)
+        pool = Pool(np.zeros(len(probs), bool), synthetic.CLASSES, probs=probs, features=stored)
         REGISTRY[strategy].select(pool, BATCH, np.random.default_rng(0))
 
     return _seconds(select)

@@ -1,6 +1,7 @@
-"""`python -m data_prep clip ...`: compute or import the zero-shot labels of a data set, and say how good they are."""
+"""`python -m data_prep look DIR`: report on a folder of images. `python -m data_prep clip`: make zero-shot labels."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from al.config import RunConfig
 from al.errors import UserError
+from al.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from al.data import DataSet
@@ -22,6 +24,7 @@ FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "dev
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, or 2 for something that the user can put right."""
+    sleep_while_waiting()  # before torch is imported
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -64,7 +67,32 @@ def _parser() -> argparse.ArgumentParser:
         help="with them, their matrix of true by predicted classes",
     )  # fmt: skip
     clip.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
+    look = commands.add_parser("look", help="a report on a folder of images", description=look_command.__doc__)
+    look.set_defaults(command=look_command)
+    look.add_argument("folder", type=Path, help="holds {train,test}/<class>/* or <class>/*")
     return parser
+
+
+def look_command(options: argparse.Namespace) -> None:
+    """Decode all images of a folder and print what is there: classes, sizes, broken files, exact duplicates."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    from data_prep.folder_report import inspect_folder, lines
+
+    report = inspect_folder(options.folder.expanduser())
+    table = RichTable(title=escape(f"{report.path}: {report.images:,} images in {len(report.classes):,} classes"))
+    table.add_column("class")
+    for split in report.splits:
+        table.add_column(split or "images", justify="right")
+    for row in report.classes:
+        name = os.fsencode(row.name).decode(errors="backslashreplace")
+        table.add_row(escape(name), *(f"{count:,}" for count in row.counts))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    for line in lines(report):
+        console.print(escape(line))
 
 
 def _add_field(parser: argparse.ArgumentParser, name: str) -> None:

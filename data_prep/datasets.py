@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from al.data import DataSet
 from al.errors import UserError, nearest
+from data_prep.duplicates import check_duplicates
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.cifar10 import load_cifar10
 from data_prep.sources.digits import load_digits
@@ -24,9 +25,14 @@ LOADERS: Mapping[str, Load] = MappingProxyType(
 
 
 def load_dataset(
-    name: str, data_dir: str | Path, image_size: int | None = None, progress: Progress = show_progress
+    name: str,
+    data_dir: str | Path,
+    image_size: int | None = None,
+    progress: Progress = show_progress,
+    *,
+    strict: bool = False,
 ) -> DataSet:
-    """Load data set `name`.
+    """Load data set `name`; warns of images that are there twice.
 
     Args:
         name: `digits` (needs no files), `cifar10` (downloaded into `data_dir` when it is not there) or `imagefolder`
@@ -34,10 +40,13 @@ def load_dataset(
         image_size: side in pixels that an imagefolder is resized and cropped to; None keeps its native size.
             The other two stay as they are, and are resized where the model takes them in.
         progress: shows how far a download or the decoding is.
+        strict: refuse test images that are training images too, pixel for pixel.
 
     Raises:
-        UserError: unknown name, or data that is missing, incomplete or broken.
+        UserError: unknown name, or data that is missing, incomplete, broken or, with `strict`, not kept apart.
     """
     if name not in LOADERS:
         raise UserError(f"dataset={name!r}: no such data set; {nearest(name, LOADERS)}")
-    return LOADERS[name](Path(data_dir).expanduser(), image_size, progress)
+    data = LOADERS[name](Path(data_dir).expanduser(), image_size, progress)
+    check_duplicates(data, strict=strict)
+    return data

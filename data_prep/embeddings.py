@@ -4,17 +4,18 @@ What strategies cluster in (`features=...`), what the very first labels are chos
 what `model=frozen` learns from.
 """
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from al.data import DataSet, Embeddings, ImageSet
-from al.errors import UserError
+from al.errors import UserError, first_line
 from al.identity import FILE
-from al.storage.blocks import release
+from al.storage.blocks import BLOCK_ROWS, release
 from data_prep.array_cache import Entry, model_identity
 from data_prep.progress import Progress, show_progress
 
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from al.runtime import Runtime
 
 SPLITS = ("train", "test")
-BLOCK = 8192
+ARRAY = "embeddings"
+REMEDY = "download the model where there is a network and name its folder, features=FOLDER"
+LARGEST = 1e15
+"""Values beyond it have squares and sums of squares that float32 does not hold."""
+BROKEN = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile)
+"""What NumPy raises over files that are not there, or no arrays."""
 
 
 def cache_dir(results_dir: str | Path) -> Path:
@@ -79,13 +85,15 @@ def embed(
         "model": model_identity("features", model, cache_dir),
         "size": size,
     }
-    entry = Entry(cache_dir, description)
-    if (arrays := entry.load()) is None:
+    entry = Entry(cache_dir, description, f"the embeddings of the {split} images", ARRAY, len(images))
+    if (found := entry.load()) is None:
         with entry.locked("computing these embeddings"):
-            if (arrays := entry.load()) is None:
+            if (found := entry.load()) is None:
                 _compute(entry, images, split, model, size, runtime, progress)
-                arrays = entry.load()
-    return arrays["embeddings"]
+                found = entry.load()
+    if found is None:
+        raise UserError(f"{entry.folder}: was changed while it was written; start again")
+    return found.arrays[ARRAY]
 
 
 def _compute(
@@ -104,8 +112,8 @@ def _compute(
     done = entry.encode(images.images, encoder.images)
     for _ in progress(done, len(images), f"embeddings of the {split} images"):
         pass
-    _check_finite(entry.join("embeddings", len(images)), f"features={model!r}")
-    entry.finish({}, {"source": model})
+    entry.join(ARRAY)
+    entry.finish({}, source=model)
 
 
 def from_file(path: Path, data: DataSet) -> Embeddings:
@@ -124,10 +132,8 @@ def from_file(path: Path, data: DataSet) -> Embeddings:
         else:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {split: archive[split] for split in SPLITS}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, BadZipFile) as error:
-        raise UserError(
-            f"{name}: cannot be read ({error}); name a folder with train.npy and test.npy, or a .npz file of both"
-        ) from None
+    except BROKEN as error:
+        raise _cannot_be_read(path, error) from None
     for split, array in arrays.items():
         _check_shape(array, getattr(data, split), f"{name}, {split}")
     if arrays["train"].shape[1] != arrays["test"].shape[1]:
@@ -138,16 +144,51 @@ def from_file(path: Path, data: DataSet) -> Embeddings:
     return Embeddings(**arrays)
 
 
+def check_file(path: Path) -> None:
+    """Check that embeddings are in `path`, without reading them.
+
+    Raises:
+        UserError: no such file or folder, or one without the two arrays.
+    """
+    try:
+        if path.is_dir():
+            for split in SPLITS:
+                np.load(path / f"{split}.npy", mmap_mode="r", allow_pickle=False)
+        else:
+            with ZipFile(path) as archive:
+                for split in SPLITS:
+                    archive.getinfo(f"{split}.npy")
+    except BROKEN as error:
+        raise _cannot_be_read(path, error) from None
+
+
+def _cannot_be_read(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"features={FILE}{path}: cannot be read ({first_line(error)}); name a folder with train.npy and test.npy, "
+        "or a .npz file of both"
+    )
+
+
 def _check_shape(array: NDArray, images: ImageSet, name: str) -> None:
     if array.ndim != 2 or len(array) != len(images) or array.shape[1] < 1:
         raise UserError(f"{name}: has shape {array.shape}; {len(images):,} images need as many rows, [N, D]")
     if array.dtype not in (np.float32, np.float16):
         raise UserError(f"{name}: is of type {array.dtype}; save it as float32 or float16")
-    _check_finite(array, name)
+    _check_values(array, name)
 
 
-def _check_finite(array: NDArray, name: str) -> None:
-    for start in range(0, len(array), BLOCK):
-        if not np.isfinite(array[start : start + BLOCK]).all():
-            raise UserError(f"{name}: holds NaN or infinite values; make it again")
+def _check_values(array: NDArray, name: str) -> None:
+    """Refuse values that arithmetic in float32 cannot take; warn of vectors that are all the same."""
+    largest, constant = 0.0, len(array) > 1
+    for start in range(0, len(array), BLOCK_ROWS):
+        block = np.asarray(array[start : start + BLOCK_ROWS], np.float32)
+        largest = np.maximum(largest, np.abs(block).max())  # NaN where there is one
+        constant = constant and bool((block == array[0]).all())
         release(array)
+    if not np.isfinite(largest):
+        raise UserError(f"{name}: holds NaN or infinite values; make it again")
+    if largest > LARGEST:
+        raise UserError(f"{name}: holds values up to {largest:.0e}, whose squares float32 cannot hold; scale them")
+    if constant:
+        said = f"warning: {name}: all {len(array):,} vectors are the same, so nothing can be learnt from them"
+        print(said, file=sys.stderr, flush=True)

@@ -16,13 +16,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from al.errors import UserError, first_line
+from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
-from al.runtime import Runtime
+from al.runtime import Runtime, exact_float32
+from data_prep.embeddings import REMEDY
 
 BATCH = 256
 """Images encoded at once; halved where the device has no memory for them."""
-REMEDY = "download the model where there is a network and name its folder, features=FOLDER"
 
 
 @dataclass
@@ -45,7 +46,8 @@ class ImageEncoder(ABC):
         start = 0
         while start < len(images):
             try:
-                vectors = self._encode_images(images[start : start + self.batch])
+                with exact_float32():
+                    vectors = self._encode_images(images[start : start + self.batch])
             except torch.OutOfMemoryError:
                 if self.batch == 1:
                     raise
@@ -72,7 +74,7 @@ class VisionEncoder(ImageEncoder):
             inputs = pixels(self.image_processor, images, self.device)["pixel_values"]
         else:
             inputs = resized(self.image_processor, images, self.device, self.size)
-        return self.network(inputs.to(memory_format=torch.channels_last)).cpu().numpy()
+        return self.network(inputs.to(memory_format=layout())).cpu().numpy()
 
 
 class _Vectors(nn.Module):
@@ -132,7 +134,7 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
 
 def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model: str) -> nn.Module:
     """Fold batch normalisation into the convolutions; two grey images show that the model works at all."""
-    paired = _Paired(vectors).to(runtime.device, memory_format=torch.channels_last).eval()
+    paired = _Paired(vectors).to(runtime.device, memory_format=layout()).eval()
     grey = np.full((2, 64, 64, 3), 128, np.uint8)
     grey[1, ::2] = 90
     try:
@@ -140,7 +142,7 @@ def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model
             example = pixels(encoder.image_processor, grey, runtime.device)["pixel_values"]
         else:
             example = resized(encoder.image_processor, grey, runtime.device, encoder.size)
-        pairs = conv_bn_pairs(paired, example.to(memory_format=torch.channels_last))
+        pairs = conv_bn_pairs(paired, example.to(memory_format=layout()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise UserError(
             f"features={model!r}: gives no vector of an image, or not of images of this size ({first_line(error)}); "
@@ -156,29 +158,30 @@ def unit(output: Any) -> torch.Tensor:
 
 
 def pixels(processor: Any, images: NDArray[np.uint8], device: torch.device) -> Any:
-    """Resize, crop and normalise images u8[N, H, W, 3] on the device with the model's own image processor.
+    """Resize, crop and normalise images u8[N, H, W, 3] with the model's own image processor, for the device.
 
-    Its torchvision form takes the whole batch there; a model that has only the form for single images on the CPU
-    gets that.
+    On the CPU whatever the device is: elsewhere torchvision resizes images of whole numbers another way, and vectors
+    that machines share through the cache would differ by 0.003 to 0.02. Its torchvision form takes a whole batch; a
+    model that has only the form for single images gets that.
     """
     if getattr(processor, "backend", None) != "torchvision":
         return processor(images=list(images), return_tensors="pt").to(device)
-    batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2)
-    return processor(
-        images=batch, input_data_format="channels_first", device=device, disable_grouping=False, return_tensors="pt"
-    )
+    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)  # [N, 3, H, W]
+    found = processor(images=batch, input_data_format="channels_first", disable_grouping=False, return_tensors="pt")
+    return found.to(device)
 
 
 def resized(processor: Any, images: NDArray[np.uint8], device: torch.device, size: int) -> torch.Tensor:
     """Resize images u8[N, H, W, 3] to [N, 3, size, size], uncropped, and normalise them as the processor does.
 
-    For models that take several sizes: a small one is quicker, and small images gain little from a large one.
+    For models that take several sizes: a small one is quicker, and small images gain little from a large one. On the
+    CPU, as in `pixels`.
     """
-    mean, std = (torch.tensor(three, device=device).view(3, 1, 1) for three in _mean_and_std(processor))
-    batch = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(three).view(3, 1, 1) for three in _mean_and_std(processor))
+    batch = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255  # [N, 3, H, W]
     if batch.shape[-2:] != (size, size):
         batch = F.interpolate(batch, (size, size), mode="bicubic", antialias=True, align_corners=False).clamp_(0, 1)
-    return (batch - mean) / std
+    return ((batch - mean) / std).to(device)
 
 
 def _mean_and_std(processor: Any) -> tuple[Any, Any]:

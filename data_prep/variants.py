@@ -58,7 +58,7 @@ def minority_indices(classes: Sequence[str], minority_classes: Sequence[str] | N
 def _class_index(classes: Sequence[str], name: str) -> int:
     if name in classes:
         return list(classes).index(name)
-    if name.isdecimal() and int(name) < len(classes):
+    if name.isascii() and name.isdecimal() and int(name) < len(classes):
         return int(name)
     raise UserError(
         f"minority_classes={name!r}: no such class, nor an index from 0 to {len(classes) - 1}; {nearest(name, classes)}"

@@ -2,7 +2,10 @@
 
 import sys
 
-from sweeps.runner.local import main
+from al.signals import leave_on_signals
 
 if __name__ == "__main__":
+    leave_on_signals()  # while the imports take their second
+    from sweeps.runner.local import main
+
     sys.exit(main())

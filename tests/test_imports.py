@@ -75,7 +75,7 @@ class TestDirection:
             besides = {"faiss"} if path.name == "clustering.py" else set()
             assert {name.split(".")[0] for name in names} <= allowed | besides, where(path)
             own = {name for name in names if name.startswith("al.")}
-            fine = ("al.strategies", "al.storage", "al.stopwatch", "al.errors", "al.seeds")
+            fine = ("al.strategies", "al.storage", "al.stopwatch", "al.errors", "al.seeds", "al.fast.switch")
             assert all(name.startswith(fine) for name in own), where(path)
 
     def test_data_preparation_knows_no_run(self):

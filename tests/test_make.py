@@ -35,6 +35,16 @@ def test_an_experiment_offline_says_what_it_would_run(target, runs, tmp_path):
     assert not list(tmp_path.glob("*/split_seed_*"))
 
 
+@pytest.mark.parametrize(("target", "runs"), [("exp1", 90), ("demo", 15)])
+def test_a_dry_run_needs_no_account_and_no_offline(target, runs, tmp_path):
+    done = make(target, f"RESULTS={tmp_path}", "ARGS=--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "to run: " in done.stdout
+    counts = [int(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines() if " runs, " in line]
+    assert sum(counts) == runs
+    assert not list(tmp_path.iterdir())
+
+
 def test_experiment_2_runs_its_baselines_first(tmp_path):
     shown = make("exp2", "OFFLINE=1", f"RESULTS={tmp_path}", "ARGS=--dry-run").stdout
     assert 0 <= shown.find("stratified") < shown.find("until-baseline")

@@ -13,26 +13,34 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from al.fast.switch import has
+
 FEW_OUTPUTS = 4
 """Pixels of output up to which slices of a depthwise kernel beat the library's backward pass."""
 FUSED = {nn.SiLU: "swish", nn.ReLU: "relu", nn.Hardswish: "hardswish", nn.Hardsigmoid: "hardsigmoid"}
 """oneDNN's names of the activations that `FusedPointwise` can take along."""
 
 Windows = tuple[tuple[slice, slice], ...]
+"""For each output along one axis, the inputs that it sees and the taps of the kernel that they meet."""
+
+
+def layout() -> torch.memory_format:
+    """How images [N, C, H, W] lie in memory: the channels of a pixel beside each other, as torch's kernels like it."""
+    return torch.channels_last if has("channels_last") else torch.contiguous_format
 
 
 class PointwiseConv(nn.Conv2d):
     """A 1x1 convolution as a matrix product over the channels of each pixel."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._product(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self._product(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # views: [N, H, W, C] as it lies in memory
 
     def _product(self, pixels: torch.Tensor) -> torch.Tensor:
-        return F.linear(pixels, self._matrix, self.bias)
+        return F.linear(pixels, self._matrix, self.bias)  # [N, H, W, C] -> [N, H, W, K]
 
     @property
     def _matrix(self) -> torch.Tensor:
-        return self.weight.view(self.out_channels, self.in_channels)
+        return self.weight.view(self.out_channels, self.in_channels)  # [K, C]
 
 
 class FusedPointwise(PointwiseConv):
@@ -50,10 +58,10 @@ class DepthwiseConv(nn.Conv2d):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.shape[-2:] == (1, 1) and _keeps_size(self):  # everything but the centre tap meets padding
             row, column = self.kernel_size[0] // 2, self.kernel_size[1] // 2
-            output = images * self.weight[:, 0, row, column, None, None]
+            output = images * self.weight[:, 0, row, column, None, None]  # [N, C, 1, 1] x [C, 1, 1]
             return output if self.bias is None else output + self.bias[:, None, None]
         rows, columns = (_windows(*axis) for axis in _axes(self, images))
-        if len(rows) * len(columns) > FEW_OUTPUTS:
+        if len(rows) * len(columns) > FEW_OUTPUTS:  # one product for each output pixel: the library is better at many
             return super().forward(images)
         output = _Slices.apply(images, self.weight, rows, columns)
         return output if self.bias is None else output + self.bias[:, None, None]
@@ -63,21 +71,26 @@ class GlobalPool(nn.AdaptiveAvgPool2d):
     """The mean of each map; in half precision, pooling over a window of the whole map is several times as fast."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if images.dtype is torch.float32:
+        if images.dtype is torch.float32:  # adaptive pooling is as fast here, and stays bit for bit what it was
             return super().forward(images)
         return F.avg_pool2d(images, images.shape[-2:])
 
 
 class _Slices(torch.autograd.Function):
-    """out[n, c, i, j] = sum of images[n, c] * weight[c] over the window of output pixel (i, j)."""
+    """out[n, c, i, j] = sum over (h, w) of images[n, c, y_i + h, x_j + w] * weight[c, h, w], padding left out.
+
+    Its gradients, with g = d loss / d out:
+        images[n, c, y_i + h, x_j + w] += g[n, c, i, j] * weight[c, h, w]
+        weight[c, h, w]                += sum over n of g[n, c, i, j] * images[n, c, y_i + h, x_j + w]
+    """
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, weight: torch.Tensor, rows: Windows, columns: Windows) -> torch.Tensor:
         images, taps = images.permute(0, 2, 3, 1), weight[:, 0].permute(1, 2, 0).contiguous()  # [N, H, W, C], [h, w, C]
-        output = images.new_empty(len(images), len(rows), len(columns), images.shape[-1])
+        output = images.new_empty(len(images), len(rows), len(columns), images.shape[-1])  # [N, I, J, C]
         for i, (y, tap_y) in enumerate(rows):
             for j, (x, tap_x) in enumerate(columns):
-                torch.sum(images[:, y, x] * taps[tap_y, tap_x], (1, 2), out=output[:, i, j])
+                torch.sum(images[:, y, x] * taps[tap_y, tap_x], (1, 2), out=output[:, i, j])  # [N, h, w, C] -> [N, C]
         ctx.save_for_backward(images, taps)
         ctx.windows = rows, columns
         return output.permute(0, 3, 1, 2)
@@ -90,21 +103,28 @@ class _Slices(torch.autograd.Function):
         for i, (y, tap_y) in enumerate(rows):
             for j, (x, tap_x) in enumerate(columns):
                 pixel = gradient[:, None, None, :, i, j]  # [N, 1, 1, C]
-                to_images[:, y, x].addcmul_(pixel, taps[tap_y, tap_x])
-                to_taps[tap_y, tap_x] += (pixel * images[:, y, x]).sum(0)
-        return to_images.permute(0, 3, 1, 2), to_taps.permute(2, 0, 1)[:, None], None, None
+                to_images[:, y, x].addcmul_(pixel, taps[tap_y, tap_x])  # windows of two outputs may overlap: added up
+                to_taps[tap_y, tap_x] += (pixel * images[:, y, x]).sum(0)  # [N, h, w, C] -> [h, w, C]
+        return (
+            to_images.permute(0, 3, 1, 2),
+            to_taps.permute(2, 0, 1)[:, None],
+            None,
+            None,
+        )  # [N, C, H, W], [C, 1, h, w]
 
 
 @cache
 def _windows(size: int, kernel: int, stride: int, padding: int, dilation: int) -> Windows:
     """For each output along one axis, which inputs it sees and through which taps; padding is left out."""
-    starts = range(-padding, size + padding - dilation * (kernel - 1), stride)
+    starts = range(
+        -padding, size + padding - dilation * (kernel - 1), stride
+    )  # where the first tap of each output lies
     return tuple(_window(start, size, kernel, dilation) for start in starts)
 
 
 def _window(start: int, size: int, kernel: int, dilation: int) -> tuple[slice, slice]:
     taps = [tap for tap in range(kernel) if 0 <= start + tap * dilation < size]
-    if not taps:
+    if not taps:  # all of them meet padding: an empty sum, 0
         return slice(0), slice(0)
     inputs = slice(start + taps[0] * dilation, start + taps[-1] * dilation + 1, dilation)
     return inputs, slice(taps[0], taps[-1] + 1)
@@ -116,20 +136,16 @@ def _axes(conv: nn.Conv2d, images: torch.Tensor) -> list[tuple[int, ...]]:
 
 
 def for_training(model: nn.Module) -> nn.Module:
-    """Swaps the forward pass of every convolution and global pooling that has a faster one, in place."""
+    """Swaps the forward pass of every convolution and global pooling that has a faster one, in place.
+
+    The class of a module is changed, and nothing else of it: weights, hooks and names in checkpoints stay.
+    """
     for module in model.modules():
-        if type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)):
+        if type(module) is nn.AdaptiveAvgPool2d and module.output_size in (1, (1, 1)) and has("pooling"):
             module.__class__ = GlobalPool
-        if not _is_plain(module):
-            continue
-        if (
-            module.kernel_size == (1, 1)
-            and module.groups == 1
-            and module.stride == (1, 1)
-            and not any(padding_of(module))
-        ):
+        elif _is_plain(module) and _is_pointwise(module) and has("pointwise"):
             module.__class__ = PointwiseConv
-        elif module.groups == module.in_channels == module.out_channels and _has_slices(module):
+        elif _is_plain(module) and _is_depthwise(module) and has("slices"):
             module.__class__ = DepthwiseConv
     return model
 
@@ -138,8 +154,8 @@ def for_scoring(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Modu
     """Puts plain depthwise convolutions back, and pointwise ones that activations can be fused into, in place."""
     for module in model.modules():
         if isinstance(module, DepthwiseConv):
-            module.__class__ = nn.Conv2d
-        elif isinstance(module, PointwiseConv) and has_fused_product(dtype):
+            module.__class__ = nn.Conv2d  # without a backward pass the library's is faster
+        elif isinstance(module, PointwiseConv) and has("fused") and has_fused_product(dtype):
             module.__class__ = FusedPointwise
     return model
 
@@ -171,8 +187,14 @@ def _is_plain(module: nn.Module) -> bool:
     )
 
 
-def _has_slices(conv: nn.Conv2d) -> bool:
-    return conv.padding_mode == "zeros" and all(size % 2 for size in conv.kernel_size)
+def _is_pointwise(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1 and not any(padding_of(conv))
+
+
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    """One kernel of odd sides for each channel, padded by zeros if at all."""
+    one_each = conv.groups == conv.in_channels == conv.out_channels
+    return one_each and conv.padding_mode == "zeros" and all(size % 2 for size in conv.kernel_size)
 
 
 def padding_of(conv: nn.Conv2d) -> tuple[int, ...]:

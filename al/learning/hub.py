@@ -43,6 +43,17 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
     )
 
 
+def existing_weights(path: Path) -> Path:
+    """`path`, if it is a file.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not path.is_file():
+        raise UserError(f"weights={str(path)!r}: no such file; use imagenet, none, or a .safetensors or .pth file")
+    return path
+
+
 def _cached_snapshot(name: str, revision: str | None) -> Path | None:
     """The folder of a model in the Hub's own cache, or None where it is not there whole."""
     from huggingface_hub import snapshot_download

@@ -129,6 +129,8 @@ class LearnerKind:
     """Whether one epoch is a whole fit."""
     holds_out: bool = True
     """Whether it needs validation images, to stop early by."""
+    version: int = 1
+    """To be raised when the same settings give other results: part of the digest of the runs it concerns."""
     reads_embeddings: bool = False
     """Whether it learns from the frozen embeddings that `features` names, in place of images."""
 
@@ -145,6 +147,7 @@ LEARNERS = {
         converges_at_once=True,
         holds_out=False,
         reads_embeddings=True,
+        version=2,
     ),
 }
 """Values of `model` that are learners of their own; every other one names a network."""

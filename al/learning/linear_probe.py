@@ -23,7 +23,11 @@ STATISTICS_ROWS = 8192
 
 
 class LinearProbe(TorchLearner):
-    """A linear head [C, D] on embeddings [N, D] and [M, D], in the place of images."""
+    """A linear head [C, D] on embeddings [N, D] and [M, D], in the place of images.
+
+    Its activations are the standardised embeddings: what the head was fitted on is what dropout (bald, dropquery) and
+    gradients (badge) look at. A constant added to all embeddings changes nothing.
+    """
 
     settings: ProbeSettings
 
@@ -32,15 +36,37 @@ class LinearProbe(TorchLearner):
     ):
         super().__init__(settings, runtime, data, embeddings=embeddings, **others)
         width, dropout = embeddings.train.shape[1], others["output_options"]["dropout"]
-        self.model = Classifier(nn.Identity(), width, self.classes, dropout).to(runtime.device)
+        self.model = Classifier(Standardise.of(embeddings.train), width, self.classes, dropout).to(runtime.device)
         nn.init.zeros_(self.model.head.weight)
         nn.init.zeros_(self.model.head.bias)
         self.scorer = ProbeScorer(self.model, runtime, 1, self.scratch)
         self.show(embeddings.train, embeddings.test)
-        self.trainer = ProbeTrainer(self.model, runtime, embeddings=embeddings.train, settings=settings)
+        self.trainer = ProbeTrainer(self.model, runtime, settings=settings)
 
     def restart(self, *, warm: bool) -> None:
         """Nothing to do: every fit starts from zero, and what is known of the embeddings stays known."""
+
+
+class Standardise(nn.Module):
+    """Embeddings centred, and divided by their standard deviation times sqrt(D).
+
+    Their squared length is then 1 on average, so that one `weight_decay` does for any model. A dimension that is
+    constant counts for nothing.
+    """
+
+    def __init__(self, mean: torch.Tensor, scale: torch.Tensor):
+        super().__init__()
+        self.register_buffer("mean", mean)  # [D]
+        self.register_buffer("scale", scale)  # [D]
+
+    @classmethod
+    def of(cls, embeddings: NDArray) -> "Standardise":
+        mean, std = _mean_and_std(embeddings)
+        scale = 1 / np.maximum(std * np.sqrt(len(std)), np.finfo(np.float32).tiny) * (std > 0)
+        return cls(*(torch.from_numpy(array.astype(np.float32)) for array in (mean, scale)))
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return (embeddings - self.mean) * self.scale
 
 
 class ProbeScorer(Scorer):
@@ -49,7 +75,7 @@ class ProbeScorer(Scorer):
     step = HEAD_ROWS
 
     def _score(self, network: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = images.float()
+        features = network.backbone(images.float())
         return network.head(features), features
 
     def _network(self) -> nn.Module:
@@ -60,16 +86,12 @@ class ProbeTrainer:
     """Multinomial logistic regression by L-BFGS on standardised embeddings.
 
     Minimises mean cross-entropy + weight_decay / 2 |theta|^2 from theta = 0, so a fit depends on the labels alone and
-    not on the fits before it. The problem is strictly convex: there is one optimum, with classes missing too.
-    Embeddings are centred, and divided by their standard deviation times sqrt(D), so that their squared length is 1
-    on average and one `weight_decay` does for any model; the head that scores has this folded into it.
+    not on the fits before it. With weight_decay > 0 the problem is strictly convex: there is one optimum, with classes
+    missing too. With 0 there is none where classes separate, and the fit ends after so many iterations.
     """
 
-    def __init__(self, model: Classifier, runtime: Runtime, *, embeddings: NDArray, settings: ProbeSettings):
+    def __init__(self, model: Classifier, runtime: Runtime, *, settings: ProbeSettings):
         self.model, self.runtime, self.settings = model, runtime, settings
-        mean, std = _mean_and_std(embeddings)
-        scale = 1 / np.maximum(std * np.sqrt(len(std)), np.finfo(np.float32).tiny) * (std > 0)
-        self.mean, self.scale = (torch.from_numpy(a.astype(np.float32)).to(runtime.device) for a in (mean, scale))
 
     def set_lr(self, lr: float) -> None:
         """L-BFGS finds its step lengths itself."""
@@ -78,12 +100,13 @@ class ProbeTrainer:
         self, embeddings: torch.Tensor, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
     ) -> tuple[NDArray[np.int64], float]:
         """Fits the head to `rows` of `embeddings` [N, D]; returns confusion i64[C, C] and mean loss on them."""
-        inputs = (embeddings[self.runtime.indices(rows)].float() - self.mean) * self.scale
+        with torch.no_grad():
+            inputs = self.model.backbone(embeddings[self.runtime.indices(rows)].float())  # [n, D] standardised
         targets = torch.from_numpy(labels[rows]).to(self.runtime.device)
         weight, bias = self._optimum(inputs, targets, self._loss_weight(labels[rows]))
         with torch.no_grad():
-            self.model.head.weight.copy_(weight * self.scale)
-            self.model.head.bias.copy_(bias - self.model.head.weight @ self.mean)
+            self.model.head.weight.copy_(weight)
+            self.model.head.bias.copy_(bias)
             logits = F.linear(inputs, weight, bias)
             loss = F.cross_entropy(logits, targets).item()
         predicted = logits.argmax(1).cpu().numpy()

@@ -5,7 +5,7 @@ Whatever the source, the result is a `Classifier`: one call gives logits and pen
 
 import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,9 +16,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from al.errors import UserError, first_line, nearest
-from al.learning.hub import model_folder
+from al.fast.convolutions import layout
+from al.learning.hub import existing_weights, model_folder
 
 IMAGENET_CLASSES = 1000
+PREFIXES = ("", "backbone.", "backbone.network.")
+"""What names in a weights file lack: nothing in our own, else the place of torchvision's or Hugging Face's network."""
 DOWNLOAD_TIMEOUT = 20  # seconds without an answer
 HUB_REMEDY = "download it where there is a network and name its folder, model=FOLDER"
 BROKEN = (OSError, RuntimeError, ValueError, LookupError, EOFError, pickle.UnpicklingError, SafetensorError)
@@ -52,7 +55,7 @@ class _Logits(nn.Module):
 
 
 def build_model(name: str, classes: int, *, weights: str, dropout: float, image_size: int, seed: int) -> Classifier:
-    """A classifier for `classes` classes in channels-last layout, its random weights drawn from `seed`.
+    """A classifier for `classes` classes, its random weights drawn from `seed`.
 
     Args:
         name: `small_cnn`, a torchvision classifier, or a Hugging Face Hub id or local folder.
@@ -70,7 +73,7 @@ def build_model(name: str, classes: int, *, weights: str, dropout: float, image_
     model = Classifier(backbone, _feature_width(backbone, name, image_size), classes, dropout)
     if not pretrained and weights != "none":
         _load_file(model, Path(weights), name)
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=layout())
 
 
 def _source(name: str) -> Callable[[str, bool], nn.Module]:
@@ -197,9 +200,7 @@ def _load_file(model: Classifier, path: Path, name: str) -> None:
     """
     state = read_weights(path)
     target = model.state_dict()
-    if not set(state) & set(target):
-        state = {f"backbone.{key}": tensor for key, tensor in state.items()}
-    fitting = {key: tensor for key, tensor in state.items() if key in target and tensor.shape == target[key].shape}
+    fitting = max((_fitting(state, target, prefix) for prefix in PREFIXES), key=len)
     lacking = [key for key in target if key not in fitting and not key.startswith("head.")]
     if lacking:
         raise UserError(
@@ -209,10 +210,17 @@ def _load_file(model: Classifier, path: Path, name: str) -> None:
     model.load_state_dict(fitting, strict=False)
 
 
+def _fitting(
+    state: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor], prefix: str
+) -> dict[str, torch.Tensor]:
+    """The tensors of `state` that have a place in `target`, by their name there."""
+    named = {f"{prefix}{key}": tensor for key, tensor in state.items()}
+    return {key: tensor for key, tensor in named.items() if key in target and tensor.shape == target[key].shape}
+
+
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a .safetensors or a .pth file, without running any code in it."""
-    if not path.is_file():
-        raise UserError(f"weights={str(path)!r}: no such file; use imagenet, none, or a .safetensors or .pth file")
+    existing_weights(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from al.fast.convolutions import layout
 from al.fast.folding import Pairs, conv_bn_pairs, fold, refold
+from al.fast.shapes import padded
 from al.learning.networks import Classifier
-from al.runtime import Runtime
+from al.runtime import Runtime, out_of_memory
 from al.storage.blocks import as_slice, read, release
 from al.storage.disk_array import DiskArray
 
@@ -29,6 +31,7 @@ class Peers(Protocol):
         """The outputs of all batches in their order, whoever computed them."""
 
 
+EVERY = 2**62
 HEAD_ROWS = 2500
 """Features that the head sees at once."""
 NOT_FINITE = "the model's outputs on the pool are not finite; lower lr"
@@ -47,11 +50,11 @@ class Predictions:
 
 
 def to_input(images: torch.Tensor, size: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """u8[N, H, W, 3] -> [N, 3, size, size] in [-1, 1] (mean and standard deviation 0.5), channels-last."""
+    """u8[N, H, W, 3] -> [N, 3, size, size] in [-1, 1] (mean and standard deviation 0.5), as convolutions like it."""
     batch = images.permute(0, 3, 1, 2).to(torch.float32).mul_(2 / 255).sub_(1)
     if batch.shape[-1] != size or batch.shape[-2] != size:
         batch = F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return batch.to(dtype, memory_format=torch.channels_last)
+    return batch.to(dtype, memory_format=layout())
 
 
 class Scorer:
@@ -73,6 +76,8 @@ class Scorer:
         self._pairs: Pairs = []
         self._folded: nn.Module | None = None
         self._stale = False
+        self._most = EVERY
+        """Images that the device has had room for at once."""
 
     def refresh(self) -> None:
         """To be called when the weights have changed."""
@@ -104,13 +109,21 @@ class Scorer:
         rows = np.arange(len(images)) if rows is None else rows
         logits_out = torch.empty(len(rows), self.model.head.out_features, device=self.runtime.device)
         features_out = DiskArray((len(rows), self.model.head.in_features if features else 0), self.scratch)
+
+        def kept() -> Iterator[torch.Tensor]:
+            """The features of each batch; its logits stay on the device until all are there."""
+            start = 0
+            for logits, batch in self._outputs(images, rows, features):
+                logits_out[start : start + len(logits)] = logits
+                start += len(logits)
+                yield batch
+
         start = 0
         with torch.no_grad():
-            for logits, batch_features in self._outputs(images, rows, features):
-                logits_out[start : start + len(logits)] = logits
+            for batch in self.runtime.fetched(kept()) if features else kept():
                 if features:
-                    features_out.write(start, _finite(batch_features.cpu().numpy()))
-                start += len(logits)
+                    features_out.write(start, _finite(batch))
+                start += len(batch)
             log_probs = _log_softmax_in_place(logits_out).cpu().numpy()
         losses = np.full(len(rows), np.nan, np.float32)
         if labels is not None:
@@ -121,17 +134,47 @@ class Scorer:
         if self.peers is not None and len(rows) > self.step:
             yield from self.peers.outputs(images, rows, features=features)
             return
+        index = None if self.runtime.on_cpu or _consecutive(rows) else self.runtime.indices(rows)  # once, not by batch
         for start in range(0, len(rows), self.step):
-            yield self.outputs_of(images, rows[start : start + self.step])
+            batch = slice(start, start + self.step)
+            yield self.outputs_of(images, rows[batch], None if index is None else index[batch])
 
-    def outputs_of(self, images: torch.Tensor, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [b, C] and features [b, D] of one batch; on the device, without gradients."""
-        network = self._network()
+    def outputs_of(
+        self, images: torch.Tensor, rows: NDArray[np.int64], index: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [b, C] and features [b, D] of one batch; on the device, without gradients.
+
+        Where the device has no room for all of them they are computed in halves, from then on.
+
+        Args:
+            index: the rows as a tensor on the device, where they are there already.
+
+        Raises:
+            UserError: there is no room for one image.
+        """
+        network, parts, start = self._network(), [], 0
         with torch.inference_mode():
-            outputs = self._score(network, _take(images, rows, self.runtime))
+            while start < len(rows):
+                part = slice(start, min(start + self._most, len(rows)))
+                try:
+                    batch = _take(images, rows[part], None if index is None else index[part], self.runtime)
+                    parts.append(self._outputs_of_batch(network, batch))
+                    start = part.stop
+                except RuntimeError as error:
+                    if not out_of_memory(error) or part.stop - start == 1:
+                        with self.runtime.room_for("the outputs of one image", "use a smaller image_size or model"):
+                            raise
+                    self._most = (part.stop - start) // 2
         for array in self.mapped:
             release(array)
-        return outputs
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(outputs) for outputs in zip(*parts))
+
+    def _outputs_of_batch(self, network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Off the CPU by way of a batch of one of few sizes."""
+        if self.runtime.on_cpu:
+            return self._score(network, images)
+        logits, features = self._score(network, padded(images, min(self.step, self._most)))
+        return logits[: len(images)], features[: len(images)]
 
     def dropout_probs(self, features: NDArray[np.float32], passes: int, rate: float, seed: int) -> NDArray[np.float32]:
         """[passes, N, C] probabilities of the head on features [N, D] with dropout (Gal et al. 2017).
@@ -201,7 +244,13 @@ def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return features
 
 
-def _take(images: torch.Tensor, rows: NDArray[np.int64], runtime: Runtime) -> torch.Tensor:
+def _consecutive(rows: NDArray[np.int64]) -> bool:
+    return isinstance(as_slice(rows), slice)
+
+
+def _take(images: torch.Tensor, rows: NDArray[np.int64], index: torch.Tensor | None, runtime: Runtime) -> torch.Tensor:
     """`images[rows]`; consecutive rows are a view, so scoring a whole data set copies nothing."""
     taken = as_slice(rows)
-    return images[taken] if isinstance(taken, slice) else images[runtime.indices(rows)]
+    if isinstance(taken, slice):
+        return images[taken]
+    return images[runtime.indices(rows) if index is None else index]

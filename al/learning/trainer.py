@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from al import seeds
-from al.fast.adam import Adam
+from al.fast.adam import new_adam
 from al.learning.augmentation import augmentation, warp
 from al.learning.learner import NetworkSettings
 from al.learning.networks import Classifier
@@ -33,7 +33,7 @@ class Trainer:
     ):
         self.model, self.runtime, self.size = model, runtime, image_size
         self.settings, self.classes = settings, classes
-        self.optimiser = Adam(
+        self.optimiser = new_adam(
             model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=runtime.fused_optimiser
         )
 
@@ -65,14 +65,15 @@ class Trainer:
         self.model.train()
         for start in range(0, len(order), self.settings.batch_size):
             batch = slice(start, start + self.settings.batch_size)
-            inputs = to_input(images[index[batch]], self.size)
-            if maps is not None:
-                inputs = warp(inputs, maps[batch])
-            logits, _ = self.model(inputs)
-            loss = F.cross_entropy(logits, targets[batch], weight=weight)
-            self.optimiser.zero_grad()
-            loss.backward()
-            self.optimiser.step()
+            with self.runtime.room_for("a training step", f"use less than batch_size={self.settings.batch_size}"):
+                inputs = to_input(images[index[batch]], self.size)
+                if maps is not None:
+                    inputs = warp(inputs, maps[batch])
+                logits, _ = self.model(inputs)
+                loss = F.cross_entropy(logits, targets[batch], weight=weight)
+                self.optimiser.zero_grad()
+                loss.backward()
+                self.optimiser.step()
             predicted[batch] = logits.detach().argmax(1)
             total += loss.detach() * len(logits)
         confusion = torch.bincount(targets * self.classes + predicted, minlength=self.classes**2)

@@ -16,6 +16,8 @@ from al.labels import LabelledSet
 from al.learning.early_stopping import EarlyStopping
 from al.records import BestEpoch
 from al.run_state import RunState
+from al.storage.files import writing
+from al.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from al.learning.learner import Learner
@@ -34,20 +36,23 @@ UNREADABLE = (
 
 
 class CorruptCheckpoint(Exception):
-    """A checkpoint that cannot be read, now out of the way at the path that is its argument."""
+    """A checkpoint that cannot be gone on from; says why, and where it is now."""
 
 
 class Checkpoint:
     """`checkpoint.pt` of a run folder."""
 
     def __init__(self, folder: Path):
-        self.path = folder / "checkpoint.pt"
+        self.path, self.folder = folder / "checkpoint.pt", RunFolder(folder)
 
     def save(self, state: RunState, learner: "Learner", identity: Identity) -> None:
         """Replace the checkpoint in one step. Safe against a kill; after a power cut the run may start again.
 
         Args:
             identity: what must be the same where it is loaded.
+
+        Raises:
+            NoRoom: the disk is full.
         """
         import torch
 
@@ -58,14 +63,17 @@ class Checkpoint:
             "labelled": labelled,
             "plateau": vars(state.early_stopping),
             "progress": progress | {"best": state.best and state.best.written()},
+            "records": self._records(state.epoch, state.round),
             "learner": learner.state_dict(),
         }
         temporary = self.path.with_name(f".checkpoint.{os.getpid()}")
-        try:
-            torch.save(contents, temporary)
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        before = self.path.stat().st_size if self.path.exists() else 0
+        with writing(self.path, before):
+            try:
+                torch.save(contents, temporary)
+                temporary.replace(self.path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def load(self, learner: "Learner", identity: Identity) -> RunState | None:
         """Put the learner back to the checkpoint and return the state beside it; None where there is none.
@@ -73,7 +81,8 @@ class Checkpoint:
         Nothing in the file is executed.
 
         Raises:
-            CorruptCheckpoint: it cannot be read; it is set aside first.
+            CorruptCheckpoint: it cannot be read, or the records that it counts are not there as they were; it is set
+                aside first.
             UserError: it is of another configuration or of other images.
         """
         import torch
@@ -88,13 +97,23 @@ class Checkpoint:
             state = _state(contents)
             made_by = Identity(**contents["identity"])
         except UNREADABLE:
-            aside = self.path.with_name("checkpoint.corrupt")
-            self.path.replace(aside)
-            raise CorruptCheckpoint(aside) from None
+            raise self._set_aside("the checkpoint cannot be read") from None
         if identity.differs(made_by):
             raise UserError(f"{self.path.parent}: made by another configuration; use another results_dir or remove it")
+        saved = contents.get("records")  # the first versions did not save them
+        if saved and saved != self._records(state.epoch, state.round):
+            raise self._set_aside("lines of epochs.jsonl or rounds.jsonl were lost or changed")
         learner.load_state_dict(contents["learner"])
         return state
+
+    def _records(self, epochs: int, rounds: int) -> dict[str, str | None]:
+        """Digests of the lines that the checkpoint counts."""
+        return {"epochs": self.folder.epochs.digest(epochs), "rounds": self.folder.rounds.digest(rounds + 1)}
+
+    def _set_aside(self, reason: str) -> "CorruptCheckpoint":
+        aside = self.path.with_name("checkpoint.corrupt")
+        self.path.replace(aside)
+        return CorruptCheckpoint(f"{reason}: set aside as {aside}")
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -1,27 +1,62 @@
 """Files that a kill leaves whole: written atomically, or line by line."""
 
+import errno
+import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from al.errors import NoRoom
 from al.records import Record
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+TORCH_WRITER = ("PytorchStreamWriter", "inline_container")
+"""What errors of `torch.save` name."""
 
 Kind = TypeVar("Kind", bound=Record)
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
-    """The file holds the old contents or all of the new, whenever the process dies."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+@contextmanager
+def writing(path: Path, size: int = 0) -> Iterator[None]:
+    """Turn what a full disk raises while `path` is written into one line with what is needed.
+
+    Args:
+        size: bytes to be written; 0 where that is not known.
+    """
     try:
-        with temporary.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except (OSError, RuntimeError) as error:
+        # torch says of a short write that it failed, and not why
+        full = getattr(error, "errno", None) in FULL or any(name in str(error) for name in TORCH_WRITER)
+        if not full:
+            raise
+        needed = f" for {max(size / 2**20, 0.1):,.1f} MiB" if size else ""
+        raise NoRoom(
+            f"{path}: no room on the disk{needed}; make room there and give the same command again to go on"
+        ) from None
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Replace a file: it holds the old contents or all of the new, whenever the process dies.
+
+    Raises:
+        NoRoom: the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    content = data.encode() if isinstance(data, str) else data
+    with writing(path, len(content)):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping | Sequence) -> None:
@@ -41,8 +76,9 @@ class RecordLines(Generic[Kind]):
         self.path, self.kind = path, kind
 
     def append(self, record: Kind) -> None:
-        with self.path.open("a") as file:
-            file.write(_line(record))
+        line = _line(record)
+        with writing(self.path, len(line)), self.path.open("a") as file:
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
 
@@ -52,15 +88,22 @@ class RecordLines(Generic[Kind]):
         Raises:
             ValueError: a line is no record of this kind.
         """
-        if not self.path.exists():
-            return []
-        return [self.kind.model_validate_json(line) for line in self.path.read_text().split("\n")[:-1]]
+        return [self.kind.model_validate_json(line) for line in self._lines()]
 
     def keep(self, count: int) -> list[Kind]:
-        """Cut the file to its first `count` records and return them."""
-        records = self.read()[:count]
-        write_atomically(self.path, "".join(map(_line, records)))
-        return records
+        """Cut the file to its first `count` lines, which stay as they are, and return their records."""
+        write_atomically(self.path, b"".join(self._lines()[:count]))
+        return self.read()
+
+    def digest(self, count: int) -> str | None:
+        """SHA-256 of the first `count` lines; None where there are not so many."""
+        lines = self._lines()
+        return hashlib.sha256(b"".join(lines[:count])).hexdigest() if len(lines) >= count else None
+
+    def _lines(self) -> list[bytes]:
+        if not self.path.exists():
+            return []
+        return [line + b"\n" for line in self.path.read_bytes().split(b"\n")[:-1]]
 
 
 def _line(record: Record) -> str:

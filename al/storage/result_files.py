@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from al.budget import Budget
-from al.identity import Identity
+from al.errors import UserError, first_line
 from al.records import METRICS, Environment, RoundRecord, RunResult
 from al.storage.files import remove_leftovers, write_json
 from al.storage.run_folder import COMPLETE, RunFolder
@@ -35,6 +35,7 @@ def al_tracking(strategy: str, budget: Budget, rounds: Sequence[RoundRecord]) ->
         "budget": budget.total,
         "initial_labeled_size": len(rounds[0].rows),
         "acquisition_batch_size": budget.batch,
+        "acquisition_batch_sizes": [len(query.rows) for query in rounds[1:]],
         "selected_indices": [row for query in rounds[1:] for row in query.rows],
         "rounds": [query.written() for query in rounds],
     }
@@ -79,23 +80,42 @@ def write_aggregate(run: Path) -> list[Path]:
 
 
 def complete_seeds(like: Path) -> list[Path]:
-    """The complete seeds of a cell made from the same images and weights as the run in `like`, itself among them."""
+    """The complete seeds of a cell made from the same images and weights as the run in `like`, itself among them.
 
-    def made_from(run: Path) -> tuple[str, dict]:
-        identity = Identity.read(json.loads((run / "config.json").read_text()))
-        return identity.fingerprint, dict(identity.sources)
+    One whose files are damaged is left out, and said.
+    """
+    wanted = _made_from(like)
+    seeds = []
+    for seed in sorted(path.parent for path in like.parent.glob(f"split_seed_*/{COMPLETE}")):
+        try:
+            if _made_from(seed) == wanted:
+                RunFolder(seed).result()
+                RunFolder(seed).epochs.read()
+                seeds.append(seed)
+        except (UserError, ValueError) as error:
+            print(f"left out of the aggregate: {first_line(error)}", file=sys.stderr)
+    return seeds
 
-    wanted = made_from(like)
-    seeds = (path.parent for path in like.parent.glob(f"split_seed_*/{COMPLETE}"))
-    return sorted(seed for seed in seeds if made_from(seed) == wanted)
+
+def _made_from(run: Path) -> tuple[str, dict]:
+    """Fingerprint of the images, and hashes of the local files that a run was made from."""
+    identity = RunFolder(run).identity()
+    return identity.fingerprint, dict(identity.sources)
 
 
 def refresh_aggregate(run: Path) -> None:
-    """Writes the aggregate again where a seed is younger than it, as after a kill between the two."""
+    """Write the aggregate again where it is missing or damaged, or older than a seed, as after a kill."""
     written = run.parent / "aggregated" / COMPLETE
-    newest = max((seed / COMPLETE).stat().st_mtime for seed in complete_seeds(run))
-    if not written.exists() or written.stat().st_mtime < newest:
+    newest = max(((seed / COMPLETE).stat().st_mtime for seed in complete_seeds(run)), default=0)
+    if newest and (not _is_json(written) or written.stat().st_mtime < newest):
         write_aggregate(run)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        return False
 
 
 def environment(device: str, precision: str, threads: int) -> Environment:
@@ -117,6 +137,12 @@ def _git_commit() -> str:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, in MiB."""
+    """Largest resident size of this process so far, in MiB.
+
+    Linux's `getrusage` would count what the parent had before it started this program.
+    """
+    with suppress(OSError, StopIteration, ValueError):
+        status = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from al.errors import UserError
-from al.identity import Identity
+from al.errors import UserError, first_line
+from al.identity import Identity, sha256
 from al.records import EpochRecord, RoundRecord, RunResult
-from al.storage.files import RecordLines, remove_leftovers
+from al.storage.files import RecordLines, remove_leftovers, writing
 
 if TYPE_CHECKING:
     from al.config import RunConfig
 
+BESIDE = ("best_model.safetensors", "al_tracking.json", "epochs.jsonl", "rounds.jsonl")
+"""Files that a complete run has beside its results."""
 COMPLETE = "performance_metrics.json"
 """Written last: a run is complete if and only if its folder has it."""
 
@@ -52,6 +54,31 @@ class RunFolder:
         except ValueError:
             raise UserError(f"{self.path / COMPLETE}: damaged; remove {self.path} and start again") from None
 
+    def damage(self) -> str | None:
+        """What is wrong with the files of a complete run, in words; None where nothing is."""
+        try:
+            result = RunResult.read(self.read_json(COMPLETE))
+            if len(self.epochs.read()) != result.total_epochs:
+                return "epochs.jsonl has other lines than it was finished with"
+            self.rounds.read()
+        except UserError as error:
+            return str(error).partition(";")[0]
+        except ValueError as error:
+            return first_line(error)
+        for name in BESIDE:
+            file = self.path / name
+            if not file.is_file():
+                return f"{name} is missing"
+            if result.files.get(name) not in (None, sha256(file)):
+                return f"{name} is not what the run wrote"
+        return None
+
+    def set_results_aside(self) -> Path:
+        """Make the run incomplete again; its results stay beside it under another name."""
+        aside = self.path / f"{COMPLETE}.damaged"
+        (self.path / COMPLETE).replace(aside)
+        return aside
+
     def read_json(self, name: str) -> Mapping | None:
         """The contents of a JSON file of the run, None where there is none.
 
@@ -69,22 +96,34 @@ class RunFolder:
             raise UserError(f"{path}: not what a run writes there; remove {self.path} and start again")
         return content
 
+    def identity(self) -> Identity | None:
+        """What the run in it is, as its `config.json` says; None where there is none.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        made_by = self.read_json("config.json")
+        if made_by is None:
+            return None
+        try:
+            return Identity.read(made_by)
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(
+                f"{self.path / 'config.json'}: does not say what the run is; remove {self.path} and start again"
+            ) from None
+
     def check_identity(self, identity: Identity) -> None:
         """Refuse to go on with, or to use, what was made otherwise.
 
         Raises:
             UserError: the folder holds a run of another configuration, on other images or from other weights.
         """
-        made_by = self.read_json("config.json")
+        made_by = self.identity()
         if made_by is None:
+            if self.complete:
+                raise UserError(f"{self.path}: results without config.json; remove {self.path} and start again")
             return
-        try:
-            what = identity.differs(Identity.read(made_by))
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(
-                f"{self.path / 'config.json'}: does not say what the run is; remove {self.path} and start again"
-            ) from None
-        if what:
+        if what := identity.differs(made_by):
             raise UserError(f"{self.path}: holds a run {what}; use another results_dir or remove it")
 
     def check_writable(self) -> None:
@@ -104,6 +143,7 @@ class RunFolder:
         Raises:
             HeldElsewhere: another process is in it; names its host and process id.
             UserError: the folder cannot be written.
+            NoRoom: the disk is full.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -123,7 +163,8 @@ class RunFolder:
             json.dump({"pid": os.getpid(), "host": socket.gethostname()}, lock)
             lock.flush()
             remove_leftovers(self.path)
-            yield
+            with writing(self.path):
+                yield
 
 
 def _holder(lock_text: str) -> str:

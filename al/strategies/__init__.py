@@ -8,7 +8,9 @@ from al.strategies.base import Picks, Pool, Select, Strategy
 from al.strategies.coverage import coreset, probcover
 from al.strategies.diverse import cluster_margin, dropquery
 from al.strategies.gradient import badge
+from al.strategies.herding import maxherding, uherding
 from al.strategies.scores import (
+    NOISE_OPTIONS,
     least_confidence,
     mutual_information,
     predictive_entropy,
@@ -21,11 +23,23 @@ from al.strategies.typiclust import typiclust, typiclust_typical
 REGISTRY: dict[str, Strategy] = {
     "stratified": Strategy(uniform, baseline=True, summary="no acquisition: the whole variant is labelled at once"),
     "random": Strategy(uniform, summary="any unlabelled image"),
-    "uncertainty": Strategy(ranking(least_confidence), ("probs",), summary="lowest top probability; Lewis & Gale 1994"),
-    "margin": Strategy(ranking(smallest_margin), ("probs",), summary="closest two classes; Scheffer et al. 2001"),
-    "entropy": Strategy(ranking(predictive_entropy), ("probs",), summary="highest entropy; Settles 2009"),
+    "uncertainty": Strategy(
+        ranking(least_confidence), ("probs",), NOISE_OPTIONS, summary="lowest top probability; Lewis & Gale 1994"
+    ),
+    "margin": Strategy(
+        ranking(smallest_margin, least=-1.0),
+        ("probs",),
+        NOISE_OPTIONS,
+        summary="closest two classes; Scheffer et al. 2001",
+    ),
+    "entropy": Strategy(
+        ranking(predictive_entropy), ("probs",), NOISE_OPTIONS, summary="highest entropy; Settles 2009"
+    ),
     "typiclust": Strategy(
-        typiclust, ("probs", "features"), summary="uncertain and far from its cluster's centre; Petersen 2024"
+        typiclust,
+        ("probs", "features"),
+        NOISE_OPTIONS,
+        summary="uncertain and far from its cluster's centre; Petersen 2024",
     ),
     "typiclust_typical": Strategy(
         typiclust_typical,
@@ -39,6 +53,7 @@ REGISTRY: dict[str, Strategy] = {
         ("features",),
         ("probcover_delta", "probcover_purity"),
         needs_labelled=True,
+        version=2,
         summary="most uncovered neighbours within a radius; Yehuda et al. 2022",
     ),
     "coreset": Strategy(
@@ -47,14 +62,33 @@ REGISTRY: dict[str, Strategy] = {
         needs_labelled=True,
         summary="farthest from all that is labelled; Sener & Savarese 2018",
     ),
+    "maxherding": Strategy(
+        maxherding,
+        ("features",),
+        ("herding_candidates",),
+        needs_labelled=True,
+        summary="covers most of the pool by a smooth kernel; Bae et al. 2024",
+    ),
+    "uherding": Strategy(
+        uherding,
+        ("probs", "features", "activations"),
+        ("herding_candidates",),
+        needs_labelled=True,
+        summary="covers most of the uncertain part of the pool; Bae et al. 2025",
+    ),
     "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),
     "bald": Strategy(
-        ranking(mutual_information, "mc_probs"), ("mc_probs",), summary="dropout passes disagree most; Gal et al. 2017"
+        ranking(mutual_information, "mc_probs"),
+        ("mc_probs",),
+        NOISE_OPTIONS,
+        summary="dropout passes disagree most; Gal et al. 2017",
     ),
     "cluster_margin": Strategy(
         cluster_margin,
         ("probs", "features"),
-        ("cluster_margin_candidates",),
+        ("cluster_margin_candidates", "cluster_margin_size"),
+        needs_labelled=True,
+        version=2,
         summary="small margins from many clusters; Citovsky et al. 2021",
     ),
     "dropquery": Strategy(

@@ -20,6 +20,8 @@ class Pool:
     """[N] whether the label is known already."""
     classes: int
     """C, the number of classes."""
+    labels: NDArray[np.int64] | None = None
+    """[N] the labels that are known, -1 elsewhere; where the strategy compares with the labelled images."""
     probs: NDArray[np.float32] | None = None
     """[N, C] class probabilities of the unaugmented images."""
     features: NDArray[np.float32] | None = None
@@ -37,7 +39,7 @@ class Pool:
         return np.flatnonzero(~self.labelled)
 
 
-ARRAYS = tuple(field.name for field in fields(Pool) if field.name not in ("labelled", "classes"))
+ARRAYS = tuple(field.name for field in fields(Pool) if field.name not in ("labelled", "classes", "labels"))
 """The names that `Strategy.needs` may hold."""
 
 
@@ -68,6 +70,8 @@ class Strategy:
     """Whether it compares with the labelled images. The pool then holds them too; otherwise it may lack them."""
     baseline: bool = False
     """Whether it labels the whole variant before the first epoch, and acquires nothing after it."""
+    version: int = 1
+    """To be raised when the same arrays give other picks: part of the digest of the runs it concerns."""
     summary: str = ""
     """One line for tables and help: what it picks, and who proposed it."""
 

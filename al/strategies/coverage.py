@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from al.storage.blocks import gather
 from al.strategies.base import Picks, Pool
-from al.strategies.clustering import kmeans, nearest, nearest_stranger, squared_distances
+from al.strategies.clustering import ROUNDING, by_subtraction, kmeans, nearest, nearest_stranger, squared_distances
+from al.strategies.once import once_per_features
 
 FRONT_ROWS = 8192
 """Samples farthest from all that is labelled that `coreset` keeps in memory."""
@@ -89,42 +90,48 @@ def probcover(
 ) -> Picks:
     """Pick what covers most uncovered samples by a ball of radius delta (Yehuda et al., NeurIPS 2022).
 
-    Edge x -> y iff |f_x - f_y| < delta; L covers what it reaches; repeatedly the u that reaches most uncovered
-    samples, their number being the score. Once all are covered the rest are any (score 0).
+    Features are scaled to length 1, as by its authors. Edge x -> y iff |f_x - f_y| < delta; L covers what it reaches;
+    repeatedly the u that reaches most uncovered samples, their number being the score. Once all are covered the rest
+    are any (score 0). Ties go by chance: a ball of high purity holds few samples where dimensions are many, so that
+    soon every sample covers only itself, and the first rows of a data set in order of class would be one class.
 
     Args:
         pool: its features; unlabelled samples are both what covers and what is to be covered.
         k: at most the number of the unlabelled.
-        rng: seeds the clustering behind delta, and the rest.
+        rng: draws the sample of a large pool, decides ties, and draws the rest.
         probcover_delta: radius; None: `pure_radius`.
         probcover_purity: share of balls that `pure_radius` leaves pure.
     """
-    delta = probcover_delta or pure_radius(pool.features, pool.classes, probcover_purity, rng)
+    delta = probcover_delta or pure_radius(pool.features, pool.classes, probcover_purity)
     positions = pool.unlabelled
     if len(positions) > GRAPH_SAMPLES:
         positions = np.sort(rng.choice(positions, GRAPH_SAMPLES, replace=False))
     covered = np.zeros(len(positions), dtype=bool)
     if pool.labelled.any():
-        centres = gather(pool.features, np.flatnonzero(pool.labelled))
-        covered = nearest(pool.features, centres, positions=positions)[0] < delta
+        centres = gather(pool.features, np.flatnonzero(pool.labelled), unit=True)
+        covered = nearest(pool.features, centres, positions=positions, unit=True)[0] < delta
     positions = np.concatenate([positions[~covered], positions[covered]])
-    picks, gains = _greedy_cover(Balls(pool.features, positions, int((~covered).sum()), delta), k)
-    rest = rng.permutation(np.setdiff1d(pool.unlabelled, picks))[: k - len(picks)]  # all is covered: any, but new
+    rank = rng.permutation(len(pool.labelled))  # [N]
+    picks, gains = _greedy_cover(Balls(pool.features, positions, int((~covered).sum()), delta), rank, k)
+    rest = np.setdiff1d(pool.unlabelled, picks)  # what is left once all is covered
+    rest = rest[np.argsort(rank[rest])][: k - len(picks)]
     return Picks(
         np.concatenate([picks, rest]).astype(np.int64), np.concatenate([gains, np.zeros(len(rest))]).astype(np.float32)
     )
 
 
-def pure_radius(features: NDArray, classes: int, purity: float, rng: np.random.Generator) -> float:
-    """The largest delta for which the share `purity` of the balls holds one pseudo-label only.
+@once_per_features
+def pure_radius(features: NDArray, classes: int, purity: float) -> float:
+    """Find the largest delta for which the share `purity` of the balls holds one pseudo-label only.
 
-    Pseudo-labels are a k-means with one cluster a class. The ball of x is pure iff delta <= e(x), the distance from
-    x to the nearest sample with another pseudo-label; so delta is the quantile of e at 1 - purity, here over at
-    most 2,048 seeded x. It is returned a hair smaller, lest rounding let the stranger in. Infinite for one cluster.
+    Pseudo-labels are a k-means with one cluster a class, of the features [N, D] scaled to length 1. The ball of x is
+    pure iff delta <= e(x), the distance from x to the nearest sample with another pseudo-label; so delta is the
+    quantile of e at 1 - purity, here over at most 2,048 seeded x. It is returned a hair smaller, lest rounding let the
+    stranger in. Infinite for one cluster. One for the same features, whatever the round and the run's seed.
     """
-    pseudo = kmeans(features, classes, int(rng.integers(2**31))).assignment
-    sample = np.sort(rng.choice(len(features), min(len(features), PURITY_BALLS), replace=False))
-    stranger = np.sort(nearest_stranger(features, pseudo, sample))
+    pseudo = kmeans(features, classes, seed=0, unit=True).assignment  # [N]
+    sample = np.sort(np.random.default_rng(0).choice(len(features), min(len(features), PURITY_BALLS), replace=False))
+    stranger = np.sort(nearest_stranger(features, pseudo, sample, unit=True))  # [n] e, ascending
     impure = int((1 - purity) * len(sample) + 1e-9)
     return float(stranger[min(impure, len(sample) - 1)]) * (1 - 1e-4)
 
@@ -136,8 +143,8 @@ class Balls:
     """
 
     def __init__(self, features: NDArray, positions: NDArray[np.int64], targets: int, radius: float):
-        """The samples are `features` at `positions` [N]; the first `targets` of them are to be covered."""
-        points = gather(features, positions)  # [N, D]
+        """The samples are `features` at `positions` [N], scaled to length 1; the first `targets` are to be covered."""
+        points = gather(features, positions, unit=True)  # [N, D]
         points -= points.mean(axis=0)  # products of what lies far from the origin would cancel
         sketch = sketched(points)  # [N, q + 1]
         groups = kmeans(sketch, ORDER_CLUSTERS, 0).assignment
@@ -186,6 +193,8 @@ def _within(points: NDArray[np.float32], sketch: NDArray[np.float32], targets: i
     bits = np.zeros((targets, -(-len(points) // 8)), dtype=np.uint8)
     half = np.einsum("nd,nd->n", points, points) / 2  # [N] |x|^2 / 2
     least = half * (1 - SKETCH_ROUNDING)  # so that rounding never calls a near pair far
+    tiny = radius**2 <= 4 * ROUNDING * half.max()  # even equal samples may then look farther apart than the radius
+    equal = np.unique(points.view(f"V{points.shape[1] * 4}")[:, 0], return_inverse=True)[1] if tiny else None  # [N]
     for start in range(0, targets, BALL_ROWS):
         rows = slice(start, min(start + BALL_ROWS, targets))
         for first in range(start, len(points), BALL_COLUMNS):
@@ -194,8 +203,12 @@ def _within(points: NDArray[np.float32], sketch: NDArray[np.float32], targets: i
             if maybe.mean() > 0.5:
                 maybe[:] = True  # to copy most of the columns costs more than to look at all
             found = first + np.flatnonzero(maybe)
-            others = points[columns] if maybe.all() else points[found]
-            _mark(bits, rows, found, _near(points[rows], others, half[rows], half[found], radius))
+            if tiny:
+                near = _settled(points, half, equal, np.arange(rows.start, rows.stop), found, radius)
+            else:
+                others = points[columns] if maybe.all() else points[found]
+                near = _near(points[rows], others, half[rows], half[found], radius)
+            _mark(bits, rows, found, near)
     own = np.arange(targets)
     bits[own, own // 8] |= (128 >> (own % 8)).astype(np.uint8)
     return bits
@@ -206,6 +219,30 @@ def _near(x: NDArray, y: NDArray, half_x: NDArray, half_y: NDArray, radius: floa
     score = x @ y.T  # [n, m]
     score -= half_y
     return score > (half_x - radius**2 / 2)[:, None]  # |x - y|^2 < r^2  <=>  x.y - |y|^2 / 2 > (|x|^2 - r^2) / 2
+
+
+def _settled(
+    points: NDArray[np.float32],
+    half: NDArray[np.float32],
+    equal: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    found: NDArray[np.int64],
+    radius: float,
+) -> NDArray[np.bool_]:
+    """Which pairs are nearer than a radius that rounding hides: all equal ones, and the others by subtraction.
+
+    Args:
+        points: [N, D]
+        half: [N] |x|^2 / 2
+        equal: [N] the same number for equal samples.
+        rows, found: [n] and [m], the samples to compare. -> bool[n, m]
+    """
+    same = equal[rows][:, None] == equal[found]
+    margin = 4 * ROUNDING * half.max()
+    maybe = _near(points[rows], points[found], half[rows], half[found], (radius**2 + margin) ** 0.5) & ~same
+    i, j = np.nonzero(maybe)
+    same[i, j] = by_subtraction(points, rows[i], points, found[j]) < radius**2
+    return same
 
 
 def _mark(bits: NDArray[np.uint8], rows: slice, found: NDArray[np.int64], near: NDArray[np.bool_]) -> None:
@@ -223,8 +260,8 @@ def _mark(bits: NDArray[np.uint8], rows: slice, found: NDArray[np.int64], near: 
     bits[found[:mirrored], rows.start // 8 : rows.start // 8 + turned.shape[1]] |= turned
 
 
-def _greedy_cover(balls: Balls, k: int) -> tuple[list[int], list[int]]:
-    """Take what covers most uncovered samples until k are taken or all are covered; ties go to the lower position.
+def _greedy_cover(balls: Balls, rank: NDArray[np.int64], k: int) -> tuple[list[int], list[int]]:
+    """Take what covers most uncovered samples until k are taken or all are covered; ties go to the lower `rank` [N].
 
     Returns:
         The positions taken, and how many samples each covered that were not.
@@ -234,7 +271,7 @@ def _greedy_cover(balls: Balls, k: int) -> tuple[list[int], list[int]]:
     picks, gains = [], []
     while len(picks) < k and uncovered.any():
         tied = np.flatnonzero(gain == gain.max())
-        best = tied[np.argmin(balls.positions[tied])]
+        best = tied[np.argmin(rank[balls.positions[tied]])]
         picks.append(int(balls.positions[best]))
         gains.append(int(gain[best]))
         new = np.flatnonzero(balls.around(best) & uncovered)

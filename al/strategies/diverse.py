@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.strategies.base import Picks, Pool
-from al.strategies.clustering import kmeans
+from al.strategies.clustering import hierarchical_clusters, kmeans
 from al.strategies.scores import scored, smallest_margin, top_k
 
 
@@ -25,19 +25,29 @@ def round_robin(groups: NDArray[np.int64], turns: NDArray[np.int64], wanted: NDA
     return np.lexsort((turn[groups], nth))  # by round, and inside a round by the turn of the group
 
 
-def cluster_margin(pool: Pool, k: int, rng: np.random.Generator, *, cluster_margin_candidates: int = 10) -> Picks:
-    """Pick small margins from many clusters (after Citovsky et al., NeurIPS 2021, with k-means for their HAC).
+def cluster_margin(
+    pool: Pool,
+    k: int,
+    rng: np.random.Generator,
+    *,
+    cluster_margin_candidates: int = 10,
+    cluster_margin_size: int = 20,
+) -> Picks:
+    """Pick small margins from many clusters (Citovsky et al., NeurIPS 2021, Algorithm 1).
 
-    The `cluster_margin_candidates` x k samples of smallest p_1 - p_2 are clustered into k; the clusters take turns
-    from the smallest up, each giving its smallest margin. The score is -(p_1 - p_2).
+    Clusters are those of `hierarchical_clusters` over the whole pool, labelled images too: the same in each round
+    where the features are (frozen embeddings), made anew where they change (the model's own activations, or a new
+    `pool_sample`). The `cluster_margin_candidates` x k unlabelled of smallest p_1 - p_2 are grouped by cluster. The
+    groups take turns from the smallest up, each giving its smallest margin. The score is -(p_1 - p_2).
     """
-    unlabelled = pool.unlabelled
+    unlabelled = pool.unlabelled  # [U]
     candidates = top_k(scored(smallest_margin, pool.probs, unlabelled), unlabelled, cluster_margin_candidates * k)
     order = np.argsort(candidates.positions)
-    positions, margins = candidates.positions[order], candidates.scores[order]
-    clustering = kmeans(pool.features, k, int(rng.integers(2**31)), positions=positions)
-    smallest_first = np.argsort(clustering.sizes, kind="stable")
-    picks = round_robin(clustering.assignment, smallest_first, margins)[:k]
+    positions, margins = candidates.positions[order], candidates.scores[order]  # [n] by position
+    cluster = hierarchical_clusters(pool.features, cluster_margin_size)[positions]  # [n]
+    groups, sizes = np.unique(cluster, return_inverse=True, return_counts=True)[1:]
+    smallest_first = np.argsort(sizes, kind="stable")
+    picks = round_robin(groups, smallest_first, margins)[:k]
     return Picks(positions[picks], margins[picks])
 
 

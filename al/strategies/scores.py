@@ -1,6 +1,7 @@
 """Strategies that rank the unlabelled images by a score of their class probabilities; the highest are picked."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +60,57 @@ def scored(score: Callable[[NDArray], NDArray], array: NDArray, positions: NDArr
     return np.concatenate(parts)
 
 
-def ranking(score: Callable[[NDArray], NDArray], of: str = "probs") -> Select:
-    """The strategy that picks the highest `score` of an array of the pool: probs [N, C] or mc_probs [T, N, C]."""
+NOISE_OPTIONS = ("batch_noise", "batch_beta")
+"""Fields of `RunConfig` that every strategy takes that ranks scores."""
 
-    def choose(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+
+def noisy_top_k(
+    scores: NDArray[np.floating],
+    positions: NDArray[np.int64],
+    k: int,
+    rng: np.random.Generator,
+    least: float = 0.0,
+    *,
+    batch_noise: str = "none",
+    batch_beta: float = 1.0,
+) -> Picks:
+    """Pick by scores with Gumbel noise, so that a batch is not k copies of one image (Kirsch et al., TMLR 2023).
+
+    The k highest of s (none), log s + G / beta (power), s + G / beta (softmax) or -log rank + G / beta (softrank), G
+    being drawn from the standard Gumbel distribution: for power, that is to draw k without replacement with chances
+    proportional to s^beta. The larger beta, the nearer to the k highest of s. The scores returned are without noise.
+
+    Args:
+        scores: [U] s
+        positions: [U] whose scores they are, ascending.
+        least: what scores are at least, which power takes away, as it wants scores from 0 up.
+    """
+    best = top_k(scores, positions, k if batch_noise == "none" else len(scores))
+    if batch_noise == "none":
+        return best
+    if batch_noise == "softrank":
+        sure = np.empty(len(scores))
+        sure[np.searchsorted(positions, best.positions)] = -np.log(1 + np.arange(len(scores)))  # the first has rank 1
+    elif batch_noise == "power":
+        sure = np.log(np.maximum(scores - least, np.finfo(np.float32).tiny))  # s = 0 comes last, by chance
+    else:
+        sure = scores
+    noisy = sure + rng.gumbel(size=len(scores)) / batch_beta  # [U]
+    chosen = np.lexsort((positions, -noisy))[:k]
+    return Picks(positions[chosen], scores[chosen].astype(np.float32))
+
+
+def ranking(score: Callable[[NDArray], NDArray], of: str = "probs", least: float = 0.0) -> Select:
+    """The strategy that picks the highest `score` of an array of the pool: probs [N, C] or mc_probs [T, N, C].
+
+    Args:
+        least: the lowest value that the score can have.
+    """
+
+    def choose(pool: Pool, k: int, rng: np.random.Generator, **noise: Any) -> Picks:
         unlabelled = pool.unlabelled
-        return top_k(scored(score, getattr(pool, of), unlabelled), unlabelled, k)
+        scores = scored(score, getattr(pool, of), unlabelled)
+        return noisy_top_k(scores, unlabelled, k, rng, least, **noise)
 
     return choose
 

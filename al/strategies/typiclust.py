@@ -1,6 +1,7 @@
 """TypiClust twice: the study's hybrid of uncertainty and distance, and the published method."""
 
 from math import isqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from al.storage.blocks import gather
 from al.strategies.base import Picks, Pool
 from al.strategies.clustering import Clustering, kmeans, neighbour_distances
 from al.strategies.diverse import round_robin
-from al.strategies.scores import predictive_entropy, scored, top_k
+from al.strategies.scores import noisy_top_k, predictive_entropy, scored
 
 SMALL = 5
 """Clusters of this many samples or fewer are outliers to `typiclust_typical`, as in its authors' code."""
@@ -25,7 +26,7 @@ def unit_interval(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.zeros_like(values) if high == low else (values - low) / (high - low)
 
 
-def typiclust(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+def typiclust(pool: Pool, k: int, rng: np.random.Generator, **noise: Any) -> Picks:
     """Pick the uncertain and atypical: the study's hybrid (Petersen 2024), not the TypiClust of Hacohen et al. 2022.
 
     The score is the mean of the entropy of p and of the distance of f to the centre of its k-means cluster, both
@@ -35,7 +36,7 @@ def typiclust(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     entropy = scored(predictive_entropy, pool.probs, unlabelled)  # [U] H[p]
     clusters = min(100, isqrt(len(unlabelled)))
     distance = kmeans(pool.features, clusters, int(rng.integers(2**31)), positions=unlabelled).distance  # [U] |f - c|
-    return top_k((unit_interval(entropy) + unit_interval(distance)) / 2, unlabelled, k)
+    return noisy_top_k((unit_interval(entropy) + unit_interval(distance)) / 2, unlabelled, k, rng, **noise)
 
 
 def typiclust_typical(pool: Pool, k: int, rng: np.random.Generator, *, typiclust_max_clusters: int = 500) -> Picks:

@@ -88,10 +88,10 @@ def _confusion(counts: NDArray[np.int64], classes: list[str], group: str, title:
             axes.text(
                 j, i, count, ha="center", va="center", fontsize=7, color="white" if shares[i, j] > 0.5 else "black"
             )
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set(xlabel="Predicted class", ylabel="True class")
-    axes.set_title(f"{title}\nconfusion matrix, {group} images, best epoch", fontsize=10)
+    axes.set_title(f"{title}\nconfusion matrix, {group} images, best epoch", fontsize=10, parse_math=False)
     figure.colorbar(image, ax=axes, shrink=0.8, label="Share of the true class")
     return save(figure, folder / f"confusion_matrix_{group}.png")
 
@@ -133,7 +133,7 @@ def _stretched(values: list[float], length: int) -> list[float]:
 
 def _label(axes: Axes, x: str, y: str, title: str, *, legend: bool = True) -> None:
     axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     if legend:

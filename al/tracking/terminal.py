@@ -76,12 +76,16 @@ class RunProgress:
             self.say(f"W&B:     {url}")
 
 
+SHOWN = ("train", "evaluate", "score", "select", "checkpoint", "pictures", "tracking")
+"""Phases in the table at the end of a run."""
+
+
 def _summary_rows(result: RunResult) -> list[tuple[str, str]]:
     test = result.test
     labels = f"{result.labels_used:,}"
     if result.human_labels_used != result.labels_used:
         labels += f", {result.human_labels_used:,} of them by people"
-    phases = ", ".join(f"{name} {duration(result.seconds[name])}" for name in ("train", "evaluate", "score", "select"))
+    phases = ", ".join(f"{name} {duration(result.seconds[name])}" for name in SHOWN)
     rows = [
         ("labels", labels),
         ("test accuracy", f"{test['accuracy']:.2f} %  (macro F1 {test['f1-score']:.3f}, loss {test['loss']:.3f})"),

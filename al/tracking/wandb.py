@@ -3,21 +3,21 @@
 Metric names are constants here, for sweeps, reports and dashboards to take.
 """
 
-import configparser
-import contextlib
-import netrc
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlparse
 
 import yaml
 
 from al.errors import UserError, first_line
+from al.identity import Identity
 from al.records import CURVE_METRICS, METRICS, PHASES, SPLITS, EpochRecord, RunResult
+from al.storage.files import write_json
 from al.storage.run_folder import RunFolder
+from al.tracking.server import Unreachable, base_url, check_server, mode, project
 
 if TYPE_CHECKING:
     from al.config import RunConfig
@@ -27,7 +27,7 @@ WRONG_LABELS, LR, BEST = "wrong_labels", "lr", "best"
 CURVE_ACCURACY, CURVE_LOSS, CURVE_F1 = "curve/accuracy", "curve/loss", "curve/f1"
 """Test metrics at the end of a fit, of its best epoch: one point of the learning curve for each label count."""
 TEST_ACCURACY, TEST_LOSS, TEST_F1 = "test/accuracy", "test/loss", "test/f1"
-CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "f1-score", "accuracy": "accuracy"}
+CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
 SUMMARY = (
     "labels_used",
     "human_labels_used",
@@ -40,6 +40,10 @@ SUMMARY = (
 PICK_SHEET = "pick/sheet"
 CONFUSION = "confusion/test"
 SWEEP_PARAMETERS = "WANDB_SWEEP_PARAM_PATH"
+INIT_TIMEOUT = 30.0
+"""Seconds that the start of a run waits for a server that has said who is asking."""
+FINISH_TIMEOUT = "20"
+"""Seconds that the end of a run waits for the server; what has not arrived is sent by the next start or `make sync`."""
 NO_DOTS = str.maketrans({".": "_", "/": "_"})  # W&B reads a dot as nesting and a slash as a section
 
 
@@ -66,13 +70,23 @@ def sweep_parameters() -> dict[str, Any]:
         raise UserError(f"{SWEEP_PARAMETERS}={path}: not a sweep's parameters ({reason}); unset it") from None
 
 
+def class_keys(classes: Iterable[str]) -> dict[str, str]:
+    """Class name -> its part of a W&B key; names that would share one, as `a.b` and `a_b`, are numbered."""
+    keys: dict[str, str] = {}
+    for number, name in enumerate(classes):
+        key = name.translate(NO_DOTS)
+        keys[name] = f"{key}_{number}" if key in keys.values() else key
+    return keys
+
+
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:
     """One line of `epochs.jsonl` as the flat names that W&B shows."""
     shown = {name: getattr(record, name) for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, WRONG_LABELS, LR)}
     for split in SPLITS:
         shown |= {f"{split}/{METRICS[name].key}": value for name, value in record.scores(split).items()}
+    labels = class_keys(record.per_class)
     for name, values in record.per_class.items():
-        label = name.translate(NO_DOTS)
+        label = labels[name]
         shown |= {f"class/{label}/{metric}": values[key] for metric, key in CLASS_METRICS.items()}
         shown[f"labels_by_class/{label}"] = record.labels_by_class[name]
         if record.free_labels:
@@ -86,10 +100,13 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
 
 
 def summary_of(result: RunResult) -> dict[str, object]:
-    """W&B's summary of a complete run: its best epoch's test metrics, and its costs."""
-    shown: dict[str, object] = {f"test/{METRICS[name].key}": value for name, value in result.test.items()}
+    """W&B's summary of a complete run: every split's metrics of the best epoch, also as `best/*`, and its costs."""
+    shown: dict[str, object] = {"best/epoch": result.best.epoch, "best_epoch": result.best.epoch}
+    for split, found in result.best.splits.items():
+        scores = {f"{split}/{METRICS[name].key}": value for name, value in found.scores.items()}
+        shown |= scores | {f"best/{name}": value for name, value in scores.items()}
     known = {name: value for name in SUMMARY if (value := getattr(result, name)) is not None}
-    return shown | known | {"best_epoch": result.best.epoch, "data": result.data.model_dump()}
+    return shown | known | {"data": result.data.model_dump()}
 
 
 class Tracker(Protocol):
@@ -125,43 +142,62 @@ class NoTracker:
         pass
 
 
-def mode() -> str:
-    """`WANDB_MODE`; where it is unset, online with an API key or under an agent, and offline otherwise.
+@dataclass(frozen=True)
+class Description:
+    """What W&B knows of a run before its first epoch, and where its files lie."""
 
-    Raises:
-        UserError: not a mode, or online without a key.
-    """
-    chosen = os.environ.get("WANDB_MODE") or ("online" if _has_key() or "WANDB_SWEEP_ID" in os.environ else "offline")
-    known = {"online": "online", "shared": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
-    if chosen not in known:
-        raise UserError(f"WANDB_MODE={chosen}: not a mode of W&B; use online, offline or disabled")
-    if known[chosen] == "online" and not _has_key():
-        raise UserError(f"WANDB_MODE={chosen}: no API key; run `wandb login`, set WANDB_API_KEY, or WANDB_MODE=offline")
-    return known[chosen]
+    folder: RunFolder
+    cell: str
+    parameters: Mapping[str, Any]
+    digest: str
+    fingerprint: str
+    sources: Mapping[str, str]
+    tags: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, config: "RunConfig", fingerprint: str) -> "Description":
+        identity, folder = Identity.of(config, fingerprint), RunFolder.of(config)
+        parameters = config.model_dump(mode="json")
+        return cls(folder, config.cell, parameters, identity.digest, fingerprint, identity.sources, own_tags())
 
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlparse(_base_url()).hostname or ""
-    for path in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+    @classmethod
+    def read(cls, folder: RunFolder) -> "Description":
+        """From the `config.json` that the run wrote.
+
+        Raises:
+            UserError: there is none, or it says something else.
+        """
         try:
-            if path and netrc.netrc(Path(path).expanduser()).authenticators(host):
-                return True
-        except (OSError, netrc.NetrcParseError):
-            continue
-    return False
+            known = folder.read_json("config.json")
+            identity, parameters = Identity.read(known), known["config"]
+            tags = tuple(known.get("wandb_tags", ()))
+            placed = [parameters[name] for name in ("dataset", "variant", "strategy", "split_seed")]
+            assert all(placed)
+            return cls(folder, known["cell"], parameters, identity.digest, identity.fingerprint, identity.sources, tags)
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"{folder.path / 'config.json'}: does not say what the run is; run it again") from None
+
+    @property
+    def results_dir(self) -> Path:
+        return self.folder.path.parent.parent
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """`run.config` on W&B."""
+        known = {"digest": self.digest, "cell": self.cell, "fingerprint": self.fingerprint}
+        return dict(self.parameters) | known | ({"sources": dict(self.sources)} if self.sources else {})
 
 
-def _base_url() -> str:
-    """The server: `WANDB_BASE_URL`, or what `wandb login --host` wrote down."""
-    if url := os.environ.get("WANDB_BASE_URL"):
-        return url
-    settings = configparser.ConfigParser()
-    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    with contextlib.suppress(configparser.Error, OSError):
-        settings.read([folder / "settings", Path("wandb") / "settings"])
-    return settings.get("default", "base_url", fallback="https://api.wandb.ai")
+def own_tags() -> tuple[str, ...]:
+    """`WANDB_TAGS`, where the local runner puts the sweep's name."""
+    return tuple(tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip())
+
+
+def id_of_run(known: str | None) -> str:
+    """W&B's id for this run: an agent's, or the one that it had before, or a new one; empty where W&B is off."""
+    if mode() == "disabled":
+        return ""
+    return os.environ.get("WANDB_RUN_ID") or known or secrets.token_hex(4)
 
 
 def open_tracker(
@@ -176,25 +212,81 @@ def open_tracker(
     Args:
         config: its cell becomes the group, its strategy the job type.
         fingerprint: of the images.
-        run_id: W&B's id of the run when it was started first, None for a new one.
+        run_id: W&B's id of the run; None for a new one.
         say: prints one line.
     """
     chosen = mode()
     if chosen == "disabled":
         return NoTracker()
-    known = config.model_dump(mode="json")
-    known |= {"digest": config.digest(), "cell": config.cell, "fingerprint": fingerprint}
-    return WandbTracker(config, known, os.environ.get("WANDB_RUN_ID") or run_id, records, chosen, say)
+    return WandbTracker(Description.of(config, fingerprint), run_id or id_of_run(None), records, chosen, say)
 
 
-def mirror(config: "RunConfig", folder: RunFolder) -> None:
-    """Shows a run that is complete on W&B, as far as the server does not have it."""
-    known = folder.read_json("config.json")
-    fingerprint = known["data"]["fingerprint"]
-    tracker = open_tracker(config, fingerprint, known["wandb_run_id"], folder.epochs.read(), print)
-    plots = sorted((folder.path / "plots").glob("*.png"))
-    tracker.log_end(folder.result(), known["data"]["classes"], plots)
-    tracker.finish(0)
+def mirror(folder: RunFolder, run_id: str, say: Callable[[str], None] = print) -> bool:
+    """Send the server what it lacks of a run, complete or not, from the run's own files; whether all has arrived.
+
+    Raises:
+        UserError: the files cannot be read, or the key is not accepted.
+        Unreachable: the server gives no answer.
+    """
+    description, complete = Description.read(folder), folder.complete
+    tracker = WandbTracker(description, run_id, folder.epochs.read(), "online", say, or_offline=False)
+    if complete:
+        plots = sorted((folder.path / "plots").glob("*.png"))
+        result = folder.result()
+        tracker.log_end(result, result.data.classes, plots)
+    tracker.finish(0 if complete else 1)
+    return tracker.arrived
+
+
+def mirror_if_needed(folder: RunFolder) -> None:
+    """Send the server what it lacks of a complete run, under the id that an agent, or its earlier start, gave it."""
+    known = folder.read_json("config.json") or {}
+    run_id = id_of_run(known.get("wandb_run_id"))
+    if not known.get("wandb_run_id"):
+        write_json(folder.path / "config.json", dict(known) | {"wandb_run_id": run_id})
+    try:
+        check_server()
+        state = states_on_server([run_id]).get(run_id)
+        if state is None or not state.has_all_of(folder.result()):
+            mirror(folder, run_id)
+    except Unreachable as error:
+        print(f"W&B cannot be reached ({error}): `make sync` sends the run later")
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """How a run ended on the server, and how many epochs its summary counts."""
+
+    state: str
+    epochs: int | None
+
+    def has_all_of(self, result: RunResult) -> bool:
+        return self.state == "finished" and self.epochs == result.total_epochs
+
+
+def states_on_server(run_ids: Sequence[str]) -> dict[str, ServerState]:
+    """What the server has of these runs of the project, by id.
+
+    Raises:
+        UserError: it does not say.
+    """
+    import wandb
+
+    try:
+        api = wandb.Api(timeout=30)
+        path = f"{os.environ.get('WANDB_ENTITY') or api.default_entity}/{project()}"
+        found = {}
+        for start in range(0, len(run_ids), 100):
+            listed = api.runs(path, filters={"name": {"$in": list(run_ids[start : start + 100])}}, per_page=100)
+            found |= {run.id: ServerState(str(run.state).lower(), run.summary.get("total_epochs")) for run in listed}
+        return found
+    except Exception as error:  # the library raises its own errors, requests' and bare ValueError
+        if "could not find project" in str(error).lower():
+            return {}
+        raise UserError(
+            f"W&B: cannot list the runs of {project()} at {base_url()} ({first_line(error)}); check WANDB_PROJECT, "
+            "WANDB_ENTITY and the network"
+        ) from None
 
 
 def finished_elsewhere(config: "RunConfig", fingerprint: str) -> dict[str, float] | None:
@@ -207,15 +299,18 @@ def finished_elsewhere(config: "RunConfig", fingerprint: str) -> dict[str, float
         return None
     import wandb
 
+    identity = Identity.of(config, fingerprint)
     try:
-        api = wandb.Api()
+        check_server()
+        api = wandb.Api(timeout=30)
         entity = os.environ.get("WANDB_ENTITY") or api.default_entity
-        filters = {"config.digest": config.digest(), "state": "finished"}
+        filters = {"config.digest": identity.digest, "state": "finished"}
         for run in api.runs(f"{entity}/{project()}", filters=filters):
-            same = run.config.get("digest") == config.digest() and run.config.get("fingerprint") == fingerprint
+            made_from = {name: run.config.get(name) for name in ("digest", "fingerprint", "sources")}
+            same = made_from | {"sources": made_from["sources"] or {}} == identity.written()
             if same and run.state == "finished" and TEST_LOSS in run.summary:
                 return {"accuracy": run.summary[TEST_ACCURACY], "loss": run.summary[TEST_LOSS]}
-    except (wandb.errors.Error, ValueError, OSError):
+    except (wandb.errors.Error, ValueError, OSError, Unreachable):
         return None  # no such project yet, or no answer: the caller says what is missing
     return None
 
@@ -236,10 +331,6 @@ def log_report(
         run.log({f"{job_type}/{picture.stem}_plot": wandb.Image(str(picture)) for picture in pictures})
 
 
-def project() -> str:
-    return os.environ.get("WANDB_PROJECT") or "active-learning"
-
-
 def _keep_files_in(results_dir: str | Path) -> None:
     """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place."""
     folder = Path(results_dir).resolve()
@@ -248,9 +339,7 @@ def _keep_files_in(results_dir: str | Path) -> None:
     os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
     os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
     os.environ.setdefault("WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # a kill loses a second of rows, not 15
-    os.environ.setdefault(
-        "WANDB_FINISH_TIMEOUT", "120"
-    )  # seconds that the end of a run waits for a server that is gone
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
 
 
 class WandbTracker:
@@ -258,48 +347,78 @@ class WandbTracker:
 
     def __init__(
         self,
-        config: "RunConfig",
-        known: dict,
-        run_id: str | None,
+        description: Description,
+        run_id: str,
         records: Sequence[EpochRecord],
         chosen: str,
         say: Callable[[str], None],
+        *,
+        or_offline: bool = True,
     ):
         self._say, self._broken = say, False
-        _keep_files_in(config.results_dir)
-        self._run = self._init(config, known, run_id or secrets.token_hex(4), chosen)
-        self.run_id, self.url = self._run.id, self._run.url if chosen == "online" else None
-        for metric in ("curve/*", "test/*", "val/*", "class/*", "labels_by_class/*"):
-            self._run.define_metric(metric, step_metric=LABELS)
+        self._description, self.run_id = description, run_id
+        _keep_files_in(description.results_dir)
+        self._run = self._begin(chosen, or_offline)
+        self.url = self._run.url if not self._run.offline else None
+        self._run.define_metric(EPOCH)
+        self._run.define_metric(LABELS)
+        for metric in ("train/*", "val/*", "test/*", "class/*", "labels_by_class/*", "seconds/*"):
+            self._run.define_metric(metric, step_metric=EPOCH)
+        self._run.define_metric("curve/*", step_metric=LABELS)
         # offline, the rows done before are in the fragment of their own attempt; a server says what it has
-        if chosen == "online":
+        if not self._run.offline:
             for record in records:
                 if record.epoch >= self._run.starting_step:
-                    self.log_epoch(record)
+                    self.log_epoch(record, self._sheet_of(record))
 
-    def _init(self, config: "RunConfig", known: dict, run_id: str, chosen: str):
+    @property
+    def arrived(self) -> bool:
+        """After `finish`: whether the server has taken everything."""
+        return not self._broken and not self._run.offline
+
+    def _begin(self, chosen: str, or_offline: bool):
+        """The W&B run: online where the server answers, and offline otherwise if that will do."""
         import wandb
 
-        arguments = {
-            "project": project(),
-            "id": run_id,
-            "resume": "allow",
-            "group": config.cell,
-            "job_type": config.strategy,
-            "name": f"{config.cell}-{config.split_seed}",
-            "tags": [config.dataset, config.variant],
-            "config": known,
-            "settings": wandb.Settings(silent=True, console="off", disable_code=True),
-        }
-        try:
-            return wandb.init(mode=chosen, **arguments)
-        except wandb.errors.AuthenticationError as error:
-            raise UserError(
-                f"W&B does not accept the API key ({error}); run `wandb login` or set WANDB_MODE=offline"
-            ) from None
-        except wandb.errors.CommError as error:
-            self._say(f"W&B cannot be reached ({first_line(error)}): logging offline, `make sync` uploads it later")
-            return wandb.init(mode="offline", **arguments)
+        if chosen == "online":
+            try:
+                check_server()
+                return self._init("online")
+            except wandb.errors.AuthenticationError as error:
+                raise UserError(
+                    f"W&B does not accept the API key ({first_line(error)}); run `wandb login --relogin`, set "
+                    "WANDB_API_KEY or WANDB_MODE=offline"
+                ) from None
+            except (wandb.errors.Error, Unreachable) as error:
+                if not or_offline:
+                    raise Unreachable(first_line(error)) from None
+                self._say(f"W&B cannot be reached ({first_line(error)}): logging offline, `make sync` sends it later")
+                wandb.teardown()  # what is left of the attempt still has the run's id
+        return self._init("offline")
+
+    def _init(self, chosen: str):
+        import wandb
+
+        about = self._description
+        return wandb.init(
+            mode=chosen,
+            project=project(),
+            id=self.run_id,
+            resume="allow",
+            group=about.cell,
+            job_type=about.parameters["strategy"],
+            name=f"{about.cell}-{about.parameters['split_seed']}",
+            tags=list(dict.fromkeys([about.parameters["dataset"], about.parameters["variant"], *about.tags])),
+            config=about.config,
+            settings=wandb.Settings(
+                silent=True, console="off", disable_code=True, init_timeout=INIT_TIMEOUT, finish_timeout_raises=True
+            ),
+        )
+
+    def _sheet_of(self, record: EpochRecord) -> Path | None:
+        """The picture of the query that ended an epoch of an earlier attempt."""
+        path = self._description.folder.path / f"plots/picks/round_{record.round + 1:03d}.png"
+        return path if record.pick and path.is_file() else None
 
     def log_epoch(self, record: EpochRecord, sheet: Path | None = None) -> None:
         def log():
@@ -340,7 +459,7 @@ class WandbTracker:
             action()
         except Exception as error:
             self._broken = True
-            self._say(f"W&B stopped listening ({first_line(error)}): the run goes on, its rows are in epochs.jsonl")
+            self._say(f"W&B does not listen ({first_line(error)}): the run's own files have it all for `make sync`")
 
 
 def _pairs(confusion: list[list[int]]) -> tuple[list[int], list[int]]:

@@ -61,7 +61,7 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
     """
     shape = decode_image(like, image_size).shape
     chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
-    workers = _workers()
+    threads = workers()
 
     def decode_chunk(start: int) -> NDArray[np.uint8]:
         pictures = []
@@ -70,12 +70,12 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
             _check_size(like, shape, path, pictures[-1].shape)
         return np.stack(pictures)
 
-    pool = ThreadPoolExecutor(workers)
+    pool = ThreadPoolExecutor(threads)
     waiting: deque[Future] = deque()
     try:
         for start in range(0, len(paths), chunk):
             waiting.append(pool.submit(decode_chunk, start))
-            if len(waiting) > 2 * workers:
+            if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -83,7 +83,8 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def _workers() -> int:
+def workers() -> int:
+    """Threads that decode at a time: one for each processor that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

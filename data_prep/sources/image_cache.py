@@ -5,21 +5,24 @@ Each entry is a folder named after what was decoded: `<digest of the listing>-<i
 """
 
 import hashlib
-import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from al.errors import UserError
+from al.errors import UserError, first_line
+from al.storage.blocks import BLOCK_ROWS, release
+from data_prep.checksums import Damaged, no_room, read_info, write_info
 from data_prep.locks import exclusive
 from data_prep.progress import Progress
-from data_prep.sources.decoding import decode_images
+from data_prep.sources.decoding import decode_image, decode_images
 
 if TYPE_CHECKING:
     from data_prep.sources.imagefolder import Listing
@@ -28,6 +31,7 @@ FORMAT = 1
 """Raise it when the same files would be decoded to other pixels."""
 
 IN_DATA = ".cache-al"
+WHAT = "the decoded images"
 INFO = "info.json"
 LOCK = ".lock"
 Arrays = tuple[NDArray[np.uint8], ...]
@@ -50,14 +54,20 @@ def cached_arrays(
     place = _writable(places)
     try:
         with exclusive(place / LOCK, f"decoding the images of {data_dir}"):
-            if (found := _open(place / key, splits)) is None:
+            if (found := _open(place / key, splits, complain=True)) is None:
                 _fill(place, key, splits, image_size, progress)
                 found = _open(place / key, splits)
     except OSError as error:
-        raise _unwritable(place, error, "make room there") from error
+        raise no_room(place, WHAT, error, _bytes(splits, image_size), "make room there") from error
     if found is None:
         raise UserError(f"{place / key}: was changed while it was written; start again")
     return found
+
+
+def _bytes(splits: Sequence["Listing"], image_size: int | None) -> int:
+    """How much room the decoded images take."""
+    pixels = decode_image(splits[0].folder / splits[0].names[0], image_size).size
+    return pixels * sum(len(split.names) for split in splits)
 
 
 def _places(data_dir: Path) -> tuple[Path, Path]:
@@ -73,15 +83,52 @@ def _key(splits: Sequence["Listing"], image_size: int | None) -> str:
     return f"{hashlib.sha256(listings.encode()).hexdigest()[:16]}-{image_size or 'native'}"
 
 
-def _open(entry: Path, splits: Sequence["Listing"]) -> tuple[Arrays, str] | None:
-    """Open a cache entry; None unless it is there, readable and whole."""
-    try:
-        fingerprint = json.loads((entry / INFO).read_text())["fingerprint"]
-        arrays = tuple(np.load(entry / f"{split.folder.name}.npy", mmap_mode="r") for split in splits)
-    except (OSError, EOFError, ValueError, TypeError, KeyError):
+def _open(entry: Path, splits: Sequence["Listing"], *, complain: bool = False) -> tuple[Arrays, str] | None:
+    """Open a cache entry; None unless it is there and what was written.
+
+    Args:
+        complain: say so where it is there and damaged.
+    """
+    if not entry.exists():
         return None
-    whole = all(len(array) == len(split.names) for array, split in zip(arrays, splits, strict=True))
-    return (arrays, fingerprint) if whole else None
+    try:
+        return _read(entry, splits)
+    except Damaged as damage:
+        if complain:
+            print(f"{entry}: {WHAT} are damaged ({damage}); they are made again", file=sys.stderr, flush=True)
+        return None
+
+
+def _read(entry: Path, splits: Sequence["Listing"]) -> tuple[Arrays, str]:
+    """The arrays and the fingerprint of a cache entry.
+
+    Raises:
+        Damaged: something is missing, or is not what was written.
+    """
+    info = read_info(entry / INFO)
+    try:
+        fingerprint = str(info["fingerprint"])
+        arrays = tuple(np.load(entry / f"{split.split}.npy", mmap_mode="r") for split in splits)
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise Damaged(first_line(error)) from None
+    if any(len(array) != len(split.names) for array, split in zip(arrays, splits, strict=True)):
+        raise Damaged("another number of images")
+    if "checksums" not in info:  # from before there were any: the fingerprint is a digest of the pixels too
+        if _fingerprint(splits, arrays) != fingerprint:
+            raise Damaged("another fingerprint")
+        with suppress(OSError):
+            write_info(entry / INFO, info)
+    return arrays, fingerprint
+
+
+def _fingerprint(splits: Sequence["Listing"], arrays: Arrays) -> str:
+    """The digest that `_decode` takes while it writes, of arrays that are there."""
+    digest = _digest_of_names(splits)
+    for array in arrays:
+        for start in range(0, len(array), BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(array[start : start + BLOCK_ROWS]))
+            release(array)
+    return digest.hexdigest()
 
 
 def _writable(places: Sequence[Path]) -> Path:
@@ -94,11 +141,7 @@ def _writable(places: Sequence[Path]) -> Path:
             last = error
         else:
             return place
-    raise _unwritable(places[-1], last, "set XDG_CACHE_HOME to a folder that can be written")
-
-
-def _unwritable(place: Path, error: OSError, remedy: str) -> UserError:
-    return UserError(f"{place}: the decoded images cannot be written there ({error.strerror}); {remedy}")
+    raise no_room(places[-1], WHAT, last, None, "set XDG_CACHE_HOME to a folder that can be written")
 
 
 def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> None:
@@ -108,7 +151,7 @@ def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | 
     try:
         partial.mkdir()
         fingerprint = _decode(partial, splits, image_size, progress)
-        (partial / INFO).write_text(json.dumps({"fingerprint": fingerprint}))
+        write_info(partial / INFO, {"fingerprint": fingerprint})
         shutil.rmtree(place / key, ignore_errors=True)
         partial.rename(place / key)
     finally:
@@ -125,20 +168,27 @@ def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:
 
 def _decode(folder: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> str:
     """Decode each split into a .npy file in `folder`; returns the digest of all relative paths and pixels."""
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update(b"".join(os.fsencode(f"{split.folder.name}/{name}") + b"\0" for name in split.names))
+    digest = _digest_of_names(splits)
     total = sum(len(split.names) for split in splits)
     for _ in progress(_decoded(folder, splits, image_size, digest), total, "decoding images"):
         pass
     return digest.hexdigest()
 
 
-def _decoded(folder: Path, splits: Sequence["Listing"], image_size: int | None, digest) -> Iterator[int]:
+def _digest_of_names(splits: Sequence["Listing"]) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(b"".join(os.fsencode(f"{split.split}/{name}") + b"\0" for name in split.names))
+    return digest
+
+
+def _decoded(
+    folder: Path, splits: Sequence["Listing"], image_size: int | None, digest: "hashlib._Hash"
+) -> Iterator[int]:
     like = splits[0].folder / splits[0].names[0]
     for split in splits:
         chunks = decode_images([split.folder / name for name in split.names], like, image_size)
-        with (folder / f"{split.folder.name}.npy").open("wb") as file:
+        with (folder / f"{split.split}.npy").open("wb") as file:
             for number, chunk in enumerate(chunks):
                 if number == 0:
                     shape = (len(split.names), *chunk.shape[1:])

@@ -53,7 +53,8 @@ class Listing:
 def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
     """Load the images below `data_dir`, in the order of torchvision's ImageFolder.
 
-    The fingerprint follows from the relative paths and the decoded pixels, not from where the folder lies.
+    Models take squares: of images that are none the centre square is used, whoever looks at them. The fingerprint
+    follows from the relative paths and the decoded pixels, not from where the folder lies.
 
     Raises:
         UserError: no such folder, no images of a class in one of the splits, a broken image, mixed sizes.
@@ -61,11 +62,34 @@ def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Pr
     train, test = list_images(data_dir)
     _report_ignored(data_dir, train.ignored + test.ignored)
     arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
+    height, width = arrays[0].shape[1:3]
+    if height != width:
+        _report_cropped(data_dir, height, width)
+        arrays = tuple(_centre(array) for array in arrays)
+        fingerprint = hashlib.sha256(f"{fingerprint} centre".encode()).hexdigest()
     sets = [
         ImageSet(images, listing.labels, listing.classes, listing.paths, listing.split)
         for images, listing in zip(arrays, (train, test), strict=True)
     ]
     return DataSet("imagefolder", *sets, fingerprint)
+
+
+def _centre(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The centre squares of images [N, H, W, 3], as a view."""
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top : top + side, left : left + side]  # [N, side, side, 3]
+
+
+def _report_cropped(data_dir: Path, height: int, width: int) -> None:
+    side = min(height, width)
+    print(
+        f"{data_dir}: the images are {width}x{height} pixels; of each the centre square of {side}x{side} is used "
+        f"(--image_size=N resizes it to NxN)",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def list_images(data_dir: Path) -> tuple[Listing, Listing]:
@@ -91,17 +115,28 @@ def _class_names(data_dir: Path, split: str) -> list[str]:
             f"data_dir={str(data_dir)!r}: has no folder {split!r}; it must hold train/<class>/* and test/<class>/*, "
             f"and holds {', '.join(found[:5]) or 'no folders'}"
         )
-    names = [entry.name for entry in _visible(data_dir / split) if entry.is_dir()]
+    names = [entry.name for entry in visible(data_dir / split) if entry.is_dir()]
+    for name in names:
+        _check_name(data_dir / split, name)
     if not names:
         raise UserError(f"{data_dir / split}: has no class folders; put the images of each class into a folder there")
     return names
 
 
+def _check_name(folder: Path, name: str) -> None:
+    """Refuse a class folder whose name cannot be written into results, figures and W&B."""
+    shown = os.fsencode(name).decode(errors="backslashreplace")
+    if name != shown:
+        raise UserError(f"{folder}: the name of the class folder {shown!r} is not UTF-8; rename it")
+    if not name.isprintable():
+        raise UserError(f"{folder}: the name of the class folder {name!r} has characters without a form; rename it")
+
+
 def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
-    names, counts, ignored = [], [], sum(not entry.is_dir() for entry in _visible(folder))
+    names, counts, ignored = [], [], sum(not entry.is_dir() for entry in visible(folder))
     digest = hashlib.sha256()
     for name in classes:
-        images, others = _images_in(folder / name)
+        images, others = images_in(folder / name)
         if not images:
             raise UserError(
                 f"class {name!r}: no images in {folder / name}; put some there ({', '.join(EXTENSIONS)}), "
@@ -115,10 +150,10 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
     return Listing(folder, classes, tuple(names), np.array(counts), digest.hexdigest(), ignored)
 
 
-def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
+def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
     """List the images in `folder` by name, each with its status, and count what else is there."""
     images, others = [], 0
-    for entry in _visible(folder) if folder.is_dir() else ():
+    for entry in visible(folder) if folder.is_dir() else ():
         if not entry.name.lower().endswith(EXTENSIONS):
             others += 1
             continue
@@ -133,7 +168,7 @@ def _images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
     return sorted(images, key=lambda image: image[0]), others
 
 
-def _visible(folder: Path) -> Iterator[os.DirEntry]:
+def visible(folder: Path) -> Iterator[os.DirEntry]:
     try:
         with os.scandir(folder) as entries:
             yield from (entry for entry in entries if not entry.name.startswith("."))

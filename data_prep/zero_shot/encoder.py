@@ -14,13 +14,9 @@ from torch.nn import functional as F
 
 from al.errors import UserError
 from al.learning.hub import model_folder
-from al.runtime import Runtime
+from al.runtime import Runtime, exact_float32
 from data_prep.image_encoder import ImageEncoder, Reader, lacks_weights, pixels, quiet, unit
-
-REMEDY = (
-    "download the model where there is a network and name its folder, clip_model=FOLDER, or bring its outputs with "
-    "`python -m data_prep clip --from-logits FILE.csv`"
-)
+from data_prep.zero_shot.labels import REMEDY, not_clip
 
 
 @dataclass
@@ -41,7 +37,8 @@ class Encoder(ImageEncoder):
         Several templates are averaged as in Radford et al. 2021, section 3.1.4: each text's vector is
         normalised, then the mean.
         """
-        mean = torch.stack([self._encode_texts(texts) for texts in prompts]).mean(0)
+        with exact_float32():
+            mean = torch.stack([self._encode_texts(texts) for texts in prompts]).mean(0)
         return F.normalize(mean, dim=1).cpu().numpy()
 
     def _encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -71,7 +68,7 @@ def load(model: str, runtime: Runtime) -> Encoder:
     reader = Reader("clip_model", model, REMEDY)
     config = reader("config.json", AutoConfig.from_pretrained, folder)
     if not (hasattr(config, "text_config") and hasattr(config, "vision_config")):
-        raise _not_clip(model, config)
+        raise not_clip(model, config.model_type)
     processor = reader("the processor", AutoProcessor.from_pretrained, folder)
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise UserError(f"clip_model={model!r}: has no tokenizer with an image processor; save its processor beside it")
@@ -79,14 +76,7 @@ def load(model: str, runtime: Runtime) -> Encoder:
         "the weights", AutoModel.from_pretrained, folder, dtype=torch.float32, output_loading_info=True
     )
     if not all(hasattr(network, part) for part in ("get_text_features", "get_image_features", "logit_scale")):
-        raise _not_clip(model, config)
+        raise not_clip(model, config.model_type)
     if missing := sorted(loading["missing_keys"]):
         raise lacks_weights("clip_model", model, missing)
     return Encoder(network.eval().to(runtime.device), processor.image_processor, runtime.device, processor.tokenizer)
-
-
-def _not_clip(model: str, config: Any) -> UserError:
-    return UserError(
-        f"clip_model={model!r}: a {config.model_type} model has no text and image features to compare; "
-        "use a CLIP or SigLIP model"
-    )

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from al.runtime import Runtime
 
 WAITING_FOR = "computing these zero-shot labels"
+WHAT, ARRAY = "the zero-shot labels", "probs"
 log = logging.getLogger(__name__)
+REMEDY = (
+    "download the model where there is a network and name its folder, clip_model=FOLDER, or bring its outputs with "
+    "`python -m data_prep clip --from-logits FILE.csv`"
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ def zero_shot(
     with entry.locked(WAITING_FOR):
         if entry.load() is None:
             _compute(entry, getattr(data, split), model, prompt, runtime, progress)
-    return _result(entry, model, prompt)
+    if (found := _found(entry, model, prompt)) is None:
+        raise UserError(f"{entry.folder}: was changed while it was written; start again")
+    return found
 
 
 def cached(data: DataSet, model: str, prompt: str, cache_dir: Path, *, split: str = "train") -> ZeroShot | None:
@@ -105,8 +112,7 @@ def cached(data: DataSet, model: str, prompt: str, cache_dir: Path, *, split: st
     """
     if model.startswith(FILE):
         return _from_file(data, Path(model.removeprefix(FILE)), split)
-    entry = _entry(data, model, prompt, cache_dir, split)
-    return None if entry.load() is None else _result(entry, model, prompt)
+    return _found(_entry(data, model, prompt, cache_dir, split), model, prompt)
 
 
 def import_logits(
@@ -126,15 +132,15 @@ def import_logits(
     entry = _entry(data, model, prompt, cache_dir, split)
     source = f"{file.name}, SHA-256 {sha256(file)}, order {order}"
     with entry.locked(WAITING_FOR):
-        meta = entry.meta()
-        if meta is None:
-            entry.finish({"probs": probs}, {"source": source})
-        elif meta["source"] != source:
+        there = entry.load()
+        if there is None:
+            entry.finish({ARRAY: probs}, source)
+        elif there.source != source:
             raise UserError(
                 f"{file}: the cache holds other outputs of {model} with this prompt for these images, from "
-                f"{meta['source']}; delete {entry.folder}, or give these another name with --clip-model"
+                f"{there.source}; delete {entry.folder}, or give these another name with --clip-model"
             )
-    return _result(entry, model, prompt)
+    return ZeroShot(probs, None, model, prompt, entry.key, source)
 
 
 def _from_file(data: DataSet, file: Path, split: str) -> ZeroShot:
@@ -142,14 +148,16 @@ def _from_file(data: DataSet, file: Path, split: str) -> ZeroShot:
     probs = read_probs(file, images.labels, images.classes, "row")
     content = sha256(file)
     description = {"data": data.fingerprint, "split": split, "classes": images.classes, "file": content}
-    return ZeroShot(
-        probs, None, f"{FILE}{file}", "", Entry(Path(), description).key, f"{file.name}, SHA-256 {content}, order row"
-    )
+    key = Entry(Path(), description, WHAT, ARRAY, len(images)).key
+    return ZeroShot(probs, None, f"{FILE}{file}", "", key, f"{file.name}, SHA-256 {content}, order row")
 
 
-def _result(entry: Entry, model: str, prompt: str) -> ZeroShot:
-    arrays = entry.load()
-    return ZeroShot(np.array(arrays["probs"]), arrays.get("features"), model, prompt, entry.key, entry.meta()["source"])
+def _found(entry: Entry, model: str, prompt: str) -> ZeroShot | None:
+    """The outputs that a complete entry of the cache holds."""
+    if (found := entry.load()) is None:
+        return None
+    probs, features = np.array(found.arrays[ARRAY]), found.arrays.get("features")
+    return ZeroShot(probs, features, model, prompt, entry.key, found.source)
 
 
 def _entry(data: DataSet, model: str, prompt: str, cache_dir: Path, split: str) -> Entry:
@@ -161,7 +169,13 @@ def _entry(data: DataSet, model: str, prompt: str, cache_dir: Path, split: str) 
         "prompts": prompts(prompt, images.classes),
         "model": model_identity("clip_model", model, cache_dir),
     }
-    return Entry(cache_dir, description)
+    return Entry(cache_dir, description, WHAT, ARRAY, len(images))
+
+
+def not_clip(model: str, kind: str) -> UserError:
+    return UserError(
+        f"clip_model={model!r}: a {kind} model has no text and image features to compare; use a CLIP or SigLIP model"
+    )
 
 
 def prompts(prompt: str, classes: Sequence[str]) -> list[list[str]]:
@@ -191,9 +205,9 @@ def _compute(entry: Entry, images: ImageSet, model: str, prompt: str, runtime: "
     texts = encoder.texts(prompts(prompt, images.classes))  # [C, D]
     for _ in progress(entry.encode(images.images, encoder.images), len(images), f"zero-shot labels of {model}"):
         pass
-    features = entry.join("features", len(images))  # [N, D]
+    features = entry.join("features")  # [N, D]
     logits = encoder.scale * features @ texts.T  # [N, C]
-    entry.finish({"probs": _softmax(logits)}, {"source": f"{model}, prompt {prompt!r}"})
+    entry.finish({ARRAY: _softmax(logits)}, source=f"{model}, prompt {prompt!r}")
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -59,10 +59,10 @@ class HeadlineKind(Enum):
     FIRST_LABELS = "the first labels reached the target: no strategy chose anything"
     HINT = "two seeds: the named strategy leads so far, which proves nothing"
     BEST = "the named strategy is ahead of the reference and of every other strategy"
-    AHEAD = "the named strategy is ahead of the reference; some others cannot be told apart from it"
+    AHEAD = "the named strategy is ahead of the reference (without one: of another strategy), not of all the others"
     SOME_AHEAD = "some strategies are ahead of the reference, but not the one with the highest mean: none is named"
     BEHIND = "no strategy is ahead of the reference, which leads, and some are behind it"
-    NEGLIGIBLE = "every strategy is within the margin of the reference"
+    NEGLIGIBLE = "every strategy is within the margin of the reference (without one: of each other)"
     UNCLEAR = "nothing can be told yet"
 
 
@@ -120,6 +120,12 @@ class Verdict:
         return tuple(comparison for comparison in found if comparison)
 
     @property
+    def unsettled(self) -> tuple[Comparison, ...]:
+        """What more seeds could settle: strategies against the reference, then the leader against the others."""
+        pairs = {frozenset((c.a, c.b)): c for c in (*self.comparisons.with_control, *self.against_leader)}
+        return tuple(c for c in pairs.values() if not c.settled)
+
+    @property
     def supported_savings(self) -> tuple[Saving, ...]:
         """Savings against the control that a sentence may state: of strategies ahead of it, and earned by choosing."""
         kept = [result for result in self.targets if not result.by_first_labels]
@@ -140,37 +146,50 @@ def judge(evidence: Evidence, *, level: float = LEVEL, margin: float = MARGIN) -
     curves = {name: runs for name, runs in evidence.curves.items() if runs}
     control = evidence.control if evidence.control in curves else None
     spans = common_spans(curves)
-    values, what, reference = areas(curves, spans), Measure.AREA, control
-    if control is None and evidence.baseline and not evidence.stops_at_baseline:
-        final = at_baseline(curves, evidence.baseline)
-        if len(final) > 1:
-            values, what, reference = final, Measure.FINAL, BASELINE
-    if not values:
-        what = Measure.NONE
+    values, what, reference = _measured(curves, control, spans, evidence)
     comparisons = compare(values, reference, level=level, margin=margin)
-    order = _by_level_terms(values)
-    leader = order[0] if len(order) > 1 and _seeds(comparisons) >= 2 else None
-    against = {name: comparisons.of(leader, name) for name in order if name != leader} if leader else {}
-    worse = tuple(name for name, found in against.items() if found and found.standing is Standing.AHEAD)
+    order = _by_fair_mean(values)
+    leader, alike, worse = _leader(order, comparisons)
     targets = find_targets(curves, control, evidence.baseline, evidence.targets, evidence.stops_at_baseline)
     results = tuple(measure(target, curves, control, evidence.baseline) for target in targets)
     return Verdict(
-        _headline(comparisons, leader, reference, worse, order, spans, results),
-        what,
-        reference if values else None,
-        spans if what is Measure.AREA else {},
-        values,
-        {name: accuracy_interval(list(values[name].values())) for name in order},
-        comparisons,
-        leader,
-        tuple(name for name in against if name not in worse),
-        worse,
-        results,
-        _seeds(comparisons),
-        _missing(curves),
-        level,
-        margin,
+        headline=_headline(comparisons, leader, reference, worse, order, spans, results),
+        measure=what,
+        reference=reference,
+        spans=spans if what is Measure.AREA else {},
+        values=values,
+        estimates={name: accuracy_interval(list(values[name].values())) for name in order},
+        comparisons=comparisons,
+        leader=leader,
+        not_told_apart=alike,
+        worse_than_leader=worse,
+        targets=results,
+        seeds=_seeds(comparisons),
+        missing_seeds=_missing(curves),
+        level=level,
+        margin=margin,
     )
+
+
+def _measured(
+    curves: Curves, control: str | None, spans: Mapping[int, tuple[float, float]], evidence: Evidence
+) -> tuple[Values, Measure, str | None]:
+    """What the strategies are compared by, and with."""
+    if control is None and evidence.baseline and not evidence.stops_at_baseline:
+        final = at_baseline(curves, evidence.baseline)
+        if final:
+            return final, Measure.FINAL, BASELINE
+    values = areas(curves, spans)
+    return values, Measure.AREA if values else Measure.NONE, control if control in values else None
+
+
+def _leader(order: Sequence[str], comparisons: Comparisons) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+    """Who has the highest mean, who cannot be told apart from it, and who is worse."""
+    if len(order) < 2 or _seeds(comparisons) < 2:
+        return None, (), ()
+    against = {name: comparisons.of(order[0], name) for name in order[1:]}
+    worse = tuple(name for name, found in against.items() if found and found.standing is Standing.AHEAD)
+    return order[0], tuple(name for name in against if name not in worse), worse
 
 
 def common_spans(curves: Curves) -> dict[int, tuple[float, float]]:
@@ -214,7 +233,7 @@ def at_baseline(curves: Curves, baseline: Mapping[int, Baseline]) -> Values:
     return values | {BASELINE: {seed: run.accuracy for seed, run in baseline.items()}} if values else {}
 
 
-def _by_level_terms(values: Values) -> list[str]:
+def _by_fair_mean(values: Values) -> list[str]:
     """Strategies by falling mean, those with enough seeds first.
 
     Where seeds are missing, the means are those of the additive model strategy + seed: nobody leads by easy splits.
@@ -261,13 +280,14 @@ def _headline(
     first = comparisons.with_control
     ahead = {found.a for found in first if found.standing is Standing.AHEAD}
     behind = any(found.standing is Standing.BEHIND for found in first)
+    if all(found.negligible for found in first or comparisons.among):
+        return Headline(HeadlineKind.NEGLIGIBLE)
     if len(worse) == len(order) - 1 and leader != reference:
         return Headline(HeadlineKind.BEST, leader)
-    if leader in ahead or (reference is None and worse):
+    if leader in ahead or (worse and not any(found.tested for found in first)):
         return Headline(HeadlineKind.AHEAD, leader)
     if ahead:
         return Headline(HeadlineKind.SOME_AHEAD)
     if behind and leader == reference:
         return Headline(HeadlineKind.BEHIND)
-    every = first or comparisons.among
-    return Headline(HeadlineKind.NEGLIGIBLE if every and all(c.negligible for c in every) else HeadlineKind.UNCLEAR)
+    return Headline(HeadlineKind.UNCLEAR)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from sweeps.report.comparisons import LEVEL, MIN_SEEDS, NAN, Null, moderated
+from sweeps.report.comparisons import LEVEL, MIN_SEEDS, NAN, moderated
+from sweeps.report.largest_t import Null
 
 FRACTIONS = (0.5, 0.75, 1.0)
 """Of the control's labels: what it has reached there are the targets."""
@@ -111,6 +112,14 @@ class Need:
         """Seeds that reach the accuracy."""
         return sum(not reach.censored for reach in self.accuracy.values())
 
+    @property
+    def median(self) -> Reach:
+        """Labels for the accuracy in the middle seed; censored where that seed, or one of the middle two, is."""
+        ordered = sorted(self.accuracy.values(), key=lambda reach: (reach.censored, reach.labels))
+        middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
+        labels = float(np.mean([reach.labels for reach in middle]))
+        return Reach(labels, middle[-1].censored, all(reach.by_first_labels for reach in middle))
+
 
 class Bound(Enum):
     """What runs that miss the target leave of a saving."""
@@ -136,6 +145,10 @@ class Saving:
     high: float
     bound: Bound
     seeds: int
+    fewer: int
+    """Seeds in which the strategy needs fewer labels for certain; where the other misses the target it is enough to
+    reach it with no more labels than the other used."""
+    more: int
 
 
 @dataclass(frozen=True)
@@ -249,11 +262,12 @@ def _savings(
     mine: Mapping[str, Mapping[int, Reach]], theirs: Mapping[int, Reach], against: str, with_loss: bool
 ) -> list[Saving]:
     """Savings of several strategies against the same runs, their intervals simultaneous."""
-    ratios, bounds = {}, {}
+    ratios, bounds, fewer, more = {}, {}, {}, {}
     for name, reaches in mine.items():
         pairs = [(reach, theirs[seed]) for seed, reach in reaches.items() if seed in theirs]
         if pairs:
             bounds[name] = _bound([(a.censored, b.censored) for a, b in pairs])
+            fewer[name], more[name] = sum(_sooner(a, b) for a, b in pairs), sum(_sooner(b, a) for a, b in pairs)
             # One label is the least that counts: a start without any human label would divide by zero.
             ratios[name] = np.log([max(a.labels, 1.0) / max(b.labels, 1.0) for a, b in pairs])
     halves = _half_widths({name: ratios[name] for name in ratios if bounds[name] is not Bound.UNKNOWN}, against)
@@ -264,8 +278,14 @@ def _savings(
         if bound is Bound.UNKNOWN:
             percent = low = high = NAN
         low, high = (NAN if bound is Bound.AT_MOST else low), (NAN if bound is Bound.AT_LEAST else high)
-        savings.append(Saving(name, against, with_loss, percent, low, high, bound, len(values)))
+        found = Saving(name, against, with_loss, percent, low, high, bound, len(values), fewer[name], more[name])
+        savings.append(found)
     return savings
+
+
+def _sooner(a: Reach, b: Reach) -> bool:
+    """Whether `a` needs fewer labels than `b` for certain."""
+    return not a.censored and (a.labels < b.labels or (b.censored and a.labels <= b.labels))
 
 
 def _bound(censored: Sequence[tuple[bool, bool]]) -> Bound:

@@ -1,23 +1,20 @@
-"""What W&B's agent does to start a run: its parameter file, its command line, its environment.
+"""What W&B's agent does to start a run: its parameter file, its command line, its environment."""
 
-And what the commands of this folder have in common: options for every run, and errors on one line.
-"""
-
-import argparse
 import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from al.errors import UserError
-from sweeps.runner.grid import parse_overrides
-
+MACROS = (
+    *("env", "interpreter", "program", "args", "args_no_hyphens", "args_append_hydra", "args_override_hydra"),
+    *("args_no_equals", "args_no_boolean_flags", "args_json", "args_json_file"),
+)
 ENVIRONMENT_MACRO = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
 
 
@@ -82,26 +79,3 @@ def threads_each(jobs: int) -> int:
     """Cores of this machine for each of `jobs` processes, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // jobs)
-
-
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that change a parameter of every run; `overrides` reads them."""
-    parser.add_argument("--results-dir", help="folder that gets the results (default: the files', or results)")
-    parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="parameters for every run"
-    )
-
-
-def overrides(options: argparse.Namespace) -> dict[str, Any]:
-    return parse_overrides(options.set) | ({"results_dir": options.results_dir} if options.results_dir else {})
-
-
-def exit_code_of(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Carries a command out; an error of the user's is one line and exit code 2."""
-    try:
-        return command(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130

@@ -18,12 +18,15 @@ import yaml
 from al.config import RunConfig
 from al.errors import UserError, nearest
 from al.seeds import rng
+from sweeps.runner.command import ENVIRONMENT_MACRO, MACROS
 
 DEFAULT_COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 KNOWN_KEYS = (
     *("program", "command", "method", "metric", "parameters", "name", "description", "run_cap"),
     *("project", "entity", "early_terminate"),
 )
+MOST_RUNS = 100_000
+"""Runs that a grid may have; more are a mistake, and would not fit into memory."""
 NEEDS_SERVER = "start it with `wandb sweep FILE` and `wandb agent SWEEP_ID` instead"
 
 
@@ -79,10 +82,18 @@ def load_content(
         runs = tuple(_runs(content, seed))
         if not runs:
             raise UserError("parameters: the grid is empty; give every parameter at least one value")
-        configs = tuple(RunConfig.from_mapping(parameters) for parameters in runs)
+        configs = tuple(map(_config, runs))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return SweepFile(path, content, runs, configs)
+
+
+def _config(parameters: Mapping[str, Any]) -> RunConfig:
+    for name, value in parameters.items():
+        field = RunConfig.model_fields.get(name)
+        if isinstance(value, bool) and field and field.annotation is not bool:
+            raise UserError(f"{name}={value}: a truth value, which it does not take ({field.description})")
+    return RunConfig.from_mapping(parameters)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -94,9 +105,10 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(
-            f"{path}: {where}not YAML: {getattr(error, 'problem', None) or error}; put the line right"
-        ) from None
+        reason = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise UserError(f"{path}: {where}not YAML: {reason}; put the line right") from None
+    except RecursionError:
+        raise UserError(f"{path}: nested deeper than any sweep file is; close the brackets") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a sweep file; it must be a mapping with program, method and parameters")
     return content
@@ -126,12 +138,28 @@ def _check_keys(content: Mapping[str, Any]) -> None:
         raise UserError(f"program={program!r}: no such file in {Path.cwd()}; start from the project's folder")
     if not isinstance(content.get("parameters"), dict) or not content["parameters"]:
         raise UserError("parameters: missing or empty; a sweep needs at least one, as `name: {values: [...]}`")
-    if not isinstance(content.get("command", []), list):
-        raise UserError("command: not a list; write one part a line, or leave it out")
+    for name in content["parameters"]:
+        if not isinstance(name, str):
+            raise UserError(f"parameters: {name!r} is not a name; {nearest(str(name), RunConfig.model_fields)}")
+    metric = content.get("metric", {"name": ""})
+    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
+        raise UserError(f"metric={metric!r}: names nothing; write metric: {{name: val/loss, goal: minimize}}")
+    if metric.get("goal", "minimize") not in ("minimize", "maximize"):
+        raise UserError(f"metric: goal={metric['goal']!r}; use minimize or maximize")
+    _check_command(content.get("command", []))
     if content.get("early_terminate") is not None:
         raise UserError(
             f"early_terminate: W&B's server decides which runs to stop early; {NEEDS_SERVER}, or leave it out"
         )
+
+
+def _check_command(command: Any) -> None:
+    if not isinstance(command, list):
+        raise UserError("command: not a list; write one part a line, or leave it out")
+    for part in map(str, command):
+        macro = part[2:-1] if part.startswith("${") and part.endswith("}") else None
+        if macro is not None and macro not in MACROS and not ENVIRONMENT_MACRO.fullmatch(part):
+            raise UserError(f"command: {part} is no macro of W&B's; {nearest(macro, MACROS)}")
 
 
 def _runs(content: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
@@ -141,6 +169,9 @@ def _runs(content: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     parameters = {name: _specification(name, content["parameters"][name]) for name in sorted(content["parameters"])}
     if method == "grid":
         choices = [_grid_values(name, given) for name, given in parameters.items()]
+        count = math.prod(map(len, choices))
+        if max(min(count, cap or count), *map(len, choices)) > MOST_RUNS:
+            raise UserError(f"parameters: a grid of {count:,} runs; list fewer values, or use method: random")
         combinations = (dict(zip(parameters, values, strict=True)) for values in itertools.product(*choices))
         return itertools.islice(combinations, cap)
     if method == "random":
@@ -207,6 +238,8 @@ def _draw(name: str, given: Mapping[str, Any], seed: int, run: int) -> Any:
             return float(random.uniform(low, high))
         case "q_uniform":
             step = given.get("q", 1)
+            if not _is_number(step) or step <= 0:
+                raise UserError(f"{name}: q={step!r}; give the step between values, a number above 0")
             return float(np.clip(round(random.uniform(low, high) / step) * step, low, high))
         case "log_uniform_values" if low > 0:
             return float(np.clip(math.exp(random.uniform(math.log(low), math.log(high))), low, high))
@@ -220,16 +253,21 @@ def _draw_value(name: str, given: Mapping[str, Any], random: np.random.Generator
     values, weights = given["values"], given.get("probabilities")
     if not values:
         raise UserError(f"{name}: values is empty; give at least one")
-    if weights is not None and (len(weights) != len(values) or abs(sum(weights) - 1) > 1e-6):
+    fit = isinstance(weights, list) and len(weights) == len(values) and all(map(_is_number, weights))
+    if weights is not None and not (fit and min(weights) >= 0 and abs(sum(weights) - 1) < 1e-6):
         raise UserError(f"{name}: probabilities={weights}; give one for each of values, adding up to 1")
     return values[int(random.choice(len(values), p=weights))]
 
 
 def _bounds(name: str, given: Mapping[str, Any]) -> tuple[float, float]:
     low, high = given.get("min"), given.get("max")
-    if not all(isinstance(bound, int | float) and not isinstance(bound, bool) for bound in (low, high)) or low > high:
+    if not (_is_number(low) and _is_number(high) and low <= high):
         raise UserError(f"{name}: min={low!r}, max={high!r}; give two numbers, the smaller as min")
     return low, high
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:

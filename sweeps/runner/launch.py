@@ -25,12 +25,14 @@ from typing import Any
 from al.config import RunConfig
 from al.errors import UserError
 from al.storage.files import write_atomically
-from sweeps.runner.command import add_run_options, environment, exit_code_of, overrides, threads_each
+from al.tracking.server import PROJECT, base_url
+from sweeps.runner.command import environment, threads_each
 from sweeps.runner.grid import SweepFile, load, load_content
-from sweeps.runner.local import Job, Runner, make_log_folders
+from sweeps.runner.local import Job, Runner, describe, make_jobs, make_log_folders
+from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import Children
 from sweeps.runner.runs import Estimate, read_json, runs_of
-from sweeps.runner.server import PROJECT, base_url, need_server
+from sweeps.runner.server import need_server
 from sweeps.runner.terminal import Display
 
 POLL = 5.0
@@ -279,8 +281,8 @@ def _files(options: argparse.Namespace) -> list[SweepFile]:
         raise UserError(f"--agents {options.agents}: runs nothing; use 1 or more")
     if bool(options.files) == bool(options.join):
         raise UserError("give sweep files, or --join ENTITY/PROJECT/SWEEP_ID")
-    if options.join and (options.set or options.results_dir):
-        raise UserError("--join: the sweep has its parameters already; leave out --set and --results-dir")
+    if options.join and (options.set or options.results_dir or options.dry_run):
+        raise UserError("--join: the sweep is made already; leave out --set, --results-dir and --dry-run")
     return [load(path, overrides(options)) for path in options.files]
 
 
@@ -294,6 +296,10 @@ def _joined(path: str) -> Sweep:
 
 def _launch(options: argparse.Namespace) -> int:
     files = _files(options)
+    if options.dry_run:
+        jobs, of_file = make_jobs(files)
+        describe(of_file, Estimate(job.run.config.results_dir for job in jobs), options.agents, "agents")
+        return 0
     need_server()
     if options.join:
         sweeps: Iterator[Sweep] = iter([_joined(options.join)])
@@ -327,6 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", PROJECT))
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"))
+    parser.add_argument("--dry-run", action="store_true", help="say what would run, with no account, and stop")
     parser.add_argument("--new", action="store_true", help="make new sweeps, even if the files have theirs already")
     add_run_options(parser)
     return exit_code_of(_launch, parser.parse_args(arguments))

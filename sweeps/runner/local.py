@@ -17,23 +17,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1
+from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from al.errors import UserError
 from al.storage.files import write_atomically
-from sweeps.runner.command import (
-    add_run_options,
-    command_line,
-    environment,
-    exit_code_of,
-    overrides,
-    parameter_file,
-    threads_each,
-)
+from sweeps.runner.command import command_line, environment, parameter_file, threads_each
 from sweeps.runner.grid import SweepFile, load
+from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import PREEMPTED, Children
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
 from sweeps.runner.terminal import Display, duration, print_summaries, remaining
@@ -59,6 +52,8 @@ class Job:
     log_start: int = 0
     started: float = 0.0
     retry_at: float = 0.0
+    killed: bool = False
+    """Whether a signal that is not from here has ended it before: of one such end it is not to blame."""
     error: str = ""
 
     @cached_property
@@ -130,6 +125,8 @@ class Runner:
         for job in self.jobs:
             if job.run.is_complete() and not self.again:
                 job.state = "found"
+            elif aside := job.run.set_damaged_results_aside():
+                self.view.event(f"damaged {job.run.name}  its results cannot be read: now {aside}; making it again")
         if found := self.count("found"):
             self.view.event(f"{found} of {len(self.jobs)} runs are complete already")
 
@@ -199,14 +196,21 @@ class Runner:
                 job.state = "waiting"
             elif code == HELD:
                 self._look_again_later(job)
-            else:
+            elif code > 0:
                 self._end(job, "failed", job.last_error() or f"exit code {code}")
+            elif job.killed:
+                self._end(job, "failed", f"killed by {Signals(-code).name}, twice")
+            else:
+                job.state, job.killed = "waiting", True
+                self.view.event(f"killed  {job.run.name}  by {Signals(-code).name}; trying it once more")
 
     def _result(self, job: Job) -> str:
         """What a run that has ended well came to; its time counts for the estimates."""
-        metrics, wall = job.run.metrics(), time.monotonic() - job.started
-        self.estimates.add(metrics["config"], metrics["training_time_seconds"])
-        return f"{metrics['test_metrics']['accuracy']:.2f} %, {metrics['labels_used']} labels, {wall:.0f} s"
+        result, wall = job.run.result(), time.monotonic() - job.started
+        if result is None:
+            return f"no results in {job.run.folder}"
+        self.estimates.add(result.config, result.training_time_seconds)
+        return f"{result.test['accuracy']:.2f} %, {result.labels_used} labels, {wall:.0f} s"
 
     def _end(self, job: Job, state: Literal["done", "found", "failed"], text: str) -> None:
         job.state, job.error = state, text if state == "failed" else ""
@@ -242,20 +246,24 @@ def make_log_folders(jobs: Iterable[Job]) -> None:
             raise UserError(f"{folder}: cannot be written to; choose another with --results-dir")
 
 
-def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int) -> None:
-    """Prints what is done, what would run and how long that takes, starting nothing."""
+def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, workers: str) -> None:
+    """Prints what is done, what would run and how long that takes, starting nothing.
+
+    Args:
+        workers: the option that `limit` was given by.
+    """
     open_runs: dict[Path, Run] = {}
     for path, jobs in of_file.items():
         waiting = [job.run for job in jobs if not job.run.is_complete()]
         print(f"{path}: {len(jobs)} runs, {len(jobs) - len(waiting)} complete, {len(waiting)} to run")
         for run in waiting:
-            epoch = run.last_epoch().get("epoch")
-            held = "  held by another process" if run.is_held() else f"  goes on after epoch {epoch}" if epoch else ""
-            print(f"  {run.name}{held}")
+            seen = run.last_epoch()
+            begun = f"  goes on after epoch {seen.epoch}" if seen else ""
+            print(f"  {run.name}{'  held by another process' if run.is_held() else begun}")
         open_runs |= {run.folder: run for run in waiting}
     each = [estimates.seconds(run.config) for run in open_runs.values()]
     known = [seconds for seconds in each if seconds is not None]
-    text = f"about {duration(sum(known) / limit)} with --jobs {limit}" if known else "unknown"
+    text = f"about {duration(sum(known) / limit)} with --{workers} {limit}" if known else "unknown"
     missing = f"; {len(each) - len(known)} runs are unlike any that is done and not counted"
     print(f"to run: {len(each)}; time: {text if each else 'none'}{missing if len(known) < len(each) else ''}")
 
@@ -281,10 +289,12 @@ def conclude(runner: Runner, of_file: dict[Path, list[Job]]) -> int:
 def _run(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise UserError(f"--jobs {options.jobs}: runs nothing; use 1 or more")
+    if options.sweep_seed < 0:
+        raise UserError(f"--sweep-seed {options.sweep_seed}: not a seed; use 0 or more")
     jobs, of_file = make_jobs(load(path, overrides(options), options.sweep_seed) for path in options.files)
     estimates = Estimate(job.run.config.results_dir for job in jobs)
     if options.dry_run:
-        describe(of_file, estimates, options.jobs)
+        describe(of_file, estimates, options.jobs, "jobs")
         return 0
     make_log_folders(jobs)
     runner = Runner(jobs, options.jobs, Display(), estimates)

@@ -13,6 +13,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from al.config import RunConfig
+from al.errors import UserError
+from al.identity import Identity
+from al.records import RunResult
 from al.storage.run_folder import COMPLETE, RunFolder
 from sweeps.runner.grid import SweepFile
 
@@ -52,31 +55,63 @@ class Run:
         return RunFolder.of(self.config.baseline_of()).path
 
     def is_complete(self) -> bool:
-        """Whether its results are there, all of them and of this very configuration."""
-        if not (self.folder / COMPLETE).is_file():
+        """Whether its results are there, whole, and made from this configuration, data folder and source files.
+
+        What lies in the data folder by now train.py alone can tell: it looks at every image.
+        """
+        try:
+            made = RunFolder(self.folder).read_json("config.json")
+            identity = Identity.read(made)
+            same = identity.differs(Identity.of(self.config, identity.fingerprint)) is None
+            return same and made["config"]["data_dir"] == self.config.data_dir and self.result() is not None
+        except (UserError, OSError, KeyError, TypeError, AttributeError):
             return False
-        return read_json(self.folder / "config.json").get("digest") == self.digest
+
+    def result(self) -> RunResult | None:
+        """What it found; None where there is no such file, or not a whole one."""
+        try:
+            return RunFolder(self.folder).result() if (self.folder / COMPLETE).is_file() else None
+        except (UserError, OSError, TypeError):
+            return None
+
+    def set_damaged_results_aside(self) -> Path | None:
+        """Moves results that cannot be read out of the way, so that the run is made again; where to, None if none."""
+        results = self.folder / COMPLETE
+        if not results.is_file() or self.result() is not None or self.is_held():
+            return None
+        return results.rename(results.with_suffix(".damaged"))
 
     def is_held(self) -> bool:
         return is_held(self.folder)
 
-    def last_epoch(self) -> dict[str, Any]:
-        """The last whole row of epochs.jsonl; {} before the first."""
+    def last_epoch(self) -> "EpochSeen | None":
+        """Of the last whole row of epochs.jsonl; None before the first."""
         try:
             with (self.folder / "epochs.jsonl").open("rb") as rows:
                 rows.seek(max(0, rows.seek(0, os.SEEK_END) - TAIL))
                 lines = rows.read().split(b"\n")
         except OSError:
-            return {}
+            return None
         for line in reversed(lines[:-1]):
             try:
-                return json.loads(line)
-            except ValueError:
+                row = json.loads(line)
+                return EpochSeen(row["epoch"], row["round"], row["labels"], row["test"]["accuracy"])
+            except (ValueError, KeyError, TypeError):
                 continue
-        return {}
+        return None
 
-    def metrics(self) -> dict[str, Any]:
-        return read_json(self.folder / COMPLETE)
+
+@dataclass(frozen=True)
+class EpochSeen:
+    """How far a run is, as its progress shows it."""
+
+    epoch: int
+    round: int
+    labels: int
+    accuracy: float
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}, round {self.round}, {self.labels} labels, {self.accuracy:.1f} %"
 
 
 def runs_of(sweep: SweepFile) -> list[Run]:

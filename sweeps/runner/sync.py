@@ -1,34 +1,136 @@
-"""`python -m sweeps.runner.sync`: uploads the runs that were logged offline, all fragments of a run as one history.
+"""`python -m sweeps.runner.sync`: brings W&B's server up to date with the results on disk.
 
-Every attempt of a run leaves a fragment, a folder `offline-run-<time>-<id>`. `wandb sync` joins the fragments of one
-id in the order of their times. It stops at a fragment whose last record a kill cut in half, exits 0 and leaves out
-what comes after; those are sent here one by one, and all their whole records arrive.
-
-A run that was online when the server went away is not sent with `wandb sync`, which would double the rows that had
-arrived: train.py is started on it again, finds it complete, and sends what the server does not have.
+A run's own files hold everything that W&B shows of it, so what the server lacks is sent from there, under the run's
+id and after the last epoch that the server has: whether the run was online or offline, killed, cut or complete. What
+W&B itself wrote of it offline is not needed. `wandb sync` sends only what belongs to no run of the loop.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.progress import track
 
 from al.errors import UserError
 from al.storage.files import write_atomically
-from al.storage.run_folder import COMPLETE
-from sweeps.runner.command import environment, exit_code_of, parameter_file
+from al.storage.run_folder import RunFolder
+from al.tracking.server import Unreachable, base_url, project
+from al.tracking.wandb import ServerState, mirror, states_on_server
+from sweeps.runner.command import environment
+from sweeps.runner.options import exit_code_of
 from sweeps.runner.runs import is_held, read_json
-from sweeps.runner.server import PROJECT, need_server
+from sweeps.runner.server import need_server
 
 CUT = "ends with an incomplete record"
-AT_ONCE = 50
-"""Runs given to one `wandb sync`; the length of a command line is limited."""
+FAILURES_IN_A_ROW = 3
+"""Runs that did not arrive, one after another, after which the server is left alone."""
+FINISH_TIMEOUT = "120"
+"""Seconds that the last of a run may take to arrive: nothing else waits here, and models are large."""
+SYNC_TIMEOUT = 300
+"""Seconds that one `wandb sync` may take."""
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run on disk that W&B knows, or is to know, under `run_id`."""
+
+    run_id: str
+    folder: RunFolder
+
+    @property
+    def extent(self) -> str:
+        """How much of it there is: changes with every epoch, and when it is complete."""
+        size = (self.folder.path / "epochs.jsonl").stat().st_size
+        return f"{size} bytes, {'complete' if self.folder.complete else 'under way'}"
+
+    def is_whole(self, state: ServerState | None) -> bool:
+        return state is not None and self.folder.complete and state.has_all_of(self.folder.result())
+
+
+class Memory:
+    """What this results folder has sent, and to which project of which server: asked again is only what has changed."""
+
+    def __init__(self, results_dir: Path) -> None:
+        self.path = results_dir / "wandb" / "synced.json"
+        self.content = read_json(self.path)
+        place = f"{base_url()}/{os.environ.get('WANDB_ENTITY', '')}/{project()}"
+        self.sent: dict[str, str] = self.content.setdefault(place, {})
+
+    def note(self, run: TrackedRun) -> None:
+        self.sent[run.run_id] = run.extent
+        for log in self.path.parent.glob(f"*run-*-{run.run_id}/run-*.wandb"):
+            log.with_name(f"{log.name}.synced").touch()  # W&B's own mark: `wandb sync` would double the rows
+        self.path.parent.mkdir(exist_ok=True)
+        write_atomically(self.path, json.dumps(self.content, indent=2) + "\n")
+
+
+def tracked_runs(results_dir: Path) -> tuple[list[TrackedRun], set[str]]:
+    """The runs on disk that W&B was told of, and the ids of those that a process is at."""
+    runs, running = [], set()
+    for folder in sorted(results_dir.glob("*/split_seed_*")):
+        run_id = read_json(folder / "config.json").get("wandb_run_id")
+        if run_id and is_held(folder):
+            running.add(run_id)
+        elif run_id and (folder / "epochs.jsonl").is_file():
+            runs.append(TrackedRun(run_id, RunFolder(folder)))
+    return runs, running
+
+
+def sync(results_dir: Path) -> int:
+    """Sends what has not been sent yet and says how much that was; the exit code."""
+    memory = Memory(results_dir)
+    runs, running = tracked_runs(results_dir)
+    waiting = [run for run in runs if memory.sent.get(run.run_id) != run.extent]
+    known = running | {run.run_id for run in runs}
+    loose = {run: parts for run, parts in fragments(results_dir).items() if run not in known}
+    open_loose = {run: parts for run, parts in loose.items() if not all(map(is_synced, parts))}
+    if waiting or open_loose:
+        need_server("or try again later")
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
+    errors = _send(waiting, memory) | _sync_loose(open_loose, results_dir)
+    sent = len(waiting) + len(open_loose) - len(errors)
+    before = len(runs) + len(loose) - len(waiting) - len(open_loose)
+    print(f"{sent} runs uploaded, {before} were already" + (f", {len(running)} are still running" if running else ""))
+    for run, error in errors.items():
+        print(f"wandb sync: {error} (run {run})", file=sys.stderr)
+    if errors:
+        print(
+            f"error: {len(errors)} runs not uploaded: {', '.join(errors)}; start again to retry them", file=sys.stderr
+        )
+    return 1 if errors else 0
+
+
+def _send(waiting: Sequence[TrackedRun], memory: Memory) -> dict[str, str]:
+    """Sends runs one by one; what went wrong, by id."""
+    states = states_on_server([run.run_id for run in waiting]) if waiting else {}
+    errors: dict[str, str] = {}
+    in_a_row = 0
+    for run in track(waiting, "sending runs", disable=not sys.stdout.isatty(), transient=True):
+        said: list[str] = []
+        if in_a_row >= FAILURES_IN_A_ROW:
+            errors[run.run_id] = "not tried: the server took none of the runs before it"
+            continue
+        try:
+            arrived = run.is_whole(states.get(run.run_id)) or mirror(run.folder, run.run_id, said.append)
+        except (UserError, ValueError, Unreachable) as error:
+            arrived = False
+            said.append(" ".join(str(error).split()))
+        if arrived:
+            memory.note(run)
+            print(f"sent {run.folder.path}", flush=True)
+        else:
+            errors[run.run_id] = said[-1] if said else f"{run.folder.path} has not arrived"
+        in_a_row = 0 if arrived else in_a_row + 1
+    return errors
 
 
 def fragments(results_dir: Path) -> dict[str, list[Path]]:
-    """The folders of each offline run, oldest first, by W&B's id of the run."""
+    """What W&B wrote of each offline run, oldest first, by W&B's id of the run."""
     found: dict[str, list[Path]] = {}
     for folder in sorted((results_dir / "wandb").glob("offline-run-*-*")):
         if any(folder.glob("run-*.wandb")):
@@ -40,135 +142,46 @@ def is_synced(fragment: Path) -> bool:
     return any(fragment.glob("run-*.wandb.synced"))
 
 
-def running_ids(results_dir: Path) -> set[str]:
-    """W&B's ids of the runs that a process is at: their last fragment is not whole yet."""
-    held = [folder for folder in results_dir.glob("*/split_seed_*") if is_held(folder)]
-    return {read_json(folder / "config.json").get("wandb_run_id", "") for folder in held}
+def _sync_loose(runs: dict[str, list[Path]], results_dir: Path) -> dict[str, str]:
+    """Sends with `wandb sync` the tables and pictures that belong to no run of the loop; what went wrong, by id.
 
-
-def sync(results_dir: Path) -> int:
-    """Uploads what is not uploaded yet and says how much that was; the exit code."""
-    runs = fragments(results_dir)
-    running = running_ids(results_dir) & set(runs)
-    waiting = {
-        run: parts for run, parts in runs.items() if run not in running and not all(is_synced(part) for part in parts)
-    }
-    before = len(runs) - len(waiting) - len(running)
-    online = online_runs(results_dir)
-    if waiting or online:
-        need_server("or try again later")
-    errors = _upload(waiting, results_dir) + _complete_online(online, results_dir)
-    failed = [run for run, parts in waiting.items() if not all(is_synced(part) for part in parts)]
-    text = f"{len(waiting) - len(failed)} runs uploaded, {before} were already"
-    print(text + (f", {len(running)} are still running" if running else ""))
-    for line in errors:
-        print(f"wandb sync: {line}", file=sys.stderr)
-    if failed:
-        print(
-            f"error: {len(failed)} runs not uploaded: {', '.join(failed)}; start again to retry them", file=sys.stderr
-        )
-    return 1 if failed or errors else 0
-
-
-def _upload(runs: dict[str, list[Path]], results_dir: Path) -> list[str]:
-    """Sends runs together, then one fragment after another those that were not taken; the error lines."""
-    errors = []
-    names = list(runs)
-    for start in range(0, len(names), AT_ONCE):
-        batch = names[start : start + AT_ONCE]
-        lines = _wandb_sync((part for run in batch for part in runs[run] if not is_synced(part)), results_dir)
-        errors += [line for line in lines if CUT not in line]
-        for run in batch:
-            errors += _upload_singly([part for part in runs[run] if not is_synced(part)], results_dir, lines)
+    A fragment whose last record a kill cut in half arrives without it, and is then marked as sent: a second time
+    would double the rest.
+    """
+    errors: dict[str, str] = {}
+    for run, parts in track(runs.items(), "sending tables", disable=not sys.stdout.isatty(), transient=True):
+        for part in (part for part in parts if not is_synced(part)):
+            lines = _wandb_sync(part, results_dir)
+            if any(CUT in line for line in lines):
+                for log in part.glob("run-*.wandb"):
+                    log.with_name(f"{log.name}.synced").touch()
+            if not is_synced(part):
+                errors[run] = lines[0] if lines else "W&B did not take it"
+                break  # a later fragment must not arrive before an earlier one
     return errors
 
 
-def _upload_singly(parts: Sequence[Path], results_dir: Path, lines: Sequence[str]) -> list[str]:
-    """Sends the fragments behind a cut one; `lines` are the errors of the attempt with all of them."""
-    errors = []
-    for part in parts:
-        cut = any(CUT in line and part.name in line for line in lines)
-        if not cut:
-            found = _wandb_sync([part], results_dir)
-            cut = any(CUT in line for line in found)
-            errors += [line for line in found if CUT not in line]
-        if cut:
-            _mark_synced(part)
-        elif not is_synced(part):
-            break  # a later fragment must not arrive before an earlier one
-    return errors
-
-
-def online_runs(results_dir: Path) -> dict[str, Path]:
-    """Folders of the complete runs that were logged online, by W&B's id, but for those known to have arrived."""
-    found = {}
-    for folder in sorted(results_dir.glob("*/split_seed_*")):
-        run = read_json(folder / "config.json").get("wandb_run_id", "")
-        parts = list((results_dir / "wandb").glob(f"run-*-{run}")) if run else []
-        if (folder / COMPLETE).is_file() and not is_held(folder) and not all(is_synced(part) for part in parts):
-            found[run] = folder
-    return found
-
-
-def _complete_online(online: dict[str, Path], results_dir: Path) -> list[str]:
-    """Sends the rest of those that did not end on the server; the error lines."""
-    errors = []
-    finished = _finished_on_server(list(online)) if online else set()
-    for run, folder in online.items():
-        if run not in finished:
-            code = _start_again(run, folder, results_dir)
-            errors += [f"{folder}: train.py exits {code}"] if code else []
-        if run in finished or not code:
-            for part in (results_dir / "wandb").glob(f"run-*-{run}"):
-                _mark_synced(part)
-    return errors
-
-
-def _finished_on_server(names: list[str]) -> set[str]:
-    import wandb
-
-    project = os.environ.get("WANDB_PROJECT", PROJECT)
-    listed = wandb.Api(timeout=30).runs(project, filters={"name": {"$in": names}}, per_page=200)
-    try:
-        return {run.id for run in listed if str(run.state).lower() == "finished"}
-    except (wandb.errors.Error, ValueError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
-        raise UserError(
-            f"W&B: cannot list the runs of {project} ({reason}); set WANDB_PROJECT and WANDB_ENTITY"
-        ) from None
-
-
-def _start_again(run: str, folder: Path, results_dir: Path) -> int:
-    """Starts train.py on a complete run, under its W&B id; the exit code."""
-    parameters = read_json(folder / "config.json")["config"] | {"results_dir": str(results_dir)}
-    path = results_dir / "logs" / f"{folder.parent.name}-{folder.name}.sync.yaml"
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, parameter_file(parameters))
-    variables = environment(threads=1) | {"WANDB_SWEEP_PARAM_PATH": str(path.resolve()), "WANDB_RUN_ID": run}
-    command = [sys.executable, "train.py"]
-    return subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode
-
-
-def _mark_synced(fragment: Path) -> None:
-    """W&B's own mark, for a fragment of which all that is whole has arrived: a second time would double it."""
-    for log in fragment.glob("run-*.wandb"):
-        log.with_name(f"{log.name}.synced").touch()
-
-
-def _wandb_sync(parts: Iterable[Path], results_dir: Path) -> list[str]:
+def _wandb_sync(part: Path, results_dir: Path) -> list[str]:
     """Runs `wandb sync` and returns the lines that report an error; its exit code does not tell."""
-    # The marks tell what is synced; W&B's settings for other runs must not leak in.
+    # W&B's settings for other runs must not leak in
     variables = environment(threads=1) | {"WANDB_DATA_DIR": str((results_dir / "wandb" / "data").resolve())}
     variables["WANDB_DIR"] = str(results_dir.resolve())
-    if not (names := [str(part) for part in parts]):
-        return []
-    command = [sys.executable, "-m", "wandb", "sync", *names]
-    done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = [sys.executable, "-m", "wandb", "sync", str(part)]
+    try:
+        done = subprocess.run(
+            command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SYNC_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        return [f"ERROR no end after {SYNC_TIMEOUT} seconds"]
     lines = [line.removeprefix("wandb: ").strip() for line in (done.stdout + done.stderr).splitlines()]
     errors = [line for line in lines if "ERROR" in line]
-    if done.returncode and not errors:
-        errors.append(lines[-1] if lines else f"exit code {done.returncode}")
-    return errors
+    return errors or ([lines[-1] if lines else f"exit code {done.returncode}"] if done.returncode else [])
+
+
+def _sync(options: argparse.Namespace) -> int:
+    if not options.results_dir.is_dir():
+        raise UserError(f"--results-dir {options.results_dir}: no such folder; name the one that the runs wrote to")
+    return sync(options.results_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -180,12 +193,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder with the runs' wandb/ (default: WANDB_DIR, or results)",
     )
     return exit_code_of(_sync, parser.parse_args(arguments))
-
-
-def _sync(options: argparse.Namespace) -> int:
-    if not options.results_dir.is_dir():
-        raise UserError(f"--results-dir {options.results_dir}: no such folder; name the one that the runs wrote to")
-    return sync(options.results_dir)
 
 
 if __name__ == "__main__":

@@ -57,18 +57,15 @@ def progress(runner: "Runner") -> Group:
     jobs.add_column(no_wrap=True, min_width=6)
     for job in list(runner.running):
         cell = job.run.folder.parent.name.rpartition("-")[0]  # without its digits
-        jobs.add_row(f"{cell} {job.run.config.split_seed}", _how_far(job), duration(time.monotonic() - job.started))
+        jobs.add_row(
+            f"{cell} {job.run.config.split_seed}",
+            str(job.run.last_epoch() or "starting"),
+            duration(time.monotonic() - job.started),
+        )
     ended, total = runner.count("done", "found", "failed"), len(runner.jobs)
     bar = Table.grid(padding=(0, 2))
     bar.add_row(ProgressBar(total, ended, width=40), f"{ended} of {total} runs", remaining(runner))
     return Group(jobs, bar)
-
-
-def _how_far(job: "Job") -> str:
-    row = job.run.last_epoch()
-    if not row:
-        return "starting"
-    return f"epoch {row['epoch']}, round {row['round']}, {row['labels']} labels, {row['test']['accuracy']:.1f} %"
 
 
 def remaining(runner: "Runner") -> str:
@@ -93,13 +90,13 @@ def print_summaries(of_file: Iterable[tuple[str, Sequence["Job"]]]) -> None:
 
 def _results(members: Sequence["Job"]) -> tuple[str, ...]:
     """The columns of one cell after its name."""
-    done = [job.run.metrics() for job in members if job.run.is_complete()]
+    done = [result for job in members if job.run.is_complete() and (result := job.run.result())]
     failed = sum(job.state == "failed" for job in members)
     counts = f"{len(done)}/{len(members)}", str(failed or "")
     if not done:
         return *counts, "", "", ""
-    accuracies = [metrics["test_metrics"]["accuracy"] for metrics in done]
+    accuracies = [result.test["accuracy"] for result in done]
     spread = f" ± {statistics.stdev(accuracies):.2f}" if len(done) > 1 else ""
-    labels = statistics.mean(metrics["labels_used"] for metrics in done)
-    seconds = statistics.mean(metrics["training_time_seconds"] for metrics in done)
+    labels = statistics.mean(result.labels_used for result in done)
+    seconds = statistics.mean(result.training_time_seconds for result in done)
     return *counts, f"{labels:.0f}", f"{statistics.mean(accuracies):.2f}{spread}", f"{seconds:.1f}"

@@ -16,6 +16,7 @@ DOCUMENTED = {
     "dataset": "cifar10",
     "data_dir": "data",
     "image_size": None,
+    "strict": False,
     "variant": "balanced_10",
     "minority_classes": None,
     "pool_scope": "full",
@@ -206,6 +207,40 @@ class TestValues:
         assert parse_variant(variant) == shares
 
 
+class TestValuesThatNameNothing:
+    """Each was accepted, or a traceback later."""
+
+    @pytest.mark.parametrize(
+        ("parameters", "words"),
+        [
+            ({"results_dir": ""}, "results_dir=: names nothing"),
+            ({"features": ""}, "features=: names nothing"),
+            ({"features": "file:"}, "features=file:: names nothing"),
+            ({"clip_model": " "}, "names nothing"),
+            ({"data_dir": ""}, "or . for that folder"),
+            ({"results_dir": "r" * 300}, "300 characters are more than a file system takes"),
+            ({"data_dir": "猫" * 90}, "90 characters are more"),
+            ({"features": "file:" + "d/" * 2500}, "5,000 characters are more"),
+            ({"data_dir": "a\0b"}, "a NUL character"),
+            ({"minority_classes": "1,1"}, "minority_classes=1,1: 1 is named twice"),
+            ({"minority_classes": ["cat", "3", "cat"]}, "cat is named twice"),
+            ({"variant": "balanced_１０"}, "balanced_P"),
+            ({"budget": "６０"}, "budget=６０: must be a valid integer"),
+            ({"lr": "０.1"}, "must be a valid number"),
+            ({"strategy": "mar\ngin"}, "mar\\ngin: no such strategy"),
+            ({"budget": "9" * 5000}, "budget=999"),
+        ],
+    )
+    def test_are_refused_in_one_line(self, parameters, words):
+        message = refused(**parameters)
+        assert words in message
+        assert "\n" not in message
+        assert len(message) < 700
+
+    def test_the_current_folder_can_be_named(self):
+        assert RunConfig(results_dir=".", data_dir="./x").results_dir == "."
+
+
 class TestIdentity:
     def test_digest_is_stable_and_hexadecimal(self):
         assert re.fullmatch("[0-9a-f]{64}", RunConfig().digest())
@@ -217,7 +252,8 @@ class TestIdentity:
 
     @pytest.mark.parametrize("name", WHERE_IT_RUNS)
     def test_where_it_runs_does_not(self, name):
-        assert RunConfig(**{name: "cpu"}).digest() == RunConfig().digest()
+        value = "cpu" if isinstance(RunConfig.model_fields[name].default, str) else True
+        assert RunConfig(**{name: value}).digest() == RunConfig().digest()
 
     @pytest.mark.parametrize(
         ("idle", "around"),
@@ -294,3 +330,22 @@ class TestIdentity:
         config = RunConfig(**OTHER)
         written = yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))
         assert RunConfig.from_mapping(written) == config
+
+
+class TestVersions:
+    def test_a_part_of_a_later_version_changes_the_digest_of_its_runs_only(self, monkeypatch):
+        from dataclasses import replace
+
+        from al.strategies import REGISTRY
+
+        before = {name: RunConfig(strategy=name).digest() for name in ("margin", "entropy")}
+        monkeypatch.setitem(REGISTRY, "margin", replace(REGISTRY["margin"], version=7))
+        assert RunConfig(strategy="margin").digest() != before["margin"]
+        assert RunConfig(strategy="entropy").digest() == before["entropy"]
+
+
+def test_two_image_folders_have_cells_of_their_own():
+    first, second = (RunConfig(dataset="imagefolder", data_dir=f"/data/{name}") for name in ("birds", "cats & dogs"))
+    assert first.digest() == second.digest()
+    assert first.cell.startswith("imagefolder-birds-")
+    assert second.cell.startswith("imagefolder-cats_dogs-")

@@ -1,50 +1,205 @@
-"""Memory on a CPU: asked of the C library where it can be asked, and never an error where it cannot."""
+"""Devices and precision, as far as a machine without a GPU can tell."""
 
-from types import SimpleNamespace
+import os
+import warnings
 
+import numpy as np
 import pytest
+import torch
+from tf32 import TensorCores
+from trained import trained
 
 from al import runtime
-from al.runtime import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, resolve_runtime
+from al.errors import UserError
+from al.fast.folding import conv_bn_pairs
+from al.learning.networks import build_model
+from al.learning.scorer import Scorer
+from al.runtime import Runtime, exact_float32, resolve_runtime
+
+FLAGS = ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32"))
 
 
 @pytest.fixture
-def library(monkeypatch):
-    """library(highest): a C library whose mallopt takes thresholds up to that; the calls that it took."""
-
-    def with_limit(highest):
-        taken = {}
-
-        def mallopt(parameter, value):
-            if parameter == M_MMAP_THRESHOLD and value > highest:
-                return 0
-            taken[parameter] = value
-            return 1
-
-        monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
-        return taken
-
-    return with_limit
+def gpu(monkeypatch):
+    """`device=auto` finds a GPU that nothing is computed on; the flags of torch are as it comes, and put back."""
+    before = [getattr(*flag) for flag in FLAGS]
+    torch.backends.cudnn.allow_tf32 = True
+    monkeypatch.setattr(runtime, "_device", lambda name: torch.device("cuda"))
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    with warnings.catch_warnings():
+        yield
+    for flag, value in zip(FLAGS, before):
+        setattr(*flag, value)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
-@pytest.mark.parametrize(("highest", "expected"), [(2**40, 2**30), (2**25, 2**25)])
-def test_large_blocks_are_kept(library, highest, expected):
-    taken = library(highest)
+def test_a_gpu_is_asked_for_the_same_twice(gpu):
+    """By kernels that give it; what has none goes on without a word for every step."""
+    resolve_runtime("auto")
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.warn("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation", stacklevel=1)
+    assert not said
+
+
+def test_a_cpu_is_left_as_it_is():
     resolve_runtime("cpu")
-    assert taken[M_MMAP_THRESHOLD] == expected
-    assert taken[M_TRIM_THRESHOLD] > 2**30
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_library_that_refuses_is_left_as_it_is(library):
-    taken = library(0)
-    resolve_runtime("cpu")
-    assert taken == {}
+class TestTF32:
+    @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+    def test_is_off(self, gpu, precision):
+        resolve_runtime("auto", precision)
+        assert [getattr(*flag) for flag in FLAGS] == [False, False]
+
+    def test_is_on_where_asked_for(self, gpu):
+        found = resolve_runtime("auto", "tf32")
+        assert [getattr(*flag) for flag in FLAGS] == [True, True]
+        assert (found.precision, found.scoring_dtype) == ("tf32", torch.float32)
+
+    def test_is_refused_on_a_cpu(self):
+        with pytest.raises(UserError, match=r"precision=tf32: .*device=cpu; use precision=float32"):
+            resolve_runtime("cpu", "tf32")
+
+    def test_is_off_for_a_while(self, gpu):
+        resolve_runtime("auto", "tf32")
+        with exact_float32():
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
 
 
-@pytest.mark.parametrize("raised", [AttributeError, OSError, TypeError])
-def test_other_systems_have_no_such_call(monkeypatch, raised):
-    def no_library(name):
-        raise raised("no mallopt here")
+class TestDevice:
+    """What `device=auto` does where a GPU is there and torch cannot use it: one line, never a run on the CPU."""
 
-    monkeypatch.setattr(runtime.ctypes, "CDLL", no_library)
-    assert resolve_runtime("cpu").on_cpu
+    @pytest.fixture
+    def card(self, monkeypatch, tmp_path):
+        (tmp_path / "dev").mkdir()
+        (tmp_path / "dev/nvidia3").touch()
+        monkeypatch.setattr(runtime, "ROOT", tmp_path)
+        monkeypatch.setattr(runtime, "_has_mps", lambda: False)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def test_a_driver_too_old_is_said(self, card, monkeypatch):
+        def init():
+            raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cuda, "init", init)
+        with pytest.raises(UserError, match=r"^device=auto: .*too old \(found version 11040\).*or use device=cpu$"):
+            resolve_runtime("auto")
+
+    @pytest.mark.parametrize("hidden", ["", "-1"])
+    def test_a_hidden_one_is_left_alone(self, card, monkeypatch, hidden):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert resolve_runtime("auto").on_cpu
+
+    def test_the_cpu_may_be_asked_for(self, card, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert resolve_runtime("cpu").on_cpu
+
+    @pytest.mark.parametrize("asked", ["auto", "cuda"])
+    def test_a_card_too_old_for_this_torch_is_said(self, monkeypatch, asked):
+        def ones(*size, device):
+            assert device.type == "cuda"
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel")
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch, "ones", ones)
+        with pytest.raises(UserError, match=r"no kernel image is available .*device=cpu$") as caught:
+            resolve_runtime(asked)
+        assert "\n" not in str(caught.value)
+
+    def test_images_larger_than_the_device_are_said(self, monkeypatch):
+        def to(self, *arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        with pytest.raises(
+            UserError, match=r"^device=cuda: no room for 3 MiB of images; use a smaller image_size, .*another device$"
+        ):
+            Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
+
+    def test_copies_to_the_device_are_waited_for(self, monkeypatch):
+        """From pageable memory nothing else is safe, on Apple's least of all."""
+        taken = []
+        monkeypatch.setattr(torch.Tensor, "to", lambda self, *place, **options: taken.append((place, options)) or self)
+        Runtime(torch.device("mps"), torch.float32).place(np.zeros(3))
+        assert taken == [((torch.device("mps"),), {})]
+
+    @pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
+    def test_the_fused_optimiser(self, kind, fused):
+        assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
+
+
+class Late:
+    """A copy from a device that is done only when it is waited for."""
+
+    def __init__(self, batch, buffer):
+        self.batch, self.buffer = batch.clone(), buffer
+
+    def synchronize(self):
+        self.buffer.copy_(self.batch)
+
+
+class TestFetched:
+    @pytest.mark.parametrize("sizes", [[], [4], [4, 4, 4, 4, 2], [2, 4, 3, 4]])
+    def test_copies_under_way_are_waited_for(self, monkeypatch, sizes):
+        made = []
+        monkeypatch.setattr(runtime, "_pinned", lambda like: made.append(torch.empty(like.shape)) or made[-1])
+        monkeypatch.setattr(runtime, "_copy_on", Late)
+        batches = [torch.full((size, 3), float(number)) for number, size in enumerate(sizes)]
+        begun = []
+
+        def computed():
+            for batch in batches:
+                begun.append(batch)
+                yield batch
+
+        gpu = Runtime(torch.device("cuda"), torch.float32)
+        for number, found in enumerate(gpu.fetched(computed())):
+            assert np.array_equal(found, batches[number])
+            assert len(begun) == min(number + 2, len(batches)), "the next one is computed by then"
+        assert len(begun) == len(batches)
+        assert len(made) <= 2 + sum(later > earlier for earlier, later in zip(sizes, sizes[2:]))
+
+    def test_elsewhere_they_are_the_batches(self):
+        batch = torch.ones(2, 3)
+        (found,) = Runtime(torch.device("cpu"), torch.float32).fetched([batch])
+        assert np.shares_memory(found, batch.numpy())
+
+
+IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="module", params=["efficientnet_b0", "resnet18"])
+def network(request):
+    """As a GPU has it: without the convolutions for CPUs."""
+    return trained(build_model(request.param, 6, weights="none", dropout=0.3, image_size=32, seed=1))
+
+
+class TestTF32OnTensorCores:
+    """With statistics as of training, rounded operands move the features by more than folding is allowed to."""
+
+    @pytest.mark.parametrize("precision", ["float32", "tf32"])
+    def test_everything_is_folded(self, gpu, network, precision):
+        resolve_runtime("auto", precision)
+        with TensorCores():
+            pairs = conv_bn_pairs(network, torch.linspace(-1, 1, 6144).view(2, 3, 32, 32))
+        assert len(pairs) == sum(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+    def test_float32_says_what_a_cpu_says(self, gpu, network):
+        cpu = Runtime(torch.device("cpu"), torch.float32)
+        expected = Scorer(network, cpu, 32).predict(IMAGES).probs
+        apart = {}
+        for precision in ("float32", "tf32"):
+            resolve_runtime("auto", precision)
+            with TensorCores():
+                apart[precision] = np.abs(Scorer(network, cpu, 32).predict(IMAGES).probs - expected).max()
+        assert apart["float32"] == 0
+        assert apart["tf32"] > 1e-3

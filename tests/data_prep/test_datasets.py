@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import io
+import json
 import os
 import pickle
 import shutil
@@ -16,9 +17,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import launch
 import numpy as np
 import pytest
+import runs
 from PIL import Image
+from tiny_data import image_folder
 
 from al.config import RunConfig
 from al.data import ImageSet, content_fingerprint
@@ -239,7 +243,7 @@ def test_cached_cifar10_needs_no_torch(published, tmp_path):
 ODD_NAMES = ('<b>dog<b> & "co"', "big cat", "猫")
 
 
-def save(path, colour, size=(8, 6), **options):
+def save(path, colour, size=(8, 8), **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path, **options)
 
@@ -266,7 +270,7 @@ def entries(root):
 def test_imagefolder_order_and_pixels(folder):
     data = load(folder)
     assert data.train.classes == tuple(sorted(ODD_NAMES))
-    assert data.train.images.shape == (9, 6, 8, 3)
+    assert data.train.images.shape == (9, 8, 8, 3)
     assert data.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert data.test.labels.tolist() == [0, 1, 2]
     for row in range(9):
@@ -462,7 +466,7 @@ def test_home_is_used_without_xdg_cache_home(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("keep", [0, 40, -12])
 def test_a_broken_image_is_named(folder, keep):
     path = folder / "train" / "big cat" / "1.jpg"
-    pixels = np.random.default_rng(0).integers(256, size=(6, 8, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(256, size=(8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError) as error:
@@ -474,7 +478,7 @@ def test_a_broken_image_is_named(folder, keep):
 
 def test_a_truncated_png_is_named(folder):
     path = folder / "test" / "big cat" / "1.png"
-    Image.fromarray(np.random.default_rng(0).integers(256, size=(6, 8, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(256, size=(8, 8, 3), dtype=np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(UserError, match=r"big cat/1\.png: not a whole image"):
         load(folder)
@@ -501,10 +505,10 @@ def test_mixed_sizes_name_two_files_and_the_remedy(folder):
     with pytest.raises(UserError) as error:
         load(folder)
     text = str(error.value)
-    assert "is 8x6" in text
+    assert "is 8x8" in text
     assert f"{odd} is 20x10" in text
-    assert "--image_size=6" in text
-    assert load(folder, 6).test.images.shape == (3, 6, 6, 3)
+    assert "--image_size=8" in text
+    assert load(folder, 8).test.images.shape == (3, 8, 8, 3)
 
 
 def test_resize_keeps_the_centre(folder):
@@ -553,25 +557,25 @@ def test_large_jpeg_reduced_while_decoding_looks_the_same(folder):
     ],
 )
 def test_every_mode_becomes_rgb(folder, mode, colour, name, expected):
-    image = Image.new(mode, (8, 6), colour)
+    image = Image.new(mode, (8, 8), colour)
     if mode == "P":
         image.putpalette([value for index in range(256) for value in (index, 2 * index % 256, 7)])
         expected = (3, 6, 7)
     path = folder / "train" / "猫" / name
     image.save(path, lossless=True, quality=100)
     picture = load(folder).train.images[9]
-    assert picture.shape == (6, 8, 3)
+    assert picture.shape == (8, 8, 3)
     assert abs(picture.astype(int) - expected).max() <= 1
 
 
 def test_exif_orientation_is_applied(folder):
-    pixels = np.zeros((8, 6, 3), np.uint8)
+    pixels = np.zeros((8, 8, 3), np.uint8)
     pixels[:4] = 255
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to view: the stored top becomes the right side
     Image.fromarray(pixels).save(folder / "train" / "猫" / "x.png", exif=exif)
     picture = load(folder).train.images[9]
-    assert picture.shape == (6, 8, 3)
+    assert picture.shape == (8, 8, 3)
     assert np.all(picture[:, 4:] == 255)
     assert np.all(picture[:, :4] == 0)
 
@@ -585,6 +589,20 @@ def test_hidden_and_unknown_files_are_left_out(folder, capsys):
     assert len(load(folder).train) == 9
     lines = [line for line in capsys.readouterr().err.splitlines() if "ignored" in line]
     assert lines == [f"{folder}: ignored 2 entries that are no images (.bmp, .jpeg, .jpg, .png, .webp)"]
+
+
+def test_a_class_whose_name_is_not_utf8_is_refused_at_once(folder):
+    os.mkdir(os.fsencode(folder) + b"/train/caf\xe9")  # noqa: PTH102
+    with pytest.raises(UserError, match=r"class folder 'caf\\\\xe9' is not UTF-8; rename it") as error:
+        load(folder)
+    str(error.value).encode()
+    assert not (folder / ".cache-al").exists()
+
+
+def test_a_class_whose_name_has_a_line_break_is_refused(folder):
+    (folder / "train" / "two\nlines").mkdir()
+    with pytest.raises(UserError, match="without a form; rename it"):
+        load(folder)
 
 
 def test_linked_folders_work(folder, tmp_path):
@@ -673,3 +691,62 @@ def test_every_data_set_has_a_loader_and_defaults_that_are_parameters():
     for name, defaults in DATASETS.items():
         config = RunConfig.from_mapping({"dataset": name, **defaults})
         assert {parameter: getattr(config, parameter) for parameter in defaults} == dict(defaults)
+
+
+# ------------------------------------------------------------------------------------------------ not square
+
+
+@pytest.mark.parametrize(
+    ("size", "centre"), [((9, 6), (slice(None), slice(1, 7))), ((4, 11), (slice(3, 7), slice(None)))]
+)
+def test_of_images_that_are_not_square_the_centre_is_used_and_it_is_said(tmp_path, capsys, size, centre):
+    """Everybody sees the same: the network, embeddings, zero-shot labels and the pictures of the picks."""
+    root = image_folder(tmp_path / "pictures", size=size)
+    data = load(root)
+    with Image.open(root / "train" / "dog" / "4.png") as image:
+        expected = np.asarray(image)[centre]
+    row = data.train.paths.index("train/dog/4.png")
+    assert data.train.images.shape[1:] == (min(size), min(size), 3)
+    assert np.array_equal(data.train.images[row], expected)
+    assert isinstance(data.train.images, np.memmap)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "centre square" in line]
+    (width, height), side = size, min(size)
+    said = f"the images are {width}x{height} pixels; of each the centre square of {side}x{side} is used"
+    assert lines == [f"{root}: {said} (--image_size=N resizes it to NxN)"]
+
+
+def test_a_size_resizes_that_centre(tmp_path, capsys):
+    root = image_folder(tmp_path / "pictures", size=(48, 32))
+    small, centre = load(root, 16).train.images, load(root).train.images
+    assert "centre square" in capsys.readouterr().err
+    resized = [np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BILINEAR)) for image in centre]
+    difference = np.abs(small.astype(int) - np.array(resized))
+    assert difference[:, :, 1:-1].max() <= 1, "but for the edges, where the filter sees what lies beyond"
+
+
+def test_results_on_squashed_images_are_other_results(tmp_path):
+    """What was found on the same files before they were cropped has another fingerprint: never mixed."""
+    root = image_folder(tmp_path / "pictures", size=(9, 6))
+    (info,) = (tmp_path / "pictures" / ".cache-al").rglob("info.json") if load(root) else ()
+    assert load(root).fingerprint != json.loads(info.read_text())["fingerprint"]
+
+
+def test_a_network_learns_from_the_centre(launcher, tmp_path):
+    """Margins of noise to the left and right of pictures change nothing."""
+    rng = np.random.default_rng(0)
+    plain = image_folder(tmp_path / "plain", count=60, size=(16, 16))
+    for path in plain.rglob("*.png"):
+        with Image.open(path) as image:
+            margin = rng.integers(0, 256, (16, 5, 3), dtype=np.uint8)
+            wide = np.concatenate([margin, np.asarray(image), margin], axis=1)
+        target = tmp_path / "wide" / path.relative_to(plain)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(wide).save(target)
+    found = []
+    for name in ("plain", "wide"):
+        given = {"dataset": "imagefolder", "data_dir": tmp_path / name, "variant": "balanced_100", "budget": 40}
+        outcome = launcher.run(launch.small(tmp_path / f"results-{name}", **given))
+        assert outcome.code == 0, outcome.stderr
+        lines = runs.read_lines(runs.only_run(tmp_path / f"results-{name}") / "epochs.jsonl")
+        found.append([line["test"]["loss"] for line in lines])
+    assert found[0] == found[1]

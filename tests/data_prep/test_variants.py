@@ -84,6 +84,7 @@ def test_two_classes_have_one_minority():
         (("cta",), "minority_classes='cta': .*did you mean 'cat'"),
         (("10",), "minority_classes='10': no such class, nor an index from 0 to 9"),
         (("-1",), "minority_classes='-1'"),
+        (("３",), "no such class, nor an index"),
         (CIFAR, "all the classes; leave one or more out"),
     ],
 )

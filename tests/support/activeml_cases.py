@@ -8,9 +8,9 @@ from numpy.random import RandomState
 
 SEEDS = (0, 1, 2)
 CLASSES = 5
-RANKED, FARTHEST, COVERING, DROPPED = 30, 40, 25, 4
-RADII = (2.0, 2.7, 3.5)
-RADIUS_STEP = 0.05
+RANKED, FARTHEST, COVERING, HERDED, DROPPED = 30, 40, 25, 30, 4
+RADII = (0.6, 0.8, 1.0)
+RADIUS_STEP = 0.01
 PURITY = 0.95
 UNCOVERED_BLOBS = 4
 
@@ -45,11 +45,17 @@ def scattered(seed):
     return labelled_rows(random, 200, 8), random.standard_normal((200, 8)).astype(np.float32)
 
 
+def directions(seed):
+    """labelled [200], features [200, 8] without structure, of length 1."""
+    labelled, features = scattered(seed)
+    return labelled, features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
 def touching(seed):
-    """features [160, 2] of three blobs that nearly touch: where balls stop being pure matters."""
+    """features [160, 3] of length 1 in three blobs that nearly touch: where balls stop being pure matters."""
     random = RandomState(seed)
-    centres = np.array([[0, 0], [9, 0], [0, 9]])
-    return (centres[random.randint(3, size=160)] + random.standard_normal((160, 2))).astype(np.float32)
+    features = 5 * np.eye(3)[random.randint(3, size=160)] + random.standard_normal((160, 3))
+    return (features / np.linalg.norm(features, axis=1, keepdims=True)).astype(np.float32)
 
 
 def typical(seed):

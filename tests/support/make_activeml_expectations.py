@@ -1,7 +1,7 @@
 """Records in expected_activeml.json what scikit-activeml chooses on the pools of activeml_cases.py.
 
     pip install scikit-activeml
-    python tests/make_activeml_expectations.py
+    python tests/support/make_activeml_expectations.py
 
 The tests read what is recorded and need no scikit-activeml.
 """
@@ -14,7 +14,7 @@ from unittest.mock import patch
 import activeml_cases as cases
 import numpy as np
 from skactiveml.base import SkactivemlClassifier
-from skactiveml.pool import Badge, CoreSet, DropQuery, GreedyBALD, ProbCover, TypiClust, UncertaintySampling
+from skactiveml.pool import Badge, CoreSet, DropQuery, GreedyBALD, MaxHerding, ProbCover, TypiClust, UncertaintySampling
 
 METHODS = {"uncertainty": "least_confident", "margin": "margin_sampling", "entropy": "entropy"}
 
@@ -74,6 +74,10 @@ def coverage_picks(seed):
     labelled, features = cases.scattered(seed)
     x, y = features.astype(float), targets(labelled)
     picks = {"coreset": CoreSet(random_state=0).query(x, y, batch_size=cases.FARTHEST)}
+    with patch("skactiveml.pool._max_herding.rand_argmax", lower_row):
+        herding = MaxHerding(metric_dict={"gamma": 1}, random_state=0)
+        picks["maxherding"] = herding.query(x, y, batch_size=cases.HERDED)
+    x = cases.directions(seed)[1].astype(float)
     for radius in cases.RADII:
         strategy = ProbCover(n_classes=cases.CLASSES, deltas=[radius], random_state=0)
         with patch("skactiveml.pool._prob_cover.rand_argmax", lower_row):
@@ -85,7 +89,7 @@ def coverage_picks(seed):
 def radius(seed):
     """The largest of an even grid of radii whose balls are pure enough."""
     x = cases.touching(seed).astype(float)
-    grid = np.arange(cases.RADIUS_STEP, 9, cases.RADIUS_STEP)
+    grid = np.arange(cases.RADIUS_STEP, 2, cases.RADIUS_STEP)
     strategy = ProbCover(n_classes=3, deltas=grid, alpha=cases.PURITY, cluster_algo_dict={"n_init": 10}, random_state=0)
     strategy.query(x, targets(np.zeros(len(x), dtype=bool)))
     return float(strategy.delta_max_)

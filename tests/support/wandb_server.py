@@ -95,6 +95,10 @@ class WandbServer:
         self.agents: dict[str, ServedAgent] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.reachable = True
+        self.status = 200
+        """Of every answer; anything else comes without content."""
+        self.hanging = False
+        """Whether a request is never answered."""
         self.changed = threading.Condition(threading.RLock())
         self._numbers = itertools.count(1)
         handler = type("Handler", (_Handler,), {"server_state": self})
@@ -125,6 +129,24 @@ class WandbServer:
         }
 
     @contextmanager
+    def failing(self, status: int) -> Iterator[None]:
+        """Every request is answered with this status meanwhile."""
+        self.status = status
+        try:
+            yield
+        finally:
+            self.status = 200
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """No request is answered meanwhile."""
+        self.hanging = True
+        try:
+            yield
+        finally:
+            self.hanging = False
+
+    @contextmanager
     def down(self) -> Iterator[None]:
         """Every connection is cut without an answer meanwhile."""
         self.reachable = False
@@ -132,6 +154,10 @@ class WandbServer:
             yield
         finally:
             self.reachable = True
+        self.status = 200
+        """Of every answer; anything else comes without content."""
+        self.hanging = False
+        """Whether a request is never answered."""
 
     def wait_for(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """The first true value of `condition`, looked at after every request.
@@ -431,7 +457,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def _cut(self) -> bool:
-        """Whether the server is down; the connection is then gone without a word."""
+        """Whether the server is down or refuses; where it is down the connection is gone without a word."""
+        while self.server_state.hanging:
+            time.sleep(0.05)
+        if self.server_state.status != 200:
+            self._reply({"error": "as the test wants it"}, self.server_state.status)
+            return True
         if not self.server_state.reachable:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)

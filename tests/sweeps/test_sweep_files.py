@@ -201,6 +201,23 @@ BAD = {
     "{lr: {distribution: inv_log_uniform, min: 1, max: 2}}}",
     "min=3, max=2": GRID % "patience: {min: 3, max: 2}",
     "not a sweep file": "- a\n- b\n",
+    "3 is not a name": GRID % "3: {value: 0.1}, lr: {value: 0.1}",
+    "a grid of 4,000,000,001 runs": GRID % "seed: {min: 0, max: 4000000000}",
+    "a grid of 8,000,000,002 runs": (GRID % "seed: {min: 0, max: 4000000000}, split_seed: {values: [1, 2]}")[:-1]
+    + ", run_cap: 3}",
+    "q=0": "{program: train.py, method: random, run_cap: 1, parameters: "
+    "{patience: {distribution: q_uniform, q: 0, min: 1, max: 2}}}",
+    "probabilities=['a', 'b']": "{program: train.py, method: random, run_cap: 1, parameters: "
+    "{seed: {values: [1, 2], probabilities: [a, b]}}}",
+    "probabilities=3": "{program: train.py, method: random, run_cap: 1, parameters: "
+    "{seed: {values: [1, 2], probabilities: 3}}}",
+    "nested deeper": "[" * 3000,
+    "not YAML: unacceptable character": "program: \0\n",
+    "metric=3": (GRID % "lr: {value: 0.1}")[:-1] + ", metric: 3}",
+    "goal='up'": (GRID % "lr: {value: 0.1}")[:-1] + ", metric: {name: val/loss, goal: up}}",
+    "did you mean 'args'": (GRID % "lr: {value: 0.1}")[:-1] + ", command: [python, '${argz}']}",
+    "split_seed=True: a truth value": GRID % "split_seed: {values: [true]}",
+    "min=0, max=nan": GRID % "patience: {distribution: int_uniform, min: 0, max: .nan}",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from al.fast.adam import Adam
+from al.fast.adam import Adam, TorchAdam
 
 FUSED = pytest.mark.parametrize("fused", [True, False])
 
@@ -32,6 +32,11 @@ def theirs(model: nn.Module, fused: bool) -> torch.optim.Adam:
 
 def ours(model: nn.Module, fused: bool) -> Adam:
     return Adam(model.parameters(), lr=0.01, weight_decay=0.001, fused=fused)
+
+
+def torchs(model: nn.Module, fused: bool) -> TorchAdam:
+    """What AL_FAST=-adam takes; it has no fused form."""
+    return TorchAdam(model.parameters(), lr=0.01, weight_decay=0.001)
 
 
 def steps(model: nn.Module, optimiser, numbers) -> None:
@@ -70,6 +75,27 @@ def test_goes_on_from_a_state(fused, kind):
     assert_equal(model, whole)
 
 
+def test_torchs_own_goes_on_from_ours_and_ours_from_it():
+    whole, model = network(), network()
+    steps(whole, ours(whole, False), range(6))
+    optimisers = [make(model, False) for make in (ours, torchs, ours)]
+    for number, optimiser in enumerate(optimisers):
+        if number:
+            optimiser.load_state_dict(copy.deepcopy(optimisers[number - 1].state_dict()))
+        steps(model, optimiser, range(2 * number, 2 * number + 2))
+    assert_equal(model, whole)
+
+
+def test_the_rate_of_torchs_own_may_change():
+    model, reference = network(), network()
+    optimiser, expected = torchs(model, False), theirs(reference, False)
+    optimiser.lr = expected.param_groups[0]["lr"] = 0.5
+    assert optimiser.lr == 0.5
+    steps(model, optimiser, range(2))
+    steps(reference, expected, range(2))
+    assert_equal(model, reference)
+
+
 def test_the_rate_may_change():
     model, reference = network(), network()
     optimiser, expected = ours(model, True), theirs(reference, True)
@@ -82,7 +108,7 @@ def test_the_rate_may_change():
 def test_leaves_the_compiler_alone():
     code = """
 import sys, torch
-from al.fast.adam import Adam
+from al.fast.adam import Adam, TorchAdam
 weight = torch.nn.Parameter(torch.ones(3))
 optimiser = Adam([weight], lr=0.1, weight_decay=0, fused=True)
 weight.sum().backward()

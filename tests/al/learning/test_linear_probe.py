@@ -99,7 +99,7 @@ def test_the_evaluation_of_a_fit_is_that_of_its_head():
     fitted = one.fit_epoch(labelled(labels, rows), 1, 0.1)
     probs = one.score(rows, ("probs",), 1)["probs"]
     assert scores_of(fitted)["accuracy"] == pytest.approx(100 * (probs.argmax(1) == labels[rows]).mean())
-    assert fitted.metrics["loss"] == pytest.approx(-np.log(probs[rows, labels[rows]]).mean(), abs=1e-4)
+    assert fitted.loss == pytest.approx(-np.log(probs[rows, labels[rows]]).mean(), abs=1e-4)
 
 
 def test_statistics_in_blocks_are_those_of_the_whole(monkeypatch):
@@ -108,3 +108,15 @@ def test_statistics_in_blocks_are_those_of_the_whole(monkeypatch):
     mean, std = _mean_and_std(vectors)
     np.testing.assert_allclose(mean, vectors.astype(np.float64).mean(0), rtol=1e-9)
     np.testing.assert_allclose(std, vectors.astype(np.float64).std(0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("array", ["probs", "mc_probs", "activations"])
+def test_an_offset_of_all_embeddings_changes_nothing(array):
+    """Dropout and gradients look at what the head was fitted on, which is centred."""
+    vectors, labels = problem()
+    found = []
+    for offset in (0, 50):
+        one = learner(vectors + np.float32(offset), labels)
+        one.fit_epoch(labelled(labels, np.arange(60)), 1, 0.1)
+        found.append(one.score(np.arange(len(vectors)), (array,), 1)[array])
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3)

@@ -113,6 +113,21 @@ class TestWeightsFile:
         assert same_weights(model.backbone, source.backbone)
         assert torch.equal(model.head.weight, source.head.weight) is (kind != "bare network")
 
+    def test_whose_classifier_has_the_name_of_ours(self, tmp_path):
+        """Swin calls it `head`, as we do; the file is its own for all that."""
+        from torchvision.models import swin_t
+
+        network = swin_t(num_classes=10)
+        torch.save(network.state_dict(), tmp_path / "swin_t.pth")
+        model = build("swin_t", str(tmp_path / "swin_t.pth"))
+        assert torch.equal(model.backbone.features[0][0].weight, network.features[0][0].weight)
+        assert torch.equal(model.backbone.norm.weight, network.norm.weight)
+
+    def test_of_a_hugging_face_network(self, tmp_path):
+        folder = tiny_networks.save("resnet", tmp_path / "resnet")
+        model = build(str(folder), str(folder / "model.safetensors"), seed=3)
+        assert same_weights(model.backbone, build(str(folder), "imagenet", seed=4).backbone)
+
     def test_torchvisions_own_file(self, tmp_path):
         from torchvision.models import resnet18
 

@@ -8,6 +8,7 @@ import tiny_networks
 import torch
 from torch.nn import functional as F
 
+from al.errors import UserError
 from al.fast.convolutions import FusedPointwise, for_training, has_fused_product
 from al.fast.folding import Pair, conv_bn_pairs, fold
 from al.learning.networks import build_model
@@ -287,6 +288,97 @@ class TestRows:
         mapped = runtime().place(np.load(tmp_path / "images.npy", mmap_mode="r"))
         scorer = Scorer(small, runtime(), 32)
         assert np.array_equal(scorer.predict(mapped).probs, scorer.predict(torch.from_numpy(images)).probs)
+
+
+class OffCPU(SmallBatches):
+    """Behaves as on a device beside the CPU."""
+
+    on_cpu = False
+    sent = 0
+
+    def scoring_batch(self, size):
+        return 256
+
+    def indices(self, rows):
+        type(self).sent += 1
+        return super().indices(rows)
+
+
+def sizes_seen(scorer, monkeypatch, room=10**9):
+    """Images that each forward pass gets, on a device that has room for so many."""
+    sizes, score = [], scorer._score
+
+    def watched(network, images):
+        if len(images) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+        sizes.append(len(images))
+        return score(network, images)
+
+    monkeypatch.setattr(scorer, "_score", watched)
+    return sizes
+
+
+class TestOffTheCPU:
+    @pytest.mark.parametrize(
+        ("count", "sizes"),
+        [(1, [32]), (32, [32]), (33, [64]), (200, [256]), (256, [256]), (300, [256, 64]), (600, [256, 256, 128])],
+    )
+    def test_batches_have_few_sizes_and_the_same_outputs(self, small, monkeypatch, count, sizes):
+        images = images_of(700)
+        rows = rng.permutation(700)[:count]
+        expected = Scorer(small, Runtime(CPU, torch.float32), 32).predict(images, rows, rows % 6, features=True)
+        scorer = Scorer(small, OffCPU(CPU, torch.float32), 32)
+        seen = sizes_seen(scorer, monkeypatch)
+        found = scorer.predict(images, rows, rows % 6, features=True)
+        assert seen == sizes
+        for ours, theirs in ((found.probs, expected.probs), (found.features, expected.features)):
+            assert ours == pytest.approx(theirs, abs=1e-5)
+        assert found.losses == pytest.approx(expected.losses, abs=1e-4)
+
+    def test_the_cpu_pads_nothing(self, small, monkeypatch):
+        scorer = Scorer(small, Runtime(CPU, torch.float32), 32)
+        seen = sizes_seen(scorer, monkeypatch)
+        scorer.predict(images_of(507))
+        assert seen == [500, 7]
+
+    def test_rows_are_sent_once_a_pass(self, small, monkeypatch):
+        scorer = Scorer(small, OffCPU(CPU, torch.float32), 32)
+        monkeypatch.setattr(OffCPU, "sent", 0)
+        scorer.predict(images_of(700), rng.permutation(700))
+        assert OffCPU.sent == 1
+        scorer.predict(images_of(700))
+        assert OffCPU.sent == 1, "consecutive rows are a view"
+
+
+class TestMemory:
+    @pytest.mark.parametrize("where", [Runtime, OffCPU])
+    def test_full_device_scores_in_halves(self, small, monkeypatch, where):
+        images = images_of(600)
+        expected = Scorer(small, runtime(), 32).predict(images, features=True)
+        scorer = Scorer(small, where(CPU, torch.float32), 32)
+        seen = sizes_seen(scorer, monkeypatch, room=100)
+        found = scorer.predict(images, features=True)
+        assert found.probs == pytest.approx(expected.probs, abs=1e-5)
+        assert found.features == pytest.approx(expected.features, abs=1e-4)
+        assert max(seen) <= 100
+        before = len(seen)
+        scorer.predict(images)
+        assert seen[before] == max(seen), "the second pass starts with what there was room for"
+
+    def test_no_room_for_one_image_is_one_line(self, small, monkeypatch):
+        scorer = Scorer(small, Runtime(CPU, torch.float32), 32)
+        sizes_seen(scorer, monkeypatch, room=0)
+        with pytest.raises(UserError, match=r"^device=cpu: no room for the outputs of one image; use a smaller image_"):
+            scorer.predict(images_of(3))
+
+    def test_other_errors_stay(self, small, monkeypatch):
+        def broken(network, images):
+            raise RuntimeError("CUDA error: device-side assert triggered")
+
+        scorer = Scorer(small, Runtime(CPU, torch.float32), 32)
+        monkeypatch.setattr(scorer, "_score", broken)
+        with pytest.raises(RuntimeError, match="device-side assert"):
+            scorer.predict(images_of(3))
 
 
 class TestWeights:

@@ -12,6 +12,7 @@ from torchvision.transforms import functional as tv
 
 from al import seeds
 from al.config import RunConfig
+from al.errors import UserError
 from al.learning.early_stopping import EarlyStopping
 from al.learning.networks import build_model
 from al.learning.scorer import to_input
@@ -273,3 +274,13 @@ class TestEpoch:
         trainer = new_trainer(lr=0.01)
         losses = [trainer.epoch(images, labels, np.arange(80), number)[1] for number in range(1, 16)]
         assert losses[-1] < 0.3 * losses[0]
+
+    def test_a_full_device_is_one_line(self, monkeypatch):
+        def full(*arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+        images, labels = batch_of(70)
+        trainer = new_trainer()
+        monkeypatch.setattr(trainer.model, "forward", full)
+        with pytest.raises(UserError, match=r"^device=cpu: no room for a training step; use less than batch_size=32"):
+            trainer.epoch(images, labels, np.arange(70), 1)

@@ -87,9 +87,9 @@ class TestCheckpoint:
             torch.save([1] if content == "a list" else {"labelled": {}, "plateau": {}}, checkpoint.path)
             content = checkpoint.path.read_bytes()
         checkpoint.path.write_bytes(content)
-        with pytest.raises(CorruptCheckpoint) as caught:
+        aside = tmp_path / "checkpoint.corrupt"
+        with pytest.raises(CorruptCheckpoint, match=re.escape(str(aside))):
             checkpoint.load(Learner(), IDENTITY)
-        aside = caught.value.args[0]
         assert aside.read_bytes() == content
         assert not checkpoint.path.exists()
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from al.errors import NoRoom
 from al.records import Record
 from al.storage.files import RecordLines, write_atomically, write_json
 
@@ -28,7 +29,7 @@ class TestWriting:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(os, "fsync", no_space)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(NoRoom, match="no room on the disk"):
             write_atomically(path, "new")
         assert path.read_text() == "old"
         assert names(tmp_path) == ["file"]

@@ -7,6 +7,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from al import stopwatch
 from al.strategies.clustering import (
     Clustering,
+    hierarchical_clusters,
     kmeans,
     nearest,
     nearest_stranger,
@@ -173,6 +174,56 @@ def test_nearest_is_exact_far_from_the_origin():
     np.testing.assert_allclose(distance[20:], brute_force(x[20:], centres)[np.arange(280), index[20:]], rtol=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0, 1e3, 1e5])
+@pytest.mark.parametrize("near", ["scattered", "nearly tied", "repeated"])
+def test_nearest_centre_is_the_one_by_subtraction(offset, near):
+    """Whatever the kernel's rounding: also of centres that lie as far away as the next, or are the same."""
+    rng = np.random.default_rng(1)
+    x = (offset + rng.standard_normal((400, 96))).astype(np.float32)
+    centres = (offset + rng.standard_normal((30, 96))).astype(np.float32)
+    if near == "nearly tied":
+        centres[15:] = centres[:15]
+        centres[15:, 7] = np.nextafter(centres[15:, 7], np.float32(np.inf))
+    if near == "repeated":
+        centres[15:] = centres[:15]
+    distances = brute_force(x, centres)
+    distance, index = nearest(x, centres)
+    chosen = distances[np.arange(len(x)), index]
+    np.testing.assert_allclose(chosen, distances.min(axis=1), rtol=1e-7)  # up to the rounding of the subtraction
+    np.testing.assert_allclose(distance, chosen, rtol=1e-6)
+    if near == "repeated":
+        assert index.max() < 15, "of equal centres the first"
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_clusters_far_from_the_origin_are_those_near_it(offset):
+    x = (
+        (100 * decaying(1500, 200)).round().astype(np.float32)
+    )  # whole numbers, so that the offset changes no difference
+    near, far = kmeans(x, 12, 0), kmeans(x + np.float32(offset), 12, 0)
+    assert (near.assignment == far.assignment).mean() > 0.99
+    np.testing.assert_allclose(far.distance, near.distance, rtol=0.02)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e5])
+def test_neighbours_and_strangers_far_from_the_origin(offset):
+    x = (10 * np.random.default_rng(0).standard_normal((300, 64)) + offset).astype(np.float32)
+    groups, queries = np.arange(300) % 3, np.array([0, 7, 299])
+    distances = brute_force(x, x)
+    expected = np.sort(distances, axis=1)[:, 1:6]
+    np.testing.assert_allclose(neighbour_distances(x, 5), expected, rtol=1e-4)
+    strangers = np.where(groups[queries][:, None] == groups, np.inf, distances[queries]).min(axis=1)
+    np.testing.assert_allclose(nearest_stranger(x, groups, queries), strangers, rtol=1e-4)
+
+
+def test_distances_do_not_depend_on_blocks(features, monkeypatch):
+    """A cluster of two has both at the same distance: rounding that differs by block would choose between them."""
+    expected = nearest(features, features[:40] + np.float32(0.1))
+    monkeypatch.setattr("al.storage.blocks.BLOCK_ROWS", 61)
+    for one, two in zip(nearest(features, features[:40] + np.float32(0.1)), expected):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_neighbour_distances_against_brute_force(features):
     x = np.concatenate([features[:200], features[:3]])
     expected = np.sort(brute_force(x, x), axis=1)[:, 1:8]
@@ -191,6 +242,60 @@ def test_nearest_stranger_against_brute_force(features):
     distances = np.where(groups[queries][:, None] == groups, np.inf, brute_force(x[queries], x))
     np.testing.assert_allclose(nearest_stranger(x, groups, queries), distances.min(axis=1), rtol=1e-4)
     assert np.isinf(nearest_stranger(x, np.zeros(400, int), queries)).all()
+
+
+def merged(x, count):
+    """Average linkage from its definition: merge the two clusters of least mean distance until `count` are left."""
+    distances, clusters = brute_force(x, x), [[row] for row in range(len(x))]
+    while len(clusters) > count:
+        pairs = [(a, b) for a in range(len(clusters)) for b in range(a)]
+        a, b = min(pairs, key=lambda pair: distances[np.ix_(clusters[pair[0]], clusters[pair[1]])].mean())
+        clusters[b] += clusters.pop(a)
+    return {frozenset(cluster) for cluster in clusters}
+
+
+def members(assignment):
+    return {frozenset(np.flatnonzero(assignment == cluster).tolist()) for cluster in set(assignment.tolist())}
+
+
+@pytest.mark.parametrize("offset", [0, 1e4])
+@pytest.mark.parametrize("mean_size", [1, 3, 8, 45, 100])
+def test_hierarchical_clusters_against_the_definition(mean_size, offset):
+    x = (np.random.default_rng(2).standard_normal((45, 6)) + offset).astype(np.float32)
+    x[9] = x[30]
+    found = hierarchical_clusters(x, mean_size)
+    assert members(found) == merged(x, -(-45 // mean_size))
+    first = [np.flatnonzero(found == cluster)[0] for cluster in range(found.max() + 1)]
+    assert first == sorted(first)
+
+
+def test_samples_outside_the_hierarchy_join_their_nearest(monkeypatch):
+    monkeypatch.setattr("al.strategies.clustering.HIERARCHY_SAMPLES", 60)
+    rng = np.random.default_rng(0)
+    truth = rng.permutation(np.repeat(np.arange(6), 50))
+    x = (20 * rng.standard_normal((6, 40))[truth] + rng.standard_normal((300, 40))).astype(np.float32)
+    found = hierarchical_clusters(x, 50)
+    assert members(found) == members(truth)
+    np.testing.assert_array_equal(found, hierarchical_clusters(x.copy(), 50))
+
+
+def test_features_are_clustered_once(monkeypatch, tmp_path):
+    """Once for the same bytes, wherever they lie; again for others, and where the answer is no longer kept."""
+    calls = []
+    monkeypatch.setattr(
+        "al.strategies.clustering._all_distances",
+        lambda points: calls.append(len(points)) or np.ones(len(points) * (len(points) - 1) // 2),
+    )
+    x = np.random.default_rng(8).standard_normal((30, 4)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    for same in (x, x.copy(), np.asfortranarray(x), np.load(tmp_path / "x.npy", mmap_mode="r"), x):
+        hierarchical_clusters(same, 5)
+    assert len(calls) == 1
+    hierarchical_clusters(x, 6)
+    hierarchical_clusters(x[:29], 5)
+    assert len(calls) == 3
+    hierarchical_clusters(x, 5)
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize("unit", [False, True])

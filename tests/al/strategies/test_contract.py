@@ -35,6 +35,7 @@ def make_pool(n=240, d=24, classes=4, labelled=30, seed=0, **arrays) -> Pool:
     logits = 2 * np.eye(classes)[truth] + rng.standard_normal((n, classes))
     values = {
         "labelled": labelled,
+        "labels": np.where(labelled, truth, -1),
         "probs": softmax(logits),
         "features": (3 * rng.standard_normal((classes, d))[truth] + rng.standard_normal((n, d))).astype(np.float32),
         "mc_probs": softmax(logits + rng.standard_normal((5, n, classes))),
@@ -166,6 +167,7 @@ def test_duplicated_points_are_picked_once_each(name):
     base = make_pool(n=60, labelled=0)
     arrays = {
         "labelled": np.tile(np.arange(60) < 10, 4),
+        "labels": np.tile(np.where(np.arange(60) < 10, np.arange(60) % 4, -1), 4),
         "probs": np.tile(base.probs, (4, 1)),
         "features": np.tile(base.features, (4, 1)),
         "mc_probs": np.tile(base.mc_probs, (1, 4, 1)),
@@ -238,7 +240,7 @@ def test_a_need_that_no_pool_has_is_refused():
 def test_only_the_arrays_it_needs_are_read(name):
     full = make_pool()
     needed = {array: getattr(full, array) for array in REGISTRY[name].needs}
-    bare = Pool(labelled=full.labelled, classes=full.classes, **needed)
+    bare = Pool(labelled=full.labelled, labels=full.labels, classes=full.classes, **needed)
     np.testing.assert_array_equal(pick(name, bare, 20).positions, pick(name, full, 20).positions)
 
 

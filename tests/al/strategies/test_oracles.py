@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from al.strategies import REGISTRY, Pool, coverage, gradient
+from al.strategies import REGISTRY, Pool, clustering, coverage, gradient
 from al.strategies.coverage import pure_radius
 from al.strategies.gradient import gradient_distances
 from al.strategies.typiclust import typicality
@@ -241,21 +241,28 @@ def test_coreset(seed, labels, front, monkeypatch):
     assert picks.positions.tolist() == expected
 
 
-def brute_cover(features, labelled, delta, k):
-    near = euclid(features, features) < delta
+def unit(features):
+    """Scaled to length 1, as the authors of ProbCover and TypiClust do."""
+    features = features.astype(np.float32)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def brute_cover(features, labelled, delta, k, seed=0):
+    rank = np.random.default_rng(seed).permutation(len(features))
+    near = euclid(unit(features), unit(features)) < delta
     unlabelled = np.flatnonzero(~labelled).tolist()
     uncovered = {y for y in unlabelled if not near[labelled, y].any()}
     picks, gains = [], []
     while uncovered and len(picks) < k:
         gain = {x: sum(1 for y in uncovered if near[x, y]) for x in unlabelled}
-        picks += best(gain, 1)
+        picks.append(max(gain, key=lambda x: (gain[x], -rank[x])))
         gains.append(gain[picks[-1]])
         uncovered -= {y for y in uncovered if near[picks[-1], y]}
     return picks, gains
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("labels", "delta"), [(0, 3.0), (20, 3.3), (3, 4.0), (10, 0.01), (5, 1e-6), (5, 100.0)])
+@pytest.mark.parametrize(("labels", "delta"), [(0, 0.8), (20, 0.9), (3, 1.1), (10, 0.01), (5, 1e-6), (5, 100.0)])
 def test_probcover(seed, labels, delta, monkeypatch):
     monkeypatch.setattr(coverage, "BALL_ROWS", 32)  # several blocks, the last not full
     monkeypatch.setattr(coverage, "BALL_COLUMNS", 96)
@@ -271,7 +278,7 @@ def test_probcover(seed, labels, delta, monkeypatch):
 
 def clear_radius(features, share):
     """A radius of about that share of all distances, well between two of them, where rounding decides nothing."""
-    near = np.unique(euclid(features, features))
+    near = np.unique(euclid(unit(features), unit(features)))
     candidates = near[int(share * (len(near) - 1)) :][:200]
     gap = np.diff(candidates).argmax()
     return candidates[gap : gap + 2].mean()
@@ -294,7 +301,7 @@ def test_balls_of_every_size_and_every_part_of_a_block(share, monkeypatch):
     features = np.random.default_rng(0).standard_normal((203, 6)).astype(np.float32)
     radius, rows = clear_radius(features, share), np.arange(1, 203)
     balls = coverage.Balls(features, rows, 101, radius)
-    near = euclid(features, features)[np.ix_(balls.positions[:101], balls.positions)] < radius
+    near = euclid(unit(features), unit(features))[np.ix_(balls.positions[:101], balls.positions)] < radius
     assert set(balls.positions[:101]) == set(rows[:101])
     np.testing.assert_array_equal(np.unpackbits(balls.bits, axis=1, count=202), near)
     np.testing.assert_array_equal(balls.reach(np.arange(50)), near[:50].sum(axis=0))
@@ -314,12 +321,38 @@ def test_sketches_are_never_farther_apart(directions, monkeypatch):
     assert excess.max() < (1e-1 if directions >= 30 else 1e5)
 
 
+@pytest.mark.parametrize("radius", [1e-9, 1e-6, 1e-3])
+@pytest.mark.parametrize("offset", [0, 300])
+def test_probcover_covers_exact_duplicates_however_small_the_radius(radius, offset):
+    """25 samples four times over: each pick covers its copies, and after 25 all are covered."""
+    features = np.tile(np.random.default_rng(3).standard_normal((25, 600)) + offset, (4, 1)).astype(np.float32)
+    picks = select("probcover", Pool(some(100, 0), 4, features=features), 30, probcover_delta=radius)
+    assert set(picks.positions[:25] % 25) == set(range(25))
+    assert picks.scores.tolist() == [4] * 25 + [0] * 5
+
+
+def test_probcover_takes_no_class_first_where_each_sample_covers_only_itself():
+    """A data set is often in order of class: the first rows of equal gain would all be of one."""
+    features = np.random.default_rng(0).standard_normal((1000, 200)).astype(np.float32)
+    picks = select("probcover", Pool(some(1000, 0), 4, features=features), 200, probcover_delta=0.1)
+    assert (picks.scores == 1).all()
+    assert np.bincount(picks.positions // 100, minlength=10).max() < 40
+
+
+def test_probcover_looks_at_directions():
+    features, _ = blobs([40, 60, 50], d=30)
+    lengths = np.random.default_rng(1).uniform(0.1, 10, (150, 1)).astype(np.float32)
+    one = select("probcover", Pool(some(150, 5), 3, features=features), 3, probcover_delta=0.2)
+    two = select("probcover", Pool(some(150, 5), 3, features=features * lengths), 3, probcover_delta=0.2)
+    assert one.positions.tolist() == two.positions.tolist()
+
+
 @pytest.mark.parametrize("purity", [0.5, 0.9, 0.95, 1.0])
 def test_probcover_takes_the_largest_pure_radius(purity):
     features, _ = blobs([30, 40, 25], d=6)
     features = features * 0.06 + np.random.default_rng(0).standard_normal(features.shape).astype(np.float32) * 0.2
-    label, _ = sklearn_clusters(features, 3)
-    distances = euclid(features, features)
+    label, _ = sklearn_clusters(unit(features), 3)
+    distances = euclid(unit(features), unit(features))
 
     stranger = label[:, None] != label
 
@@ -327,7 +360,7 @@ def test_probcover_takes_the_largest_pure_radius(purity):
         return 1 - ((distances < radius) & stranger).any(axis=1).mean()
 
     largest = max(radius for radius in np.unique(distances[stranger]) if share_of_pure_balls(radius) >= purity - 1e-9)
-    found = pure_radius(features, 3, purity, np.random.default_rng(0))
+    found = pure_radius(features, 3, purity)
     assert found == pytest.approx(largest, rel=3e-4)
     assert share_of_pure_balls(found) >= purity - 1e-9
 
@@ -335,16 +368,28 @@ def test_probcover_takes_the_largest_pure_radius(purity):
 def test_probcover_on_its_own_radius():
     features, _ = blobs([30, 40, 25], d=6)
     pool = Pool(some(95, 1), 3, features=features)
-    delta = pure_radius(features, 3, 0.95, np.random.default_rng(7))
-    expected, _ = brute_cover(features, pool.labelled, delta, 10)
+    delta = pure_radius(features, 3, 0.95)
+    expected, _ = brute_cover(features, pool.labelled, delta, 10, seed=7)
     assert select("probcover", pool, 10, seed=7).positions[: len(expected)].tolist() == expected
     assert len(expected) == 2, "one ball covers a blob, and one blob is labelled"
+
+
+def test_probcover_finds_its_radius_once(monkeypatch):
+    """The same in each round, whatever its generator; found again only for other features."""
+    calls = []
+    monkeypatch.setattr(coverage, "nearest_stranger", lambda *_, **__: calls.append(1) or np.linspace(0.1, 1, 50))
+    features = np.random.default_rng(77).standard_normal((50, 6)).astype(np.float32)
+    picks = [select("probcover", Pool(some(50, n), 3, features=features), 5, seed=n) for n in (0, 5, 10)]
+    assert len(picks) == 3
+    assert len(calls) == 1
+    select("probcover", Pool(some(50, 0), 3, features=features[::-1].copy()), 5)
+    assert len(calls) == 2
 
 
 def test_probcover_samples_a_large_pool(monkeypatch):
     monkeypatch.setattr(coverage, "GRAPH_SAMPLES", 100)
     features, blob = blobs([200, 200, 200], d=6)
-    picks = select("probcover", Pool(some(600, 0), 3, features=features), 3, probcover_delta=20.0)
+    picks = select("probcover", Pool(some(600, 0), 3, features=features), 3, probcover_delta=0.5)
     assert set(blob[picks.positions]) == {0, 1, 2}
     assert picks.scores.sum() == 100
 
@@ -415,18 +460,56 @@ def test_badge_prefers_the_uncertain():
     assert (picks.positions[1:] % 4 == 0).mean() > 0.9
 
 
+def brute_cluster_margin(probs, cluster, labelled, k, candidates=10):
+    margin = {row: -abs(np.diff(np.sort(probs[row].astype(float))[-2:])[0]) for row in np.flatnonzero(~labelled)}
+    queues = {}
+    for row in best(margin, candidates * k):
+        queues.setdefault(cluster[row], []).append(row)
+    first = {name: np.flatnonzero(cluster == name)[0] for name in queues}  # of two as large the one seen first
+    turns = [queues[name] for name in sorted(queues, key=lambda name: (len(queues[name]), first[name]))]
+    picks = []
+    while len(picks) < k and any(turns):
+        picks += [queue.pop(0) for queue in turns if queue]
+    return picks[:k]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
-def test_cluster_margin(seed):
-    """k = 6 and 60 candidates, which lie in 6 blobs of different sizes; the certain rest is never looked at."""
-    features, blob = blobs([15, 12, 4, 9, 18, 2], seed=seed)
-    features = np.r_[features, features[:40] * 5]
-    rng = np.random.default_rng(seed)
-    first = np.r_[rng.uniform(0.4, 0.6, 60), np.full(40, 0.99)]
-    probs = np.c_[first, 1 - first].astype(np.float32)
-    margin = -np.abs(probs[:, 0].astype(float) - probs[:, 1])
-    queues = [best({r: margin[r] for r in np.flatnonzero(blob == b)}, 99) for b in (5, 2, 3, 1, 0, 4)]
-    picks = select("cluster_margin", Pool(some(100, 0), 2, probs=probs, features=features), 6, seed)
-    assert picks.positions.tolist() == [queue[0] for queue in queues]
+@pytest.mark.parametrize("k", [1, 4, 9])
+def test_cluster_margin(seed, k):
+    """Blobs of different sizes are the clusters, whoever is labelled and whatever the margins are."""
+    sizes = [15, 12, 4, 9, 18, 2, 20]
+    features, blob = blobs(sizes, seed=seed)
+    probs, labelled = probabilities(80, seed=seed), some(80, 20, seed)
+    picks = select(
+        "cluster_margin",
+        Pool(labelled, 5, probs=probs, features=features),
+        k,
+        seed,
+        cluster_margin_candidates=3,
+        cluster_margin_size=12,  # 7 clusters of 80
+    )
+    assert picks.positions.tolist() == brute_cluster_margin(probs, blob, labelled, k, 3)
+
+
+def test_cluster_margin_starts_with_the_smallest_cluster_of_many():
+    """With as many clusters as picks the order would have no effect: here 2 picks are left to 4 clusters."""
+    features, blob = blobs([12, 8, 5, 3])
+    first = np.random.default_rng(0).uniform(0.5, 0.6, 28)
+    pool = Pool(some(28, 0), 2, probs=np.c_[first, 1 - first].astype(np.float32), features=features)
+    picks = select("cluster_margin", pool, 2, cluster_margin_candidates=14, cluster_margin_size=7)
+    assert blob[picks.positions].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_cluster_margin_keeps_its_clusters_whatever_is_labelled_and_drawn(seed):
+    """Another round: other labels, other margins, another generator, another array; the same clusters."""
+    features = np.random.default_rng(9).standard_normal((90, 12)).astype(np.float32)
+    cluster = clustering.hierarchical_clusters(features, 6)
+    for number in range(3):
+        probs, labelled = probabilities(90, seed=number), some(90, 10 * number, number)
+        pool = Pool(labelled, 5, probs=probs, features=features.copy())
+        picks = select("cluster_margin", pool, 12, seed=seed + number, cluster_margin_size=6)
+        assert picks.positions.tolist() == brute_cluster_margin(probs, cluster, labelled, 12)
 
 
 def test_cluster_margin_looks_at_so_many_candidates():
@@ -445,16 +528,13 @@ def test_cluster_margin_looks_at_so_many_candidates():
 
 def test_cluster_margin_passes_over_exhausted_clusters():
     features, blob = blobs([2, 3, 15])
-    features[blob == 0] = features[blob == 0][0]
-    features[blob == 1] = features[blob == 1][0]
-    features[blob == 2] = features[blob == 2][0]  # three distinct points: three clusters of the ten asked for
     first = np.random.default_rng(0).uniform(0.4, 0.6, 20)
     probs = np.c_[first, 1 - first].astype(np.float32)
     margin = dict(enumerate(-np.abs(probs[:, 0] - probs[:, 1])))
     queues = [best({r: margin[r] for r in np.flatnonzero(blob == b)}, 99) for b in range(3)]
     turns = [queues[b].pop(0) for b in (0, 1, 2, 0, 1, 2, 1, 2, 2, 2)]
-    picks = select("cluster_margin", Pool(some(20, 0), 2, probs=probs, features=features), 10)
-    assert picks.positions.tolist() == turns
+    pool = Pool(some(20, 0), 2, probs=probs, features=features)
+    assert select("cluster_margin", pool, 10, cluster_margin_size=7).positions.tolist() == turns
 
 
 def most_central(features, groups):

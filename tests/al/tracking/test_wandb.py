@@ -50,7 +50,7 @@ def as_logged(row: dict) -> dict:
             expected[f"{split}/{name}"] = row[split]["f1-score" if name == "f1" else name]
     expected |= {"val/ece": row["val"]["ece"], "test/ece": row["test"]["ece"]}
     for label, values in row["per_class"].items():
-        for name in ("precision", "recall", "accuracy"):
+        for name in ("precision", "recall"):
             expected[f"class/{label}/{name}"] = values[name]
         expected[f"class/{label}/f1"] = values["f1-score"]
         expected[f"labels_by_class/{label}"] = row["labels_by_class"][label]
@@ -125,9 +125,10 @@ class TestOffline:
         assert summary["summary"]["best_epoch"] == metrics["best_epoch"]
         assert summary["exit_code"] == 0
 
-    def test_curves_are_drawn_by_labels(self, fragment):
+    def test_epochs_are_drawn_by_epoch_and_curves_by_labels(self, fragment):
         axes = {entry.get("glob_name"): entry.get("step_metric") for entry in records(fragment, "metric")}
-        assert axes["test/*"] == axes["val/*"] == "labels"
+        assert axes["test/*"] == axes["val/*"] == axes["train/*"] == axes["class/*"] == "epoch"
+        assert axes["curve/*"] == "labels"
 
     def test_names_have_no_dots(self, steps):
         rich = ("pick/sheet", "plots/", "confusion/")

@@ -325,6 +325,52 @@ def test_probabilities_stay_as_they_are(outputs, tmp_path):
     np.testing.assert_allclose(zero_shot(data, f"file:{file}", "{}", None, tmp_path).probs, probs, atol=1e-5)
 
 
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_probabilities_that_were_rounded_are_no_logits(outputs, tmp_path, digits):
+    """A softmax of probabilities is nearly even: every label would count as unsure."""
+    data, *_ = outputs
+    probs = np.tile([[1 / 3, 1 / 3, 1 / 3], [0.915, 0.0425, 0.0425], [0.04455, 0.06655, 0.8889]], (2, 1))
+    rounded = probs.round(digits)
+    file = write_csv(tmp_path / "p.csv", {name: rounded[:, i] for i, name in enumerate(CLASSES)})
+    found = zero_shot(data, f"file:{file}", "{}", None, tmp_path).probs
+    np.testing.assert_allclose(found, probs, atol=1.2 * 10.0**-digits)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1.1e-3)
+
+
+@pytest.mark.parametrize("values", [[0.21, 0.25, 0.3], [0.9, 0.8, 0.95], [0.0, 0.0, 0.0]])
+def test_values_that_are_neither_probabilities_nor_logits(outputs, tmp_path, values):
+    """Cosines, or independent scores from 0 to 1: a softmax of them would make every image look unsure."""
+    data, *_ = outputs
+    file = write_csv(tmp_path / "s.csv", {name: [values[i]] * 6 for i, name in enumerate(CLASSES)})
+    refused("neither probabilities nor logits", zero_shot, data, f"file:{file}", "{}", None, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('cat,sea_lion,ship\n1,2,"3\n4,5,6\n', "not CSV: unexpected end of data"),
+        ("cat,sea_lion,ship\n1,2," + "3" * 200_000, "not CSV: field larger than field limit"),
+        ("cat,sea_lion,ship,cat\n1,2,3,4\n", "column 'cat' is there twice; remove or rename one"),
+        ("cat,sea_lion,ship\n1,2,３\n", "'３'; every value must be a finite number"),
+        ("cat,sea_lion,ship\n1,2,1_0\n", "'1_0'; every value"),
+        ("cat,sea_lion,ship\n1,2," + "x" * 5000, "x'; every value"),
+        ("\ufeff", "not a CSV file with a header"),
+        ("cat,sea_lion,ship\n1,2,\0\n", "line contains NUL|finite number"),
+    ],
+)
+def test_odd_files(outputs, tmp_path, text, message):
+    data, *_ = outputs
+    (tmp_path / "odd.csv").write_text(text)
+    line = refused(message, zero_shot, data, f"file:{tmp_path / 'odd.csv'}", "{}", None, tmp_path)
+    assert len(line) < 500
+
+
+def test_a_file_that_is_not_utf8(outputs, tmp_path):
+    data, *_ = outputs
+    (tmp_path / "latin.csv").write_bytes("cat,sea_lion,ship\n1,2,3\xe9\n".encode("latin1"))
+    refused("not UTF-8", zero_shot, data, f"file:{tmp_path / 'latin.csv'}", "{}", None, tmp_path)
+
+
 def test_row_index_and_names_of_true_labels(outputs, tmp_path):
     data, columns, probs = outputs
     columns |= {"label": ["cat", "cat", "sea_lion", "sea_lion", "ship", "ship"], "instance_id": list(range(6))}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from al.identity import local_sources
 from sweeps.runner import local, processes
 from sweeps.runner.command import command_line, parameter_file
 from sweeps.runner.grid import load
@@ -25,6 +26,7 @@ from pathlib import Path
 import yaml
 sys.path.insert(0, {root!r})
 from al.config import RunConfig
+from al.identity import local_sources
 
 given = yaml.safe_load(Path(os.environ["WANDB_SWEEP_PARAM_PATH"]).read_text())
 config = RunConfig.from_mapping({{name: entry["value"] for name, entry in given.items() if name != "wandb_version"}})
@@ -40,7 +42,9 @@ with (folder / "starts.jsonl").open("a") as starts:
     starts.write(json.dumps({{"argv": sys.argv[1:], "time": time.time(), **variables}}) + "\\n")
 if (folder / "performance_metrics.json").exists():
     sys.exit(0)
-about = {{"digest": config.digest(), "wandb_run_id": os.environ["WANDB_RUN_ID"]}}
+data = {{"name": "digits", "fingerprint": "f", "train": 1, "test": 1, "classes": []}}
+about = {{"config": config.model_dump(mode="json"), "digest": config.digest(), "data": data}}
+about |= {{"sources": local_sources(config), "wandb_run_id": os.environ["WANDB_RUN_ID"]}}
 (folder / "config.json").write_text(json.dumps(about))
 
 
@@ -51,6 +55,10 @@ def stop(number, frame):
 
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
     signal.signal(number, signal.SIG_IGN if config.patience == 99 else stop)
+kills = folder / "kills"
+if config.lr == 0.25 and (config.weight_decay or not kills.exists()):
+    kills.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
 if config.lr == 0.5:
     raise ValueError("the loss is not finite")
 done = folder / "epochs.jsonl"
@@ -59,8 +67,8 @@ for epoch in range(first + 1, config.max_epochs + 1):
     time.sleep(0.05)
     with done.open("a") as rows:
         rows.write(json.dumps({{"epoch": epoch, "round": epoch, "labels": 10, "test": {{"accuracy": 50.0}}}}) + "\\n")
-metrics = {{"config": config.model_dump(mode="json"), "training_time_seconds": 2.0, "labels_used": 70}}
-metrics["test_metrics"] = {{"accuracy": 80.0 + config.split_seed}}
+metrics = about | {{"training_time_seconds": 2.0, "labels_used": 70, "best_epoch": 1, "total_epochs": 3}}
+metrics |= {{"test_metrics": {{"accuracy": 80.0 + config.split_seed}}, "environment": {{"device": "cpu"}}}}
 (folder / "performance_metrics.json").write_text(json.dumps(metrics))
 '''
 
@@ -139,6 +147,21 @@ def test_failures_do_not_end_the_others_and_are_listed(project, capsys):
     assert len(list(project.glob("results/*/*/performance_metrics.json"))) == 2
     log = next(Path(line.split("log: ")[1].rstrip(")")) for line in captured.err.splitlines() if "log: " in line)
     assert "Traceback" in log.read_text()
+
+
+def test_a_run_that_is_killed_is_tried_once_more(project, capsys):
+    assert local.main([sweep(project, lr=[0.25], weight_decay=[0])]) == 0
+    assert "by SIGKILL; trying it once more" in capsys.readouterr().out
+    assert [len(lines) for lines in starts(project).values()] == [2]
+
+
+def test_a_run_that_is_killed_again_fails_by_the_signals_name(project, capsys):
+    common = {"variant": ["imbalanced_10_1"], "lr": [0.25], "split_seed": [1]}
+    baselines = sweep(project, "baselines", strategy=["stratified"], **common)
+    strategies = sweep(project, "strategies", stop=["baseline"], **common)
+    assert local.main([baselines, strategies]) == 1
+    assert "killed by SIGKILL, twice (log: " in capsys.readouterr().err
+    assert [len(lines) for lines in starts(project).values()] == [2]
 
 
 def test_baselines_come_first_even_when_listed_last(project):
@@ -231,9 +254,13 @@ def test_a_run_held_by_another_process_is_waited_for(project, capsys):
 
 def complete(run, seconds: float) -> None:
     run.folder.mkdir(parents=True)
-    metrics = {"config": run.config.model_dump(mode="json"), "training_time_seconds": seconds, "labels_used": 1}
-    (run.folder / "config.json").write_text(json.dumps({"digest": run.digest}))
-    (run.folder / "performance_metrics.json").write_text(json.dumps(metrics | {"test_metrics": {"accuracy": 1.0}}))
+    data = {"name": "digits", "fingerprint": "f", "train": 1, "test": 1, "classes": []}
+    about = {"config": run.config.model_dump(mode="json"), "digest": run.digest, "data": data}
+    about["sources"] = local_sources(run.config)
+    (run.folder / "config.json").write_text(json.dumps(about))
+    metrics = about | {"training_time_seconds": seconds, "labels_used": 1, "best_epoch": 1, "total_epochs": 1}
+    metrics |= {"test_metrics": {"accuracy": 1.0}, "environment": {"device": "cpu"}}
+    (run.folder / "performance_metrics.json").write_text(json.dumps(metrics))
 
 
 def test_a_hundred_complete_runs_are_passed_over_in_seconds_without_a_process(project, monkeypatch):
@@ -250,8 +277,41 @@ def test_results_of_another_configuration_do_not_count(project):
     run = runs_of(load(sweep(project)))[0]
     complete(run, 1.0)
     assert run.is_complete()
-    (run.folder / "config.json").write_text(json.dumps({"digest": "0" * 64}))
+    about = json.loads((run.folder / "config.json").read_text())
+    (run.folder / "config.json").write_text(json.dumps(about | {"digest": "0" * 64}))
     assert not run.is_complete()
+
+
+def test_results_from_another_folder_or_another_file_are_for_train_py_to_judge(project):
+    weights = project / "w.pth"
+    weights.write_bytes(b"one")
+    path = sweep(project, weights=[str(weights)], data_dir=["data"])
+    (run,) = runs_of(load(path))
+    complete(run, 1.0)
+    assert run.is_complete()
+    (elsewhere,) = runs_of(load(path, {"data_dir": "other"}))
+    elsewhere.folder.parent.mkdir(parents=True, exist_ok=True)
+    if elsewhere.folder != run.folder:
+        run.folder.rename(elsewhere.folder)
+    assert not elsewhere.is_complete()
+    weights.write_bytes(b"two")
+    (replaced,) = runs_of(load(path))
+    assert not replaced.is_complete()
+
+
+@pytest.mark.parametrize("damage", ["{", "", "[1, 2]", "{}", "null"])
+def test_results_that_cannot_be_read_are_made_again(project, capsys, damage):
+    path = sweep(project, split_seed=[1, 2])
+    assert local.main([path]) == 0
+    results = sorted(project.glob("results/*/*/performance_metrics.json"))
+    results[0].write_text(damage)
+    capsys.readouterr()
+    assert local.main([path]) == 0
+    out = capsys.readouterr().out
+    assert "1 of 2 runs are complete already" in out
+    assert "its results cannot be read" in out
+    assert "81.50 ± 0.71" in out
+    assert sorted(len(lines) for lines in starts(project).values()) == [1, 2]
 
 
 def test_dry_run_says_what_is_done_and_estimates_from_the_runs_most_alike(project, capsys):
@@ -280,6 +340,7 @@ def test_estimates_need_a_run_of_the_same_model_and_data(project):
     [
         (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["sweep.yaml", "--jobs", "0"], "--jobs 0: runs nothing"),
+        (["sweep.yaml", "--sweep-seed", "-1"], "--sweep-seed -1: not a seed"),
         (["sweep.yaml", "--set", "lrr=1"], "did you mean 'lr'"),
         (["sweep.yaml", "--results-dir", "/proc/nowhere"], "choose another with --results-dir"),
     ],
@@ -295,10 +356,12 @@ def test_bad_input_is_one_line_and_exit_code_2(project, capsys, arguments, error
 
 def test_progress_of_a_running_job_is_read_from_its_rows(project):
     run = runs_of(load(sweep(project)))[0]
-    assert run.last_epoch() == {}
+    assert run.last_epoch() is None
     run.folder.mkdir(parents=True)
-    (run.folder / "epochs.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epoch": 3, "la')
-    assert run.last_epoch() == {"epoch": 2}
+    rows = [{"epoch": n, "round": 1, "labels": 5, "test": {"accuracy": 61.25}} for n in (1, 2, 3)]
+    lines = [json.dumps(row) for row in rows]
+    (run.folder / "epochs.jsonl").write_text(f"{lines[0]}\n{lines[1]}\n[1]\n{lines[2][:-9]}")
+    assert str(run.last_epoch()) == "epoch 2, round 1, 5 labels, 61.2 %"
 
 
 MACROS = ("args", "args_no_hyphens", "args_no_equals", "args_no_boolean_flags", "args_json", "args_append_hydra")
@@ -346,6 +409,6 @@ def test_the_live_display_says_where_each_job_is_and_how_long_it_takes(project):
     screen = io.StringIO()
     Console(file=screen, width=80).print(display.progress(runner))
     shown = screen.getvalue()
-    assert "digits-balanced_10-margin 2" in shown
+    assert "digits-balanced_20-margin 2" in shown
     assert "epoch 7, round 5, 140 labels, 61.2 %" in shown
     assert "1 of 3 runs  about 18 min left" in shown

@@ -1,0 +1,128 @@
+"""Strategies that cover the pool by a smooth kernel: MaxHerding, and UHerding, which weighs it by uncertainty."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from al.storage.blocks import gather
+from al.strategies.base import Picks, Pool
+from al.strategies.clustering import nearest, squared_between
+from al.strategies.scores import smallest_margin
+from al.strategies.temperature import calibrated_temperature
+
+KERNEL_ROWS = 512
+"""Rows of the kernel that are computed at once."""
+TIED = 1e-5
+"""Share by which gains differ that float32 sums cannot tell apart."""
+REFRESHED = 16
+"""Gains that are computed again at once; about as many are needed for a pick once some hundreds are labelled."""
+
+
+def maxherding(pool: Pool, k: int, rng: np.random.Generator, *, herding_candidates: int = 20_000) -> Picks:
+    """Pick what raises the coverage of the pool by a Gaussian kernel most (Bae et al., ECCV 2024).
+
+    Features are scaled to length 1, k(x, y) = exp(-|x - y|^2) and c(x) = max of k(x, l) over all labelled and picked l.
+    Repeatedly argmax_u sum_x max(k(x, u) - c(x), 0) over the unlabelled x, which is the score. These are all of them
+    up to `herding_candidates`, else a seeded sample: the kernel of 20,000 takes 1.6 GB.
+    """
+    candidates = _candidates(pool, k, herding_candidates, rng)  # [n] positions
+    weight = np.ones(len(candidates), dtype=np.float32)
+    return _herd(pool, candidates, weight, 1.0, k)
+
+
+def uherding(pool: Pool, k: int, rng: np.random.Generator, *, herding_candidates: int = 20_000) -> Picks:
+    """Pick what raises the coverage of uncertain samples most, whatever the budget (Bae et al., ICLR 2025).
+
+    As `maxherding`, with U(x) = 1 - margin of softmax(z / T) as the weight of x in the sum, and k(x, y) =
+    exp(-|x - y|^2 / sigma^2). sigma is the smallest positive distance between labelled samples: the more labels, the
+    nearer the picks come to plain margin sampling. T is `calibrated_temperature`'s. With nothing labelled it is
+    `maxherding`.
+    """
+    candidates = _candidates(pool, k, herding_candidates, rng)
+    weight, sigma = np.ones(len(candidates), dtype=np.float32), 1.0
+    if pool.labelled.any():
+        temperature = calibrated_temperature(pool, rng)
+        weight = uncertainty_at(pool.probs[candidates], temperature)
+        sigma = smallest_distance(gather(pool.features, np.flatnonzero(pool.labelled), unit=True))
+    return _herd(pool, candidates, weight, sigma, k)
+
+
+def uncertainty_at(probs: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """1 - (q_1 - q_2) of q = softmax(log(p) / T), the two largest. [n, C] -> [n]"""
+    if not np.isfinite(probs).all():
+        raise ValueError("probabilities hold NaN or infinite values: the model has diverged; lower lr")
+    softened = np.maximum(probs, np.finfo(np.float32).tiny) ** (1 / temperature)  # [n, C] ~ exp(z / T)
+    return 1 + smallest_margin(softened / softened.sum(axis=1, keepdims=True))
+
+
+def smallest_distance(points: NDArray[np.float32]) -> float:
+    """The smallest distance between `points` [n, D] that is not 0; 1 where all are equal, or there is only one."""
+    centred = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    least = np.inf
+    for start in range(0, len(points), KERNEL_ROWS):
+        squared = squared_between(centred, slice(start, start + KERNEL_ROWS), start)
+        least = min(least, squared.min(initial=np.inf, where=squared > 0))
+    return float(np.sqrt(least)) if np.isfinite(least) else 1.0
+
+
+def _candidates(pool: Pool, k: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """[n] unlabelled positions, ascending: all, or `most` of them by chance, but never fewer than are picked."""
+    unlabelled = pool.unlabelled
+    count = max(most, k)
+    return unlabelled if len(unlabelled) <= count else np.sort(rng.choice(unlabelled, count, replace=False))
+
+
+def _herd(pool: Pool, candidates: NDArray[np.int64], weight: NDArray[np.float32], sigma: float, k: int) -> Picks:
+    """Greedily pick the k of largest gain sum_x U(x) max(k(x, u) - c(x), 0); ties go to the lower position.
+
+    Gains only fall as c rises (they are submodular), so a gain from before is a bound: only where one comes near the
+    largest is it computed again. Two samples that cover nothing but each other gain exactly the same, so gains that
+    rounding cannot tell apart tie.
+    """
+    points = gather(pool.features, candidates, unit=True)  # [n, D]
+    kernel = gaussian_kernel(points, sigma)  # [n, n]
+    covered = np.zeros(len(candidates), dtype=np.float32)  # [n] c(x)
+    if pool.labelled.any():
+        centres = gather(pool.features, np.flatnonzero(pool.labelled), unit=True)
+        distance = nearest(points, centres)[0]
+        covered = np.exp(-((distance / sigma) ** 2))  # the largest kernel is that of the nearest
+    blocks = [np.arange(start, min(start + KERNEL_ROWS, len(kernel))) for start in range(0, len(kernel), KERNEL_ROWS)]
+    gain = np.concatenate([_gains(kernel, rows, covered, weight) for rows in blocks])  # [n]
+    picks, scores, fresh = [], [], np.ones(len(kernel), dtype=bool)
+    while len(picks) < k:
+        most = gain[fresh].max(initial=-1)
+        tied = gain >= most - TIED * abs(most) - TIED / 10  # [n] what may be the largest
+        if len(stale := np.flatnonzero(tied & ~fresh)):
+            largest = stale[np.argsort(-gain[stale], kind="stable")[:REFRESHED]]
+            gain[largest], fresh[largest] = _gains(kernel, largest, covered, weight), True
+            continue
+        best = int(np.argmax(tied))  # the first
+        picks.append(best)
+        scores.append(gain[best])
+        covered = np.maximum(covered, kernel[best])
+        gain[best], fresh[:] = -np.inf, False
+    return Picks(candidates[picks], np.array(scores, dtype=np.float32))
+
+
+def _gains(
+    kernel: NDArray[np.float32], rows: NDArray[np.int64], covered: NDArray[np.float32], weight: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """sum_x U(x) max(k(x, u) - c(x), 0) of the candidates u = `rows` [m]. -> [m]"""
+    rise = kernel[rows]  # [m, n]
+    rise -= covered
+    np.maximum(rise, 0, out=rise)
+    rise *= weight
+    return rise.sum(axis=1)
+
+
+def gaussian_kernel(points: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """exp(-|x - y|^2 / sigma^2) between all of `points` [n, D]; exactly 1 for equal ones. -> [n, n]"""
+    centred = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    kernel = np.empty((len(points), len(points)), dtype=np.float32)
+    for start in range(0, len(points), KERNEL_ROWS):
+        rows = slice(start, start + KERNEL_ROWS)
+        part = squared_between(centred, rows, start)  # [b, n - start]
+        part *= -1 / sigma**2
+        np.exp(part, out=part)
+        kernel[rows, start:] = part
+        kernel[start:, rows] = part.T  # half of the products, as it is symmetric
+    return kernel

@@ -1,0 +1,32 @@
+"""What the commands of this folder have in common: options for every run, and errors on one line."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from al.errors import UserError
+from sweeps.runner.grid import parse_overrides
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that change a parameter of every run; `overrides` reads them."""
+    parser.add_argument("--results-dir", help="folder that gets the results (default: the files', or results)")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="parameters for every run"
+    )
+
+
+def overrides(options: argparse.Namespace) -> dict[str, Any]:
+    return parse_overrides(options.set) | ({"results_dir": options.results_dir} if options.results_dir else {})
+
+
+def exit_code_of(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """Carries a command out; an error of the user's is one line and exit code 2."""
+    try:
+        return command(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
