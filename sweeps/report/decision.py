@@ -120,6 +120,8 @@ def _gain(analysis: Analysis, name: str) -> str:
 def _looks(analysis: Analysis) -> str:
     verdict = analysis.verdict
     found = open_comparison(verdict)
+    if verdict.reference and verdict.leader == verdict.reference:
+        return f"; no strategy looks ahead of {_reference(verdict)}"
     if found is None:
         return ""
     text = f"; {called(found.a)} looks ahead of {called(found.b)} by {_points(found)}"

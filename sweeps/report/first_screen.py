@@ -10,7 +10,7 @@ import numpy as np
 from sweeps.report.analysis import Analysis
 from sweeps.report.decision import Decision, main_saving, saved, summary, told_target
 from sweeps.report.label_savings import Bound, Saving
-from sweeps.report.load import Results, Run
+from sweeps.report.load import UNKNOWN_DEVICE, Results, Run
 from sweeps.report.wording import number
 
 MOST_ROWS = 12
@@ -127,10 +127,9 @@ def _when(runs: Sequence[Run]) -> str:
 
 
 def _versions(runs: Sequence[Run]) -> str:
-    """Commits, torch versions and devices, as far as the runs say."""
+    """Commits, versions of torch and devices, as far as the runs say."""
     told = []
-    for name, words in (("git_commit", "commit"), ("torch", "torch"), ("device", "device")):
-        found = {str(value) for run in runs if (value := getattr(run.result.environment, name, None))}
-        if found - {"unknown"}:
-            told.append(f"{words} {', '.join(sorted(value[:12] for value in found))}")
-    return f"By {', '.join(told)}." if told else ""
+    for name, words, length in (("git_commit", "commit", 12), ("torch", "torch", None), ("device", "device", None)):
+        found = {str(getattr(run.result.environment, name, "unknown"))[:length] for run in runs} - {UNKNOWN_DEVICE}
+        told += [f"{words} {', '.join(sorted(found))}"] if found else []
+    return f"By {'; '.join(told)}." if told else ""

@@ -84,7 +84,7 @@ class Run:
     def machine(self) -> tuple[str, str]:
         """Device and threads, which its times depend on; a run that does not say is like no other."""
         environment = self.result.environment
-        device = environment.device
+        device = environment.device.partition(",")[0]  # a processor's name goes on with its threads
         return f"{UNKNOWN_DEVICE}: {self.source}" if device == UNKNOWN_DEVICE else device, str(environment.threads)
 
     def column(self, split: str, metric: str) -> NDArray[np.float64]:

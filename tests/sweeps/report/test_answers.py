@@ -153,6 +153,12 @@ def test_nothing_is_claimed_where_nothing_is_different_and_more_seeds_are_priced
         assert "more than 50 further seeds" in decision.text
 
 
+def test_where_random_looks_best_nobody_is_named(tmp_path):
+    write_cells(tmp_path, small(noise=3.0, effects={"margin": -0.5}), ("random", "margin"), (12, 34, 56), **DIGITS)
+    headline = decide(analysed(tmp_path)).headline
+    assert headline == "nothing can be told apart yet; no strategy looks ahead of random sampling."
+
+
 def test_the_command_for_more_seeds_is_one_that_train_takes(tmp_path):
     write_cells(tmp_path, small(noise=4.0, effects={"margin": 1.0}), ("random", "margin"), (12, 34, 56, 78), **DIGITS)
     command = decide(analysed(tmp_path)).command
@@ -256,7 +262,7 @@ def test_random_under_the_same_rule_is_the_control(tmp_path):
 
 def test_other_numbers_of_threads_are_named_as_they_are(tmp_path):
     write_cells(tmp_path, small(), ("stratified",), SEEDS, **DIGITS)
-    write_cells(tmp_path, small(threads=8), ("margin", "random"), SEEDS, **DIGITS)
+    write_cells(tmp_path, small(threads=8, device="cpu, 8 threads"), ("margin", "random"), SEEDS, **DIGITS)
     text = decide(analysed(tmp_path)).text
     assert "compute: not compared, the runs differ in number of threads (2, 8)" in text
     assert "different machines" not in text

@@ -205,7 +205,7 @@ def test_the_first_screen_answers_in_a_sentence_with_a_chart_and_what_it_rests_o
         assert re.search(strategy + r" \d+ \[\d+, \d+\] %", chart)
     for fact in ("15 complete runs of 5 configurations", "split seeds 12, 34, 56", "2,000 + 500 images of 10 classes"):
         assert fact in first
-    assert "Run on 2023-11-14. By commit 000000000000, torch 2, device cpu." in first
+    assert "Run on 2023-11-14. By commit 000000000000; torch 2; device cpu." in first
 
 
 def test_several_settings_are_counted_in_one_sentence(tmp_path, capsys):
