@@ -72,7 +72,7 @@ def scored_and_trained() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             model(torch.randn(32, 3, 32, 32, generator=torch.Generator().manual_seed(1)))
     scorer = Scorer(model, runtime, 32)
     before = scorer.predict(runtime.place(IMAGES), features=True)
-    trainer = Trainer(model, runtime, image_size=32, config=config, classes=10)
+    trainer = Trainer(model, runtime, image_size=32, settings=config, classes=10)
     trainer.epoch(runtime.place(IMAGES), LABELS, np.arange(70), 1)
     scorer.refresh()
     return before.probs, before.features, scorer.predict(runtime.place(IMAGES)).probs
