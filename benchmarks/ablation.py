@@ -129,7 +129,7 @@ def _work(folder: Path) -> dict[str, Callable[[], object]]:
     shape = {"weights": "imagenet", "dropout": 0.2, "image_size": synthetic.SIDE, "seed": 0}
     model, still = (for_training(build_model(network, synthetic.CLASSES, **shape)) for _ in range(2))
     config = SimpleNamespace(**STUDY, seed=0)
-    trainer = Trainer(model, runtime, image_size=synthetic.SIDE, config=config, classes=synthetic.CLASSES)
+    trainer = Trainer(model, runtime, image_size=synthetic.SIDE, settings=config, classes=synthetic.CLASSES)
     images, labels = synthetic.images(IMAGES)
     placed, rows = runtime.place(images), np.arange(STEPS * usual.BATCH)
     scorer = Scorer(still, runtime, synthetic.SIDE)  # of weights that stay: training would change what scoring meets

@@ -249,7 +249,7 @@ def steps() -> dict[str, dict[str, int]]:
     runtime = SmallBatches(torch.device(NAME), torch.float32)
     config = RunConfig(model="small_cnn", weights="none", class_weights=True)
     model = build_model("small_cnn", 10, weights="none", dropout=0.3, image_size=32, seed=1).to(runtime.device)
-    trainer, scorer = Trainer(model, runtime, image_size=32, config=config, classes=10), Scorer(model, runtime, 32)
+    trainer, scorer = Trainer(model, runtime, image_size=32, settings=config, classes=10), Scorer(model, runtime, 32)
     rng = np.random.default_rng(0)
     images = runtime.place(rng.integers(0, 256, (400, 32, 32, 3), dtype=np.uint8))
     labels = np.arange(400) % 10
