@@ -81,7 +81,7 @@ def sharded(tmp_path_factory):
     """A finished run of two processes."""
     folder = tmp_path_factory.mktemp("sharded")
     process = torchrun(*launch.small(folder / "results", strategy="typiclust"), output=folder)
-    assert process.wait(120) == 0, (folder / "stderr").read_text()
+    assert process.wait(280) == 0, (folder / "stderr").read_text()
     return folder
 
 
@@ -108,7 +108,7 @@ class TestSameRun:
     @pytest.mark.parametrize("changed", [{"strategy": "bald"}, {"strategy": "dropquery", "pool_sample": 700}])
     def test_of_three_processes(self, launcher, tmp_path, changed):
         process = torchrun(*launch.small(tmp_path / "three", **changed), output=tmp_path, processes=3)
-        assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
+        assert process.wait(280) == 0, (tmp_path / "stderr").read_text()
         assert launcher.run(launch.small(tmp_path / "one", **changed)).code == 0
         runs.assert_same(runs.only_run(tmp_path / "three"), runs.only_run(tmp_path / "one"))
 
