@@ -53,7 +53,7 @@ TOUCHES = {
     "folding": ("score", "half", "start"),
     "fused": ("score", "half", "start"),
     "inplace": ("score", "half"),
-    "padding": (),  # not on a CPU
+    "padding": (),  # nothing on a CPU
     "pointwise": ("step", "score", "half"),
     "pooling": ("half",),
     "sketch": ("select",),
@@ -230,7 +230,8 @@ def measurements(taken: Turns) -> list[Measurement]:
 def main(arguments: list[str]) -> None:
     parser = measuring.options(__doc__, "ablation")
     parser.set_defaults(repeats=5, device="cpu")
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"comma-separated, of {', '.join(PARTS)}")
+    here = [part for part in PARTS if TOUCHES[part]]
+    parser.add_argument("--parts", default=",".join(here), help=f"comma-separated, of {', '.join(PARTS)}")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:
