@@ -51,14 +51,12 @@ TOUCHES = {
     "allocator": ("step", "score", "half", "start"),
     "channels_last": ("step", "score", "half", "start"),
     "folding": ("score", "half", "start"),
-    "fused": ("score", "half", "start"),
     "inplace": ("score", "half"),
     "padding": (),  # nothing on a CPU
     "pointwise": ("step", "score", "half"),
     "pooling": ("half",),
     "sketch": ("select",),
-    "slices": ("step", "score", "half"),  # scoring has no slices, but `zeros` looks for them
-    "zeros": ("score", "half"),
+    "slices": ("step",),
 }
 """Part -> the columns it can change; the others are as with all parts."""
 
