@@ -22,7 +22,7 @@ EXP2 := sweeps/study/exp2_baselines.yaml sweeps/study/exp2_baselines_50_1.yaml \
 EXP3 := sweeps/study/exp3.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench test test-slow test-kernels test-gpu lint format clean
+.PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ dashboard: $(VENV)/.installed ## create or update the W&B report
 
 bench: $(VENV)/.installed ## measure speed and memory against the usual stack, twenty minutes on two cores
 	$(BIN)/python -m benchmarks --out $(RESULTS)/benchmarks $(ARGS)
+
+check-device: $(VENV)/.installed ## check this machine's GPU against its CPU, a minute or two
+	$(BIN)/python -m benchmarks.check $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(ARGS)

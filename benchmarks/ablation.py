@@ -51,14 +51,12 @@ TOUCHES = {
     "allocator": ("step", "score", "half", "start"),
     "channels_last": ("step", "score", "half", "start"),
     "folding": ("score", "half", "start"),
-    "fused": ("score", "half", "start"),
     "inplace": ("score", "half"),
-    "padding": (),  # not on a CPU
+    "padding": (),  # nothing on a CPU
     "pointwise": ("step", "score", "half"),
     "pooling": ("half",),
     "sketch": ("select",),
-    "slices": ("step", "score", "half"),  # scoring has no slices, but `zeros` looks for them
-    "zeros": ("score", "half"),
+    "slices": ("step",),
 }
 """Part -> the columns it can change; the others are as with all parts."""
 
@@ -230,7 +228,8 @@ def measurements(taken: Turns) -> list[Measurement]:
 def main(arguments: list[str]) -> None:
     parser = measuring.options(__doc__, "ablation")
     parser.set_defaults(repeats=5, device="cpu")
-    parser.add_argument("--parts", default=",".join(PARTS), help=f"comma-separated, of {', '.join(PARTS)}")
+    here = [part for part in PARTS if TOUCHES[part]]
+    parser.add_argument("--parts", default=",".join(here), help=f"comma-separated, of {', '.join(PARTS)}")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.serve:

@@ -2,8 +2,7 @@
 
 Most of a training step at 32x32 is backward passes of convolutions over maps of a few pixels. On channels-last
 tensors a 1x1 convolution is a matrix product, and a depthwise one over a few pixels is a few products with slices
-of its kernel; both run a step of EfficientNet-B0 almost twice as fast. For scoring, plain depthwise ones are better,
-and the matrix product takes the bias and the activation along, which would each go over the memory again.
+of its kernel; both run a step of EfficientNet-B0 almost twice as fast. For scoring, plain depthwise ones are better.
 """
 
 from functools import cache
@@ -17,9 +16,6 @@ from al.fast.switch import has
 
 FEW_OUTPUTS = 4
 """Pixels of output up to which slices of a depthwise kernel beat the library's backward pass."""
-FUSED = {nn.SiLU: "swish", nn.ReLU: "relu", nn.Hardswish: "hardswish", nn.Hardsigmoid: "hardsigmoid"}
-"""oneDNN's names of the activations that `FusedPointwise` can take along."""
-
 Windows = tuple[tuple[slice, slice], ...]
 """For each output along one axis, the inputs that it sees and the taps of the kernel that they meet."""
 
@@ -33,23 +29,9 @@ class PointwiseConv(nn.Conv2d):
     """A 1x1 convolution as a matrix product over the channels of each pixel."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self._product(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # views: [N, H, W, C] as it lies in memory
-
-    def _product(self, pixels: torch.Tensor) -> torch.Tensor:
-        return F.linear(pixels, self._matrix, self.bias)  # [N, H, W, C] -> [N, H, W, K]
-
-    @property
-    def _matrix(self) -> torch.Tensor:
-        return self.weight.view(self.out_channels, self.in_channels)  # [K, C]
-
-
-class FusedPointwise(PointwiseConv):
-    """A 1x1 convolution, its bias and the activation after it in one call of oneDNN; has no gradient."""
-
-    activation = "none"
-
-    def _product(self, pixels: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(pixels, self._matrix, self.bias, self.activation, [], "")
+        pixels = images.permute(0, 2, 3, 1)  # [N, H, W, C], as it lies in memory
+        matrix = self.weight.view(self.out_channels, self.in_channels)  # [K, C]
+        return F.linear(pixels, matrix, self.bias).permute(0, 3, 1, 2)
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -150,31 +132,12 @@ def for_training(model: nn.Module) -> nn.Module:
     return model
 
 
-def for_scoring(model: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Puts plain depthwise convolutions back, and pointwise ones that activations can be fused into, in place."""
+def for_scoring(model: nn.Module) -> nn.Module:
+    """Puts plain depthwise convolutions back, in place: without a backward pass the library's are faster."""
     for module in model.modules():
         if isinstance(module, DepthwiseConv):
-            module.__class__ = nn.Conv2d  # without a backward pass the library's is faster
-        elif isinstance(module, PointwiseConv) and has("fused") and has_fused_product(dtype):
-            module.__class__ = FusedPointwise
+            module.__class__ = nn.Conv2d
     return model
-
-
-@cache
-def has_fused_product(dtype: torch.dtype) -> bool:
-    """Whether this torch has the call, which is meant for its own compiler, and it computes what it should here."""
-    pixels, matrix = torch.linspace(-4, 4, 24).view(2, 3, 1, 4), torch.linspace(-1, 1, 32).view(8, 4)
-    conv = FusedPointwise(4, 8, 1).requires_grad_(False).to(dtype)
-    conv.weight.copy_(matrix.view(8, 4, 1, 1))
-    tolerance = 1e-5 if dtype is torch.float32 else 0.1
-    try:
-        for activation, conv.activation in {nn.Identity: "none", **FUSED}.items():
-            expected = activation()(F.linear(pixels, matrix, conv.bias.float()))
-            if not torch.allclose(conv._product(pixels.to(dtype)).float(), expected, atol=tolerance):
-                return False
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return True
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -2,22 +2,18 @@
 
 For a convolution W * x + b followed by batch normalisation with scale g, shift h, mean m and variance v,
     W' = W g / sqrt(v + eps),   b' = h + (b - m) g / sqrt(v + eps).
-The activation after them becomes part of the convolution where that has a form with it, and works in place where it
-has not: on a CPU, fresh memory for its output costs more than its arithmetic. For the same reason zeros around the
-images of a depthwise convolution, more on one side than on the other, become equal padding and zeros in its kernel.
+The activation after them works in place: on a CPU, fresh memory for its output costs more than its arithmetic.
 """
 
 import re
-from collections import Counter
 from copy import deepcopy
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from al.fast.convolutions import FUSED, DepthwiseConv, FusedPointwise, for_scoring, layout, padding_of
+from al.fast.convolutions import for_scoring, layout
 from al.fast.switch import has
 from al.runtime import out_of_memory
 
@@ -33,10 +29,6 @@ class Pair(NamedTuple):
     """The batch normalisation of its output."""
     activation: str | None = None
     """What the output of that goes into."""
-    only_here: bool = False
-    """Whether the network uses this activation nowhere else."""
-    zeros: str | None = None
-    """The zeros around its input, where a kernel of another size can do without them."""
 
 
 Pairs = list[Pair]
@@ -96,7 +88,6 @@ class _Trace:
     """Which module takes what another one returned, unchanged since, during forward passes."""
 
     def __init__(self):
-        self.calls: Counter[str] = Counter()
         self.pairs: dict[str, Pair] = {}
         self._made: dict[int, tuple[torch.Tensor, int, Pair]] = {}  # keeps the tensors, so an id stays its own
 
@@ -111,15 +102,11 @@ class _Trace:
             self.pairs[known.bn] = known._replace(activation=name)
 
     def after(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        self.calls[name] += 1
         known, pair = self.made(inputs[0]), None
         if isinstance(module, nn.Conv2d):
-            zeros = known.zeros if known and not known.conv and _takes_zeros(module) else None
-            pair = Pair(name, "", zeros=zeros)
-        elif isinstance(module, nn.BatchNorm2d) and known and known.conv and not known.bn:
+            pair = Pair(name, "")
+        elif isinstance(module, nn.BatchNorm2d) and known and not known.bn:
             pair = self.pairs[name] = known._replace(bn=name)
-        elif type(module) is nn.ZeroPad2d and min(module.padding) >= 0:
-            pair = Pair("", "", zeros=name)
         if pair:
             self._made[id(output)] = (output, output._version, pair)
 
@@ -129,39 +116,25 @@ def _followers(probe: nn.Module, example: torch.Tensor) -> Pairs:
     trace = _Trace()
     hooks = []
     for name, module in probe.named_modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ZeroPad2d) or hasattr(module, "inplace"):
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or hasattr(module, "inplace"):
             hooks.append(module.register_forward_pre_hook(partial(trace.before, name)))
             hooks.append(module.register_forward_hook(partial(trace.after, name)))
     probe(example)
     for hook in hooks:
         hook.remove()
-    pairs = list(trace.pairs.values())
-    takers = Counter(pair.zeros for pair in pairs)
-    return [
-        pair._replace(
-            only_here=trace.calls[pair.activation] == 1,
-            zeros=pair.zeros if trace.calls[pair.zeros] == takers[pair.zeros] == 1 else None,
-        )
-        for pair in pairs
-    ]
-
-
-def _takes_zeros(conv: nn.Conv2d) -> bool:
-    return has("zeros") and isinstance(conv, DepthwiseConv) and not any(padding_of(conv)) and conv.dilation == (1, 1)
+    return list(trace.pairs.values())
 
 
 def fold(model: nn.Module, pairs: Pairs, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy of the model in evaluation mode, in `dtype`, with the batch normalisation of `pairs` folded away."""
-    folded = for_scoring(deepcopy(model), dtype).eval()
+    folded = for_scoring(deepcopy(model)).eval()
     for pair in pairs:
         conv, bn = folded.get_submodule(pair.conv), folded.get_submodule(pair.bn)
         if conv.bias is None:  # b' is not 0, whatever b is
             conv.bias = nn.Parameter(torch.zeros_like(bn.running_mean))
         _replace(folded, pair.bn, _what_is_left(bn))
-        if pair.zeros is not None:
-            _take_zeros(folded, conv, pair)
-        if pair.activation is not None:
-            _fuse(folded, conv, pair)
+        if pair.activation is not None and has("inplace"):
+            folded.get_submodule(pair.activation).inplace = True
     folded.to(dtype, memory_format=layout()).requires_grad_(False)
     refold(folded, model, pairs)
     return folded
@@ -174,40 +147,11 @@ def refold(folded: nn.Module, model: nn.Module, pairs: Pairs) -> None:
         conv, bn = model.get_submodule(pair.conv), model.get_submodule(pair.bn)
         scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)  # [K]: g / sqrt(v + eps)
         bias = 0 if conv.bias is None else conv.bias
-        weight = conv.weight * scale[:, None, None, None]  # [K, C, h, w]: W'
-        margin = _margin(model.get_submodule(pair.zeros).padding) if pair.zeros else (0, 0, 0, 0)
-        weights[f"{pair.conv}.weight"] = F.pad(weight, margin)
+        weights[f"{pair.conv}.weight"] = conv.weight * scale[:, None, None, None]  # [K, C, h, w]: W'
         weights[f"{pair.conv}.bias"] = bn.bias + (bias - bn.running_mean) * scale  # [K]: b'
     with torch.no_grad():
         for name, tensor in folded.state_dict().items():
             tensor.copy_(weights[name])  # in the precision and layout of scoring
-
-
-def _fuse(folded: nn.Module, conv: nn.Module, pair: Pair) -> None:
-    """The activation within the convolution, where it can be, else in place."""
-    activation = folded.get_submodule(pair.activation)
-    # One module may serve several places, and the convolution of each of them would need it.
-    if pair.only_here and isinstance(conv, FusedPointwise) and type(activation) in FUSED:
-        conv.activation = FUSED[type(activation)]
-        _replace(folded, pair.activation, nn.Identity())
-    elif has("inplace"):
-        activation.inplace = True
-
-
-def _take_zeros(folded: nn.Module, conv: nn.Conv2d, pair: Pair) -> None:
-    """Equal padding, and a kernel with room for the margin."""
-    left, right, top, bottom = zeros = folded.get_submodule(pair.zeros).padding
-    conv.padding = (max(top, bottom), max(left, right))
-    conv.weight = nn.Parameter(F.pad(conv.weight, _margin(zeros)))
-    conv.kernel_size = tuple(conv.weight.shape[-2:])
-    _replace(folded, pair.zeros, nn.Identity())
-
-
-def _margin(zeros: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-    """Zeros left, right, above and below a kernel that undo equal padding on the sides that had less."""
-    left, right, top, bottom = zeros
-    columns, rows = max(left, right), max(top, bottom)
-    return columns - left, columns - right, rows - top, rows - bottom
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:

@@ -14,14 +14,12 @@ PARTS = {
     "allocator": "memory of activations kept by the C library for the next layer",
     "channels_last": "images and kernels stored channel by channel within each pixel",
     "folding": "batch normalisation folded into the convolutions before it, for scoring",
-    "fused": "1x1 convolution, bias and activation in one call of oneDNN, for scoring",
     "inplace": "activations after folded convolutions in place, for scoring",
     "padding": "scored batches filled up to few sizes, on devices that plan for each size",
     "pointwise": "1x1 convolutions as matrix products",
     "pooling": "global pooling in half precision by a window of the whole map",
     "sketch": "k-means iterates in 32 directions of the features",
     "slices": "depthwise convolutions over a few pixels by slices of their kernels, for training",
-    "zeros": "zeros around the images of a depthwise convolution become part of its kernel, for scoring",
 }
 ALL, NONE = ("", "all", "1", "true"), ("none", "0", "false")
 

@@ -1,10 +1,14 @@
 """The yardstick of the benchmarks computes what the suite computes."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 
+from al.fast.switch import PARTS
 from al.runtime import Runtime
-from benchmarks import scoring, synthetic, training_step, usual, whole_run
+from benchmarks import ablation, check, scoring, synthetic, training_step, usual, whole_run
 from benchmarks.measuring import Measurement, Spread, Target, line
 from benchmarks.sides import Sides, ours_from
 
@@ -57,3 +61,57 @@ def test_a_ratio_says_how_many_times_better_ours_is(unit, ours, usual, ratio, re
 )
 def test_a_value_keeps_its_limit(unit, ours, reached):
     assert Measurement("it", unit, Spread.of([ours]), target=Target("value", 6)).reached is reached
+
+
+def test_every_part_has_its_columns():
+    assert set(ablation.TOUCHES) == set(PARTS)
+    assert {column for columns in ablation.TOUCHES.values() for column in columns} == set(ablation.COLUMNS)
+
+
+def test_what_a_part_buys_is_compared_within_a_turn():
+    """A machine that is three times as slow in the second turn changes nothing."""
+    sides = {"all": 1.0, "folding": 1.5, "none": 4.0}
+    drift = (1, 3, 2)
+    taken = {
+        side: {column: [ablation.Seconds(slow * factor, factor) for slow in drift] for column in ablation.COLUMNS}
+        for side, factor in sides.items()
+    }
+    lines = ablation.table(taken)
+    assert lines[1].split()[:3] == ["folding", "1.50x", "(1.50x)"]
+    assert lines[2].split()[-2:] == ["4.00x", "(4.00x)"]
+    assert len(lines) == 3
+    assert "buys under 5 %" in ablation.table({"all": taken["all"], "zeros": taken["all"]})[1]
+
+
+BRIEFLY = ["--device=cpu", "--model=small_cnn", "--seconds=0.05"]
+
+
+def test_a_device_is_checked(tmp_path, capsys):
+    """On a CPU too; two processes at a time."""
+    options = [
+        "--device=cpu",
+        "--model=small_cnn",
+        "--seconds=0.05",
+        "--together=2",
+        f"--out={tmp_path / 'check.json'}",
+    ]
+    assert check.main(options) == 0
+    said = capsys.readouterr().out
+    results = {result["name"]: result for result in json.loads((tmp_path / "check.json").read_text())}
+    assert results["batch normalisation folded"]["said"] == "3 of 3"
+    assert results["training twice"]["passed"]
+    assert results["2 runs at a time"]["value"] > 0
+    assert "all checks passed" in said
+
+
+def test_a_device_that_computes_something_else_fails_the_check(tmp_path, monkeypatch, capsys):
+    scored = check.Subject.scored
+
+    def wrong(subject, runtime, network=None):
+        found = scored(subject, runtime, network)
+        return replace(found, probs=found.probs[::-1]) if runtime is subject.there else found
+
+    monkeypatch.setattr(check.Subject, "scored", wrong)
+    options = [*BRIEFLY, "--together=", f"--out={tmp_path / 'check.json'}"]
+    assert check.main(options) == 1
+    assert "FAILED: probabilities, device and CPU" in capsys.readouterr().out

@@ -15,7 +15,8 @@ import pretend
 import pytest
 import runs
 
-FEW = {"device": "pretend", "budget": 54, "max_epochs": 2, "patience": 1}
+FEW = {"device": "pretend", "budget": 42, "batch_fraction": 0.3, "max_epochs": 2, "patience": 1}
+"""One acquisition of 12 labels."""
 RUNS = {
     "margin": {"augment": "true", "class_weights": "true"},
     "typiclust": {},

@@ -7,11 +7,8 @@ import torch
 from torch import nn
 from transformers.models.efficientnet.modeling_efficientnet import EfficientNetDepthwiseConv2d
 
-from al.fast import convolutions as layers
 from al.fast.convolutions import (
-    FUSED,
     DepthwiseConv,
-    FusedPointwise,
     GlobalPool,
     PointwiseConv,
     for_scoring,
@@ -76,45 +73,6 @@ def test_a_forward_pass_of_its_own_stays():
     assert type(for_training(Padded(8, 8, 3, groups=8))) is Padded
 
 
-@pytest.mark.parametrize("side", [1, 2, 6])
-@pytest.mark.parametrize("activation", [nn.Identity, *FUSED])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
-def test_pointwise_scores_with_its_activation(side, activation, bias, dtype, error):
-    plain = nn.Conv2d(8, 16, 1, bias=bias).to(dtype, memory_format=torch.channels_last)
-    if not layers.has_fused_product(dtype):
-        pytest.skip("torch has no fused product in this precision here")
-    fused = for_scoring(for_training(deepcopy(plain)), dtype)
-    assert type(fused) is FusedPointwise
-    fused.activation = FUSED.get(activation, "none")
-    images = 3 * torch.randn(4, 8, side, side, generator=torch.Generator().manual_seed(0))
-    images = images.to(dtype, memory_format=torch.channels_last)
-    with torch.no_grad():
-        torch.testing.assert_close(fused(images), activation()(plain(images)), rtol=error, atol=error)
-
-
-@pytest.fixture
-def asked_again():
-    """What this torch can do is asked once a process: here it is asked within the test, and after it."""
-    layers.has_fused_product.cache_clear()
-    yield
-    layers.has_fused_product.cache_clear()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("broken", [AttributeError, RuntimeError, lambda *_: torch.zeros(2, 3, 1, 8)])
-def test_pointwise_scores_without_the_fused_call(monkeypatch, asked_again, broken, dtype):
-    """A later torch may lack the call, or give it another meaning; a processor may lack a precision."""
-
-    def call(*arguments):
-        if isinstance(broken, type):
-            raise broken
-        return broken(*arguments)
-
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", call)
-    assert type(for_scoring(for_training(nn.Conv2d(8, 16, 1)), dtype)) is PointwiseConv
-
-
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
 @pytest.mark.parametrize("size", [1, (1, 1)])
 def test_global_pooling_is_the_mean(dtype, error, size):
@@ -133,6 +91,5 @@ def test_scoring_takes_plain_depthwise_convolutions_and_the_same_weights():
     network = nn.Sequential(*(deepcopy(conv) for conv, _, _ in FAST.values()))
     names = list(network.state_dict())
     for_scoring(for_training(network))
-    pointwise = FusedPointwise if layers.has_fused_product(torch.float32) else PointwiseConv
-    assert {type(module) for module in network} == {nn.Conv2d, pointwise}
+    assert {type(module) for module in network} == {nn.Conv2d, PointwiseConv}
     assert list(network.state_dict()) == names

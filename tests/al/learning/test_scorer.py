@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from al.errors import UserError
-from al.fast.convolutions import FusedPointwise, for_training, has_fused_product
+from al.fast.convolutions import for_training
 from al.fast.folding import Pair, conv_bn_pairs, fold
 from al.learning.networks import build_model
 from al.learning.scorer import Scorer, to_input
@@ -144,29 +144,6 @@ class Residual(Block):
         return self.act(output)
 
 
-class Padded(Block):
-    """Zeros around the images, then a depthwise convolution."""
-
-    def features(self, images):
-        return self.bn(self.conv(self.zeros(images)))
-
-
-class PaddedTwice(Block):
-    """The same zeros for two depthwise convolutions."""
-
-    def features(self, images):
-        images = self.zeros(images)
-        return self.bn0(self.conv0(images)) + self.bn1(self.conv1(images))
-
-
-class PaddedAndMore(Block):
-    """The zeros are seen by more than the convolution."""
-
-    def features(self, images):
-        images = self.zeros(images)
-        return self.bn(self.conv(images)) + images.abs().mean()
-
-
 def normalisation():
     """Batch normalisation that changes what it gets."""
     bn, generator = torch.nn.BatchNorm2d(3), torch.Generator().manual_seed(0)
@@ -182,14 +159,6 @@ def ready(network):
     return for_training(network.to(memory_format=torch.channels_last)).eval()
 
 
-def depthwise(kernel=3, stride=2, dilation=1):
-    return torch.nn.Conv2d(3, 3, kernel, stride, groups=3, bias=False, dilation=dilation)
-
-
-def kinds(network):
-    return {type(module) for module in network.modules()}
-
-
 def check_fold(network, side=8):
     """The pairs that were found; what was folded computes the same, on other images too."""
     pairs = conv_bn_pairs(network, torch.randn(2, 3, side, side))
@@ -200,14 +169,14 @@ def check_fold(network, side=8):
 
 
 class TestActivations:
-    @pytest.mark.skipif(not has_fused_product(torch.float32), reason="torch has no fused product here")
-    def test_go_into_the_convolution_before_them(self):
+    def test_work_in_place(self):
         network = ready(build_model("efficientnet_b0", 6, weights="none", dropout=0.3, image_size=32, seed=1))
         folded = fold(network, conv_bn_pairs(network, torch.randn(2, 3, 32, 32)))
-        fused = [module.activation for module in folded.modules() if isinstance(module, FusedPointwise)]
-        assert fused.count("swish") == 16, "the expansions of all blocks but the first, and the last convolution"
+        pairs = conv_bn_pairs(network, torch.randn(2, 3, 32, 32))
+        assert sum(pair.activation is not None for pair in pairs) == 33, "all but the 16 projections"
+        assert all(folded.get_submodule(pair.activation).inplace for pair in pairs if pair.activation)
 
-    def test_stay_where_they_are_used_twice(self):
+    def test_work_in_place_where_they_are_used_twice(self):
         convs = {f"conv{i}": torch.nn.Conv2d(3, 3, 1) for i in range(2)}
         bns = {f"bn{i}": normalisation() for i in range(2)}
         network = ready(Twice(**convs, **bns, act=torch.nn.SiLU()))
@@ -216,33 +185,6 @@ class TestActivations:
     def test_stay_behind_a_sum_in_place(self):
         network = ready(Residual(conv=torch.nn.Conv2d(3, 3, 1), bn=normalisation(), act=torch.nn.ReLU()))
         assert check_fold(network) == [Pair("conv", "bn")]
-
-
-class TestZerosAroundImages:
-    @pytest.mark.parametrize("zeros", [(0, 1, 0, 1), (1, 2, 1, 2), (2, 0, 1, 3), (1, 1, 1, 1), (0, 0, 0, 0)])
-    @pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (5, 1), ((1, 3), (2, 1))])
-    @pytest.mark.parametrize("side", [7, 8])
-    def test_become_part_of_the_kernel(self, zeros, kernel, stride, side):
-        parts = {"zeros": torch.nn.ZeroPad2d(zeros), "conv": depthwise(kernel, stride), "bn": normalisation()}
-        network = ready(Padded(**parts))
-        pairs = check_fold(network, side)
-        assert pairs == [Pair("conv", "bn", zeros="zeros")]
-        assert torch.nn.ZeroPad2d not in kinds(fold(network, pairs))
-
-    @pytest.mark.parametrize("conv", [depthwise(stride=1, dilation=2), torch.nn.Conv2d(3, 3, 3)])
-    def test_stay_before_other_convolutions(self, conv):
-        network = ready(Padded(zeros=torch.nn.ZeroPad2d((0, 1, 0, 1)), conv=conv, bn=normalisation()))
-        assert check_fold(network) == [Pair("conv", "bn")]
-
-    def test_stay_where_two_convolutions_take_them(self):
-        convs = {f"conv{i}": depthwise() for i in range(2)}
-        bns = {f"bn{i}": normalisation() for i in range(2)}
-        network = ready(PaddedTwice(zeros=torch.nn.ZeroPad2d((0, 1, 0, 1)), **convs, **bns))
-        assert check_fold(network) == [Pair(f"conv{i}", f"bn{i}") for i in range(2)]
-
-    def test_stay_where_something_else_sees_them(self):
-        parts = {"zeros": torch.nn.ZeroPad2d((0, 1, 0, 1)), "conv": depthwise(), "bn": normalisation()}
-        assert check_fold(ready(PaddedAndMore(**parts))) == [Pair("conv", "bn")]
 
 
 class TestBatches:
