@@ -126,6 +126,7 @@ class Learner:
                 "probs": lambda: predictions.probs,
                 "features": lambda: activations,
                 "activations": lambda: activations,
+                "head": lambda: self.model.head.weight.detach().cpu().numpy(),
                 "mc_probs": lambda: self.scorer.dropout_probs(
                     activations, self.config.mc_passes, self.config.dropout, seed
                 ),

@@ -35,12 +35,13 @@ def make_pool(n=240, d=24, classes=4, labelled=30, seed=0, **arrays) -> Pool:
     logits = 2 * np.eye(classes)[truth] + rng.standard_normal((n, classes))
     values = {
         "labelled": labelled,
-        "labels": np.where(labelled, truth, -1),
+        "labels": np.where(labelled, truth[: len(labelled)], -1),
         "probs": softmax(logits),
         "features": (3 * rng.standard_normal((classes, d))[truth] + rng.standard_normal((n, d))).astype(np.float32),
         "mc_probs": softmax(logits + rng.standard_normal((5, n, classes))),
         "drop_votes": (logits + 2 * rng.standard_normal((3, n, classes))).argmax(axis=-1),
         "activations": arrays.get("features", rng.random((n, 9)).astype(np.float32)),
+        "head": rng.standard_normal((classes, arrays["features"].shape[1] if "features" in arrays else 9)),
     } | arrays
     for value in values.values():
         value.setflags(write=False)
@@ -250,6 +251,7 @@ def test_labelled_rows_may_be_absent(name):
     rows = full.unlabelled
     bare = make_pool(
         labelled=np.zeros(len(rows), bool),
+        labels=np.full(len(rows), -1),
         **{array: getattr(full, array)[rows] for array in ("probs", "features", "activations")},
         **{array: getattr(full, array)[:, rows] for array in ("mc_probs", "drop_votes")},
     )
