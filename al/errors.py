@@ -1,6 +1,9 @@
 """Errors that a user can act on: one line with the value, the rule and the remedy."""
 
 from difflib import get_close_matches
+from errno import ENOSPC
+from os import strerror
+from pathlib import Path
 
 MANY = 15
 """Choices that an error lists at the most."""
@@ -13,8 +16,20 @@ class UserError(Exception):
     """
 
 
-class NoRoom(Exception):
-    """The disk is full, or the user's share of it; says which file, and how much is needed."""
+class NoRoom(OSError):
+    """The disk is full, or the user's share of it; says which file, and how much is needed.
+
+    Args:
+        size: bytes that were to be written; 0 where that is not known.
+    """
+
+    def __init__(self, path: Path, size: int = 0):
+        super().__init__(ENOSPC, strerror(ENOSPC), str(path))
+        self.size = size
+
+    def __str__(self) -> str:
+        needed = f" for {max(self.size / 2**20, 0.1):,.1f} MiB" if self.size else ""
+        return f"{self.filename}: no room on the disk{needed}; make room there and give the same command again to go on"
 
 
 def nearest(word: str, choices) -> str:

@@ -48,6 +48,8 @@ def write_pool(folder: Path, options: argparse.Namespace) -> None:
     logits = 2 * np.eye(synthetic.CLASSES)[truth] + rng.standard_normal((options.rows, synthetic.CLASSES))
     labelled = np.isin(np.arange(options.rows), rng.choice(options.rows, options.labelled, False))
     np.save(folder / "labelled.npy", labelled)
+    np.save(folder / "labels.npy", np.where(labelled, truth, -1))
+    np.save(folder / "head.npy", rng.standard_normal((synthetic.CLASSES, options.dimensions)).astype(np.float32))
     np.save(folder / "probs.npy", softmax(logits))
     if set(options.strategies.split(",")) & {"bald", "dropquery"}:
         votes = logits + 2 * rng.standard_normal((PASSES["drop_votes"], *logits.shape))
@@ -91,7 +93,8 @@ def measure_strategy(name: str, folder: Path, options: argparse.Namespace) -> di
     }
     for need in set(strategy.needs) & {"features", "activations"}:
         arrays[need] = np.load(folder / "features.npy", mmap_mode="r" if options.memory_map else None)
-    pool = Pool(labelled=np.load(folder / "labelled.npy"), classes=synthetic.CLASSES, **arrays)
+    labelled, labels = np.load(folder / "labelled.npy"), np.load(folder / "labels.npy")
+    pool = Pool(labelled=labelled, classes=synthetic.CLASSES, labels=labels, **arrays)
     cost = timed(lambda: strategy.select(pool, options.k, np.random.default_rng(0)), options)
     picks = cost.pop("result")
     if len(np.unique(picks.positions)) != min(options.k, len(pool.unlabelled)) or pool.labelled[picks.positions].any():

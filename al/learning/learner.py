@@ -110,6 +110,7 @@ OUTPUTS = {
     "probs": Output(),
     "features": Output(),
     "activations": Output(),
+    "head": Output(),
     "mc_probs": Output(("mc_passes", "dropout")),
     "drop_votes": Output(("drop_passes",)),
 }

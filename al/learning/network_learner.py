@@ -99,6 +99,7 @@ class TorchLearner:
             "probs": lambda: predictions.probs,
             "features": lambda: activations,
             "activations": lambda: activations,
+            "head": lambda: self.model.head.weight.detach().cpu().numpy(),
             "mc_probs": lambda: self.scorer.dropout_probs(
                 activations, self.options["mc_passes"], self.options["dropout"], seed
             ),

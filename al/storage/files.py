@@ -29,15 +29,14 @@ def writing(path: Path, size: int = 0) -> Iterator[None]:
     """
     try:
         yield
+    except NoRoom:
+        raise
     except (OSError, RuntimeError) as error:
         # torch says of a short write that it failed, and not why
         full = getattr(error, "errno", None) in FULL or any(name in str(error) for name in TORCH_WRITER)
         if not full:
             raise
-        needed = f" for {max(size / 2**20, 0.1):,.1f} MiB" if size else ""
-        raise NoRoom(
-            f"{path}: no room on the disk{needed}; make room there and give the same command again to go on"
-        ) from None
+        raise NoRoom(path, size) from None
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

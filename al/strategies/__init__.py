@@ -6,7 +6,7 @@ of `--strategy` and of every sweep, and the contract test finds it there.
 
 from al.strategies.base import Picks, Pool, Select, Strategy
 from al.strategies.coverage import coreset, probcover
-from al.strategies.diverse import cluster_margin, dropquery
+from al.strategies.diverse import alfa_mix, cluster_margin, dropquery
 from al.strategies.fisher import bait
 from al.strategies.gradient import badge
 from al.strategies.herding import maxherding, uherding
@@ -76,6 +76,12 @@ REGISTRY: dict[str, Strategy] = {
         ("herding_candidates",),
         needs_labelled=True,
         summary="covers most of the uncertain part of the pool; Bae et al. 2025",
+    ),
+    "alfa_mix": Strategy(
+        alfa_mix,
+        ("probs", "activations", "head"),
+        needs_labelled=True,
+        summary="class changes when a little of a labelled class is mixed in; Parvaneh et al. 2022",
     ),
     "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),
     "bait": Strategy(

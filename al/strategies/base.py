@@ -28,6 +28,8 @@ class Pool:
     """[N, D] what to cluster in: penultimate activations, or the frozen embeddings that the run names instead."""
     activations: NDArray[np.float32] | None = None
     """[N, H] penultimate activations, the input of the model's head."""
+    head: NDArray[np.float32] | None = None
+    """[C, H] weights of the model's head: logits = activations @ head.T + biases."""
     mc_probs: NDArray[np.float32] | None = None
     """[T, N, C] class probabilities from T passes with dropout on, and everything else in evaluation mode."""
     drop_votes: NDArray[np.int64] | None = None

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from al.storage.blocks import blocks, gather
 from al.strategies.base import Picks, Pool
 from al.strategies.clustering import hierarchical_clusters, kmeans
 from al.strategies.scores import scored, smallest_margin, top_k
@@ -75,11 +76,78 @@ def _predicted(probs: NDArray[np.float32]) -> NDArray[np.int64]:
     return probs.argmax(axis=1)
 
 
+ALFA_CAPS = np.arange(1, 33) / 32
+"""Caps of the mix that `alfa_mix` tries one after another, as published."""
+
+
+def alfa_mix(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+    """Pick samples whose class changes when a little of a labelled class is mixed in (Parvaneh et al., CVPR 2022).
+
+    Anchors are the mean activations of each class over the labelled (of all, for a class without labels). The
+    published closed form of the mix under a cap e moves z by (e / sqrt(H)) |anchor - z| along the gradient g of the
+    loss, so a sample is a candidate where that flips its class for some anchor: see `flipping_step`. The cap grows
+    until there are more than k candidates; the nearest to each centre of a k-means of these, scaled to length 1, are
+    picked. Where they are too few, and with nothing labelled, the others are any. No score.
+    """
+    unlabelled = pool.unlabelled  # [U]
+    picks = np.empty(0, dtype=np.int64)  # indices into `unlabelled`
+    if pool.labelled.any():
+        step = flipping_step(pool.probs[unlabelled], pool.head)  # [U]
+        cap = step * np.sqrt(pool.activations.shape[1]) / _farthest_anchor(pool, unlabelled)  # [U] above which it flips
+        candidates = [np.flatnonzero(cap < tried) for tried in ALFA_CAPS]
+        picks = next((found for found in candidates if len(found) > k), candidates[-1])
+        if len(picks) > k:
+            picks = picks[_one_of_each(pool.activations, unlabelled[picks], k, rng, unit=True)]
+    rest = rng.permutation(np.setdiff1d(np.arange(len(unlabelled)), picks))[: k - len(picks)]
+    return Picks(unlabelled[np.append(picks, rest)], np.full(k, np.nan, dtype=np.float32))
+
+
+def flipping_step(probs: NDArray[np.float32], head: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How far activations have to go along the gradient of the loss until the predicted class changes. -> [n]
+
+    g = W^T (p - onehot(argmax p)) for head W [C, H]. A step t changes the logits by t W g / |g|, a straight line: class
+    c overtakes the predicted y at t = (z_y - z_c) / ((W g)_c - (W g)_y) |g|. Infinite where none does.
+
+    Args:
+        probs: [n, C] p; their logarithms are the logits, up to a constant for each sample.
+        head: [C, H]
+    """
+    if not np.isfinite(probs).all():
+        raise ValueError("probabilities hold NaN or infinite values: the model has diverged; lower lr")
+    p = probs.astype(np.float64)
+    rows, predicted = np.arange(len(p)), p.argmax(axis=1)
+    logits = np.log(np.maximum(p, np.finfo(np.float32).tiny))  # [n, C]
+    p[rows, predicted] -= 1  # [n, C] p - onehot
+    w = head.astype(np.float64)
+    slope = p @ (w @ w.T)  # [n, C] W g
+    length = np.sqrt(np.maximum(np.einsum("nc,nc->n", slope, p), 0))  # [n] |g|, as g.g = (p - onehot).(W g)
+    ahead = logits[rows, predicted][:, None] - logits  # [n, C]
+    closing = slope - slope[rows, predicted][:, None]  # [n, C]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = np.where(closing > 0, ahead / closing, np.inf) * length[:, None]
+    step[rows, predicted] = np.inf
+    return np.where(length > 0, np.nan_to_num(step, nan=np.inf, posinf=np.inf).min(axis=1), np.inf)
+
+
+def _farthest_anchor(pool: Pool, positions: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Distance of the activations at those positions to the farthest mean of a class. -> [n]"""
+    known = np.flatnonzero(pool.labelled)
+    labels, activations = pool.labels[known], gather(pool.activations, known).astype(np.float64)
+    members = [activations[labels == c] for c in range(pool.classes)]
+    anchors = np.array([(found if len(found) else activations).mean(axis=0) for found in members])  # [C, H]
+    farthest = np.empty(len(positions))
+    for where, block in blocks(pool.activations, positions):
+        centred, others = block - anchors.mean(axis=0), anchors - anchors.mean(axis=0)
+        squares = np.einsum("nd,nd->n", centred, centred)[:, None] + np.einsum("cd,cd->c", others, others)
+        farthest[where] = np.sqrt(np.maximum(squares - 2 * centred @ others.T, 0)).max(axis=1)
+    return np.maximum(farthest, np.finfo(np.float32).tiny)
+
+
 def _one_of_each(
-    features: NDArray, positions: NDArray[np.int64], k: int, rng: np.random.Generator
+    features: NDArray, positions: NDArray[np.int64], k: int, rng: np.random.Generator, *, unit: bool = False
 ) -> NDArray[np.int64]:
     """The nearest to the centre of each of k clusters, largest first, and round again. -> [k] indices"""
-    clustering = kmeans(features, k, int(rng.integers(2**31)), positions=positions)
+    clustering = kmeans(features, k, int(rng.integers(2**31)), positions=positions, unit=unit)
     largest_first = np.argsort(-clustering.sizes, kind="stable")
     # clusters are fewer than k where samples are equal: then some give a second one
     return round_robin(clustering.assignment, largest_first, -clustering.distance)[:k]

@@ -121,6 +121,7 @@ def predicted(model, folder, count=1203):
         "probs": found.probs,
         "features": found.features,
         "activations": found.features,
+        "head": model.head.weight.detach().numpy(),
         "mc_probs": scorer.dropout_probs(found.features, 4, 0.3, 5),
         "drop_votes": scorer.dropout_votes(found.features, 3, 0.75, 5),
     }

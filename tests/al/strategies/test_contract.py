@@ -40,6 +40,7 @@ def make_pool(n=240, d=24, classes=4, labelled=30, seed=0, **arrays) -> Pool:
         "mc_probs": softmax(logits + rng.standard_normal((5, n, classes))),
         "drop_votes": (logits + 2 * rng.standard_normal((3, n, classes))).argmax(axis=-1),
         "activations": arrays.get("features", rng.random((n, 9)).astype(np.float32)),
+        "head": rng.standard_normal((classes, arrays["features"].shape[1] if "features" in arrays else 9)),
     } | arrays
     if "labels" not in values:
         values["labels"] = np.where(labelled, truth, -1)
