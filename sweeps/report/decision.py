@@ -343,12 +343,7 @@ def _sureness(verdict: Verdict) -> Iterator[str]:
 
 def open_comparison(verdict: Verdict) -> Comparison | None:
     """The comparison that a reader would settle next: the leader with the reference, then with its rivals."""
-    if verdict.leader is None:
-        return None
-    others = [verdict.reference] if verdict.reference and verdict.leader != verdict.reference else []
-    others += [name for name in verdict.not_told_apart if name not in others]
-    found = [verdict.comparisons.of(verdict.leader, other) for other in others]
-    return next((comparison for comparison in found if comparison and not comparison.settled), None)
+    return next((found for found in verdict.unsettled if verdict.leader in (found.a, found.b)), None)
 
 
 def _settles(found: Comparison, margin: float) -> str:
