@@ -13,7 +13,6 @@ from al.identity import FILE
 from al.learning.hub import existing_weights, model_folder
 from data_prep import embeddings as embedding_files
 from data_prep.array_cache import META, model_identity
-from data_prep.datasets import load_dataset
 from data_prep.embeddings import REMEDY as FEATURES_REMEDY
 from data_prep.embeddings import check_file
 from data_prep.zero_shot import labels as zero_shot_labels
@@ -32,6 +31,8 @@ def checked_data(config: "RunConfig") -> DataSet:
     Raises:
         UserError: as `check_inputs` and `load_dataset`.
     """
+    from data_prep.datasets import load_dataset
+
     check_inputs(config)
     data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
     check_inputs(config, data)
