@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import yaml
 
 from al.errors import UserError, first_line
 from al.identity import Identity
-from al.records import CURVE_METRICS, METRICS, PHASES, SPLITS, EpochRecord, RunResult
+from al.records import CURVE_METRICS, METRICS, PHASES, SPLITS, EpochRecord, RunResult, learning_curve
 from al.storage.files import write_json
 from al.storage.run_folder import RunFolder
 from al.tracking.server import Unreachable, base_url, check_server, mode, project
@@ -28,6 +29,7 @@ EPOCH, ROUND, LABELS, HUMAN_LABELS = "epoch", "round", "labels", "human_labels"
 WRONG_LABELS, LR, BEST = "wrong_labels", "lr", "best"
 CURVE_ACCURACY, CURVE_LOSS, CURVE_F1 = "curve/accuracy", "curve/loss", "curve/f1"
 """Test metrics at the end of a fit, of its best epoch: one point of the learning curve for each label count."""
+CURVE_AREA = "curve/area"
 TEST_ACCURACY, TEST_LOSS, TEST_F1 = "test/accuracy", "test/loss", "test/f1"
 CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
 SUMMARY = (
@@ -120,7 +122,20 @@ def summary_of(result: RunResult) -> dict[str, object]:
         scores = {f"{split}/{METRICS[name].key}": value for name, value in found.scores.items()}
         shown |= scores | {f"best/{name}": value for name, value in scores.items()}
     known = {name: value for name in SUMMARY if (value := getattr(result, name)) is not None}
+    if result.reached_baseline:
+        shown["labels_to_target"] = result.labels_used
     return shown | known | {"data": result.data.model_dump()}
+
+
+def curve_summary(epochs: Iterable[EpochRecord]) -> dict[str, float]:
+    """Area under the learning curve over log labels, divided by its width: the mean test accuracy, in percent."""
+    curve = learning_curve(epochs)
+    if len(curve) < 2:
+        return {}
+    labels = np.log([point.labels for point in curve])
+    accuracy = np.array([point.test["accuracy"] for point in curve])
+    area = ((accuracy[1:] + accuracy[:-1]) / 2 * np.diff(labels)).sum()
+    return {CURVE_AREA: float(area / (labels[-1] - labels[0]))}
 
 
 class Tracker(Protocol):
@@ -258,6 +273,7 @@ def mirror_if_needed(folder: RunFolder) -> None:
     run_id = id_of_run(known.get("wandb_run_id"))
     if not known.get("wandb_run_id"):
         write_json(folder.path / "config.json", dict(known) | {"wandb_run_id": run_id})
+    keep_files_in(folder.path.parent.parent)
     try:
         check_server()
         state = states_on_server([run_id]).get(run_id)
@@ -311,6 +327,7 @@ def finished_elsewhere(config: "RunConfig", fingerprint: str) -> dict[str, float
     """
     if mode() != "online":
         return None
+    keep_files_in(config.results_dir)
     import wandb
 
     identity = Identity.of(config, fingerprint)
@@ -335,7 +352,7 @@ def log_report(
     """Tables and pictures that belong to no run of the loop, as a W&B run of their own."""
     import wandb
 
-    _keep_files_in(results_dir)
+    keep_files_in(results_dir)
     settings = wandb.Settings(silent=True, console="off", disable_code=True)
     with wandb.init(project=project(), mode=mode(), name=name, job_type=job_type, settings=settings) as run:
         for key, rows in tables.items():
@@ -345,8 +362,11 @@ def log_report(
         run.log({f"{job_type}/{picture.stem}_plot": wandb.Image(str(picture)) for picture in pictures})
 
 
-def _keep_files_in(results_dir: str | Path) -> None:
-    """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place."""
+def keep_files_in(results_dir: str | Path) -> None:
+    """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place.
+
+    W&B reads this once, the first time that anything of it is used.
+    """
     folder = Path(results_dir).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_DIR", str(folder))
@@ -371,7 +391,7 @@ class WandbTracker:
     ):
         self._say, self._broken, self._as_it_goes = say, False, or_offline
         self._description, self.run_id = description, run_id
-        _keep_files_in(description.results_dir)
+        keep_files_in(description.results_dir)
         self._run = self._begin(chosen, or_offline)
         self.url = self._run.url if not self._run.offline else None
         self._run.define_metric(EPOCH)
@@ -464,7 +484,7 @@ class WandbTracker:
             chart = wandb.plot.confusion_matrix(y_true=true, preds=predicted, class_names=list(classes))
             images = {f"plots/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
             self._run.log({CONFUSION: chart} | images, step=result.total_epochs + 1)
-            self._run.summary.update(summary_of(result))
+            self._run.summary.update(summary_of(result) | curve_summary(self._description.folder.epochs.read()))
             if not self._run.offline:
                 self._run.log({PICKS: self._table_of_picks(classes)}, step=result.total_epochs + 2)
             if result.reached_baseline:

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,7 @@ def sync(results_dir: Path) -> int:
     open_loose = {run: parts for run, parts in loose.items() if not all(map(is_synced, parts))}
     if waiting or open_loose:
         need_server("or try again later")
-    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
-    errors = _send(waiting, memory) | _sync_loose(open_loose, results_dir)
+    errors = _send_from_files(waiting, memory, results_dir) | _sync_loose(open_loose, results_dir)
     sent = len(waiting) + len(open_loose) - len(errors)
     before = len(runs) + len(loose) - len(waiting) - len(open_loose)
     print(f"{sent} runs uploaded, {before} were already" + (f", {len(running)} are still running" if running else ""))
@@ -105,9 +105,19 @@ def sync(results_dir: Path) -> int:
     return 1 if errors else 0
 
 
+def _send_from_files(waiting: Sequence[TrackedRun], memory: Memory, results_dir: Path) -> dict[str, str]:
+    """Sends runs one by one; what went wrong, by id. What W&B's client writes meanwhile goes when it is done."""
+    if not waiting:
+        return {}
+    (results_dir / "wandb").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results_dir / "wandb", prefix="sync-", ignore_cleanup_errors=True) as scratch:
+        os.environ["WANDB_DIR"] = os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = scratch
+        os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
+        return _send(waiting, memory)
+
+
 def _send(waiting: Sequence[TrackedRun], memory: Memory) -> dict[str, str]:
-    """Sends runs one by one; what went wrong, by id."""
-    states = states_on_server([run.run_id for run in waiting]) if waiting else {}
+    states = states_on_server([run.run_id for run in waiting])
     errors: dict[str, str] = {}
     in_a_row = 0
     for run in track(waiting, "sending runs", disable=not sys.stdout.isatty(), transient=True):

@@ -13,6 +13,7 @@ import runs
 from al.errors import UserError
 from al.options import read_parameters
 from al.records import EpochRecord
+from al.storage.run_folder import RunFolder
 from al.tracking import wandb as tracking
 
 KEY = "5ec2e7" * 6 + "abcd"
@@ -126,6 +127,7 @@ class TestOffline:
             best = metrics[f"{group}_metrics_for_best_epoch"]
             for name in (f"{split}/loss", f"best/{split}/loss"):
                 assert summary["summary"][name] == pytest.approx(best["loss"])
+        assert 0 < summary["summary"]["curve/area"] < 100
         assert summary["summary"]["best/epoch"] == metrics["best_epoch"]
         assert summary["summary"]["labels_used"] == 60
         assert summary["summary"]["best_epoch"] == metrics["best_epoch"]
@@ -284,6 +286,14 @@ class TestMode:
         outcome = launch.command(*launch.small(tmp_path / "results", max_epochs=4, strategy="random"), env=env)
         assert outcome.code == 0, outcome.stderr
         assert not (tmp_path / "results" / "wandb").exists()
+
+
+def test_area_is_the_mean_accuracy_over_log_labels(offline_run):
+    (row, *_) = RunFolder(offline_run.folder).epochs.read()
+    points = [(10, 50.0), (20, 60.0), (80, 80.0)]
+    curve = [row.model_copy(update={"labels": n, "best": True, "test": {"accuracy": a}}) for n, a in points]
+    assert tracking.curve_summary(curve) == pytest.approx({"curve/area": (55 + 2 * 70) / 3})
+    assert tracking.curve_summary(curve[:1]) == {}
 
 
 def test_class_names_that_would_share_a_key_do_not():

@@ -54,6 +54,8 @@ def synced(env, tmp_path):
 def assert_whole(server: WandbServer, results: Path) -> None:
     """The one run on the server is the one on disk: each epoch once, in order, finished, with the end's summary."""
     folder = runs.only_run(results)
+    assert not (launch.ROOT / "wandb").exists()
+    assert not list((results / "wandb").glob("sync-*"))
     (served,) = server.runs.values()
     assert served.name == runs.read_json(folder / "config.json")["wandb_run_id"]
     written = runs.read_lines(folder / "epochs.jsonl")
@@ -74,7 +76,10 @@ STRIKES = {
 }
 
 
-@pytest.mark.parametrize("modes", [("offline", "offline"), ("offline", "online"), ("online", "offline")], ids="-".join)
+MODES = [("offline", "offline"), ("offline", "online"), ("online", "offline"), ("online", "online")]
+
+
+@pytest.mark.parametrize("modes", MODES, ids="-".join)
 @pytest.mark.parametrize("strike", STRIKES)
 def test_whatever_the_order_of_modes_and_kills(launcher, server, env, synced, tmp_path, modes, strike):
     first, then = modes
