@@ -528,7 +528,7 @@ class WandbTracker:
                     artifact.add_file(str(about.folder.path / file), policy="immutable", skip_cache=True)
             logged.append(self._run.log_artifact(artifact))
         for artifact in logged:
-            with contextlib.suppress(wandb.errors.Error, ValueError):  # what is late now may still come with the rest
+            with contextlib.suppress(Exception):  # what is late, or cannot be asked for, may still come with the rest
                 artifact.wait(ARTIFACT_TIMEOUT)
 
     def _alert(self, title: str, text: str) -> None:

@@ -198,7 +198,9 @@ def test_damaged_files_of_one_run_do_not_hold_back_the_others(launcher, server, 
 
 def test_a_run_on_the_server_has_its_picks_its_model_its_labels_and_its_output(launcher, server, env, tmp_path):
     args = launch.small(tmp_path / "results")
-    assert launcher.run(args, env("online", WANDB_TAGS="the sweep"), draw=True).code == 0
+    outcome = launcher.run(args, env("online", WANDB_TAGS="the sweep"), draw=True)
+    assert outcome.code == 0
+    assert "W&B does not listen" not in outcome.stdout
     assert_whole(server, tmp_path / "results")
     (served,) = server.runs.values()
     folder = runs.only_run(tmp_path / "results")
