@@ -7,6 +7,7 @@ of `--strategy` and of every sweep, and the contract test finds it there.
 from al.strategies.base import Picks, Pool, Select, Strategy
 from al.strategies.coverage import coreset, probcover
 from al.strategies.diverse import cluster_margin, dropquery
+from al.strategies.fisher import bait
 from al.strategies.gradient import badge
 from al.strategies.herding import maxherding, uherding
 from al.strategies.scores import (
@@ -77,6 +78,12 @@ REGISTRY: dict[str, Strategy] = {
         summary="covers most of the uncertain part of the pool; Bae et al. 2025",
     ),
     "badge": Strategy(badge, ("probs", "activations"), summary="large and diverse gradients; Ash et al. 2020"),
+    "bait": Strategy(
+        bait,
+        ("probs", "activations"),
+        needs_labelled=True,
+        summary="lowers the last layer's uncertainty most; Ash et al. 2021, Huseljic et al. 2024",
+    ),
     "bald": Strategy(
         ranking(mutual_information, "mc_probs"),
         ("mc_probs",),

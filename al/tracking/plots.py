@@ -24,6 +24,7 @@ PLOTTED = tuple(name for name, metric in METRICS.items() if metric.in_aggregate)
 """Metrics with a picture of their own."""
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 SHEET_COLUMNS, SHEET_ROWS, TILE = 10, 4, 64
+TILE_WIDTH, TILE_HEIGHT, SHEET_HEADER = TILE + 20, TILE + 44, 22  # with the text that goes with a tile
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -150,14 +151,13 @@ def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str]
     from PIL import Image, ImageDraw
 
     shown = min(len(images), SHEET_COLUMNS * SHEET_ROWS)
-    cell_width, cell_height, header = TILE + 20, TILE + 44, 22
     rows = -(-shown // SHEET_COLUMNS)
-    sheet = Image.new("RGB", (SHEET_COLUMNS * cell_width + 8, rows * cell_height + header), "white")
+    sheet = Image.new("RGB", (SHEET_COLUMNS * TILE_WIDTH + 8, rows * TILE_HEIGHT + SHEET_HEADER), "white")
     draw = ImageDraw.Draw(sheet)
     more = f", the first {shown}" if shown < len(images) else ""
     draw.text((8, 5), f"round {query.round}: {len(images)} picked{more}; framed: predicted wrongly", fill="black")
     for i in range(shown):
-        left, top = 8 + i % SHEET_COLUMNS * cell_width, header + i // SHEET_COLUMNS * cell_height
+        left, top = _corner(i)
         sheet.paste(Image.fromarray(images[i]).resize((TILE, TILE), Image.Resampling.NEAREST), (left, top))
         true, predicted, score = query.true[i], query.predicted[i], query.scores[i]
         if predicted not in (None, true):
@@ -169,3 +169,18 @@ def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str]
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
+
+
+def sheet_tiles(path: Path, count: int) -> list[NDArray[np.uint8]]:
+    """The images on a sheet of picks, the first `count` at most, u8[64, 64, 3] each."""
+    from PIL import Image
+
+    with Image.open(path) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"))
+    corners = [_corner(i) for i in range(min(count, SHEET_COLUMNS * SHEET_ROWS))]
+    return [pixels[top : top + TILE, left : left + TILE] for left, top in corners if top + TILE <= len(pixels)]
+
+
+def _corner(i: int) -> tuple[int, int]:
+    """Left and top of the image of pick `i` on its sheet."""
+    return 8 + i % SHEET_COLUMNS * TILE_WIDTH, SHEET_HEADER + i // SHEET_COLUMNS * TILE_HEIGHT

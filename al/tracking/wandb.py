@@ -3,7 +3,9 @@
 Metric names are constants here, for sweeps, reports and dashboards to take.
 """
 
+import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +40,20 @@ SUMMARY = (
     "peak_memory_mb",
 )
 PICK_SHEET = "pick/sheet"
+PICKS = "picks"
+"""Table of everything that was labelled."""
+PICTURED = 10
+"""Picks of a round that have their image in the table; each image is a file of its own."""
+ALERTS = "ACTIVE_LEARNING_ALERTS"
+"""Environment variable: 1 has W&B send a message when the baseline is beaten and when a run fails."""
+ARTIFACT_TIMEOUT = 120
+"""Seconds that the end of a run waits for its model and its labels to arrive, besides what it waits for the rest."""
 CONFUSION = "confusion/test"
 SWEEP_PARAMETERS = "WANDB_SWEEP_PARAM_PATH"
+NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
+"""What W&B does not take in an artifact's name."""
+FAILED = 1
+"""Exit status of a run that failed, not one that was stopped."""
 INIT_TIMEOUT = 30.0
 """Seconds that the start of a run waits for a server that has said who is asking."""
 FINISH_TIMEOUT = "20"
@@ -355,7 +369,7 @@ class WandbTracker:
         *,
         or_offline: bool = True,
     ):
-        self._say, self._broken = say, False
+        self._say, self._broken, self._as_it_goes = say, False, or_offline
         self._description, self.run_id = description, run_id
         _keep_files_in(description.results_dir)
         self._run = self._begin(chosen, or_offline)
@@ -411,7 +425,11 @@ class WandbTracker:
             tags=list(dict.fromkeys([about.parameters["dataset"], about.parameters["variant"], *about.tags])),
             config=about.config,
             settings=wandb.Settings(
-                silent=True, console="off", disable_code=True, init_timeout=INIT_TIMEOUT, finish_timeout_raises=True
+                silent=True,
+                console="wrap" if self._as_it_goes else "off",
+                disable_code=True,
+                init_timeout=INIT_TIMEOUT,
+                finish_timeout_raises=True,
             ),
         )
 
@@ -433,7 +451,11 @@ class WandbTracker:
         self._safely(log)
 
     def log_end(self, result: RunResult, classes: Sequence[str], plots: list[Path]) -> None:
-        """The summary takes the best epoch's test metrics, which a sweep's metric is read from."""
+        """The summary takes the best epoch's metrics, which a sweep's metric is read from.
+
+        The table of picks and the artifacts go to a server only: offline they would be thousands of files, and
+        `make sync` makes them from the run's own.
+        """
 
         def log():
             import wandb
@@ -443,23 +465,76 @@ class WandbTracker:
             images = {f"plots/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
             self._run.log({CONFUSION: chart} | images, step=result.total_epochs + 1)
             self._run.summary.update(summary_of(result))
+            if not self._run.offline:
+                self._run.log({PICKS: self._table_of_picks(classes)}, step=result.total_epochs + 2)
+            if result.reached_baseline:
+                self._alert("Baseline beaten", f"with {result.labels_used} labels, {result.test['accuracy']:.2f} %")
 
         self._safely(log)
+        if not self._run.offline:
+            self._safely(lambda: self._log_artifacts(result))
+
+    def _table_of_picks(self, classes: Sequence[str]):
+        import wandb
+
+        from al.tracking.plots import sheet_tiles
+
+        table = wandb.Table(columns=["image", "path", "round", "rank", "score", "true", "predicted", "row"])
+        for query in self._description.folder.rounds.read():
+            sheet = self._description.folder.path / f"plots/picks/round_{query.round:03d}.png"
+            tiles = sheet_tiles(sheet, min(PICTURED, len(query.rows))) if sheet.is_file() else []
+            for rank, row in enumerate(query.rows):
+                image = wandb.Image(tiles[rank]) if rank < len(tiles) else None
+                path = query.paths[rank] if query.paths else ""
+                predicted = query.predicted[rank] if query.predicted else None
+                named = classes[query.true[rank]], None if predicted is None else classes[predicted]
+                table.add_data(image, path, query.round, rank + 1, query.scores[rank], *named, row)
+        return table
+
+    def _log_artifacts(self, result: RunResult) -> None:
+        """The final model and the labelled set, as versions of the configuration's; WANDB_LOG_MODEL=false: no model."""
+        import wandb
+
+        about = self._description
+        name = f"{about.cell}-{about.parameters['split_seed']}"
+        known = {"digest": about.digest, "labels": result.labels_used, "best_epoch": result.best.epoch, **result.test}
+        wanted = {"labels": ("dataset", ["rounds.jsonl", "al_tracking.json"])}
+        if os.environ.get("WANDB_LOG_MODEL", "").lower() not in ("false", "0", "no"):
+            wanted["model"] = ("model", ["best_model.safetensors"])
+        logged = []
+        for kind, (type_, files) in wanted.items():
+            artifact = wandb.Artifact(NOT_IN_NAMES.sub("_", f"{name}-{kind}"), type_, metadata=known)
+            for file in files:
+                if (about.folder.path / file).is_file():
+                    artifact.add_file(str(about.folder.path / file), policy="immutable", skip_cache=True)
+            logged.append(self._run.log_artifact(artifact))
+        for artifact in logged:
+            with contextlib.suppress(wandb.errors.Error, ValueError):  # what is late now may still come with the rest
+                artifact.wait(ARTIFACT_TIMEOUT)
+
+    def _alert(self, title: str, text: str) -> None:
+        if os.environ.get(ALERTS) == "1" and self._as_it_goes and not self._run.offline:
+            about = self._description
+            self._run.alert(f"{title}: {about.cell}, split seed {about.parameters['split_seed']}", text)
 
     def preempting(self) -> None:
         self._safely(self._run.mark_preempting)
 
     def finish(self, exit_code: int) -> None:
-        self._safely(lambda: self._run.finish(exit_code=exit_code))
+        if exit_code == FAILED:
+            self._safely(lambda: self._alert("Run failed", "its output says why"))
+        self._safely(lambda: self._run.finish(exit_code=exit_code), again=True)
 
-    def _safely(self, action: Callable[[], Any]) -> None:
-        if self._broken:
+    def _safely(self, action: Callable[[], Any], *, again: bool = False) -> None:
+        """Says what goes wrong, once, and leaves W&B alone from then on, but for what is tried `again`."""
+        if self._broken and not again:
             return
         try:
             action()
         except Exception as error:
+            if not self._broken:
+                self._say(f"W&B does not listen ({first_line(error)}): the run's own files have it all for `make sync`")
             self._broken = True
-            self._say(f"W&B does not listen ({first_line(error)}): the run's own files have it all for `make sync`")
 
 
 def _pairs(confusion: list[list[int]]) -> tuple[list[int], list[int]]:

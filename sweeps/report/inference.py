@@ -22,7 +22,7 @@ from sweeps.report.comparisons import (
     accuracy_interval,
     compare,
 )
-from sweeps.report.label_savings import BASELINE, Baseline, Curves, Saving, TargetResult, find_targets, measure
+from sweeps.report.label_savings import BASELINE, Baseline, Bound, Curves, Saving, TargetResult, find_targets, measure
 from sweeps.report.statistics import area
 
 Values = Mapping[str, Mapping[int, float]]
@@ -127,9 +127,10 @@ class Verdict:
 
     @property
     def supported_savings(self) -> tuple[Saving, ...]:
-        """Savings against the control that a sentence may state: of strategies ahead of it, and earned by choosing."""
-        kept = [result for result in self.targets if not result.by_first_labels]
-        return tuple(s for result in kept for s in result.savings if s.against != BASELINE and s.strategy in self.ahead)
+        """Savings against the control that a sentence may state: known, earned by choosing, of a strategy ahead."""
+        earned = [s for result in self.targets if not result.by_first_labels for s in result.savings]
+        known = [s for s in earned if s.against != BASELINE and s.bound is not Bound.UNKNOWN]
+        return tuple(s for s in known if s.strategy in self.ahead)
 
     def _standing(self, standing: Standing) -> tuple[str, ...]:
         found = {c.a for c in self.comparisons.with_control if c.standing is standing}

@@ -75,6 +75,12 @@ def environment(threads: int) -> dict[str, str]:
     return variables
 
 
+def with_tag(sweep: str) -> dict[str, str]:
+    """`WANDB_TAGS` with the sweep's name after what the user has put there."""
+    own = os.environ.get("WANDB_TAGS", "")
+    return {"WANDB_TAGS": ",".join(filter(None, [own, sweep.replace(",", " ")]))} if sweep else {}
+
+
 def threads_each(jobs: int) -> int:
     """Cores of this machine for each of `jobs` processes, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

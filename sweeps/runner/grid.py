@@ -32,7 +32,10 @@ NEEDS_SERVER = "start it with `wandb sweep FILE` and `wandb agent SWEEP_ID` inst
 
 @dataclass(frozen=True)
 class SweepFile:
-    """A checked sweep file: `content` is what W&B is given, `runs` the parameters of each run in order."""
+    """A checked sweep file: `content` is what W&B is given, `runs` the parameters of each run in order.
+
+    Where W&B's server chooses the values there are no `runs`, and one of `configs` that stands for them all.
+    """
 
     path: Path
     content: dict[str, Any]
@@ -42,6 +45,11 @@ class SweepFile:
     @property
     def name(self) -> str:
         return str(self.content.get("name") or self.path.stem)
+
+    @property
+    def count(self) -> int | None:
+        """Runs in all; None where W&B's server makes more until the sweep is stopped."""
+        return len(self.runs) or self.content.get("run_cap")
 
     @property
     def program(self) -> str:
@@ -57,28 +65,38 @@ def expand(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None, 
     return list(load(path, overrides, seed).runs)
 
 
-def load(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None, seed: int = 42) -> SweepFile:
+def load(
+    path: str | os.PathLike, overrides: Mapping[str, Any] | None = None, seed: int = 42, *, on_server: bool = False
+) -> SweepFile:
     """Reads and checks a sweep file; every combination must be a valid `RunConfig`.
 
     Args:
         overrides: parameters that get this one value in every run, whatever the file says.
         seed: of the draws of `method: random`.
+        on_server: W&B's server hands the runs out, so it may choose their values and end them early.
 
     Raises:
         UserError: unreadable or malformed file, unknown key or parameter, value against its rule, no runs,
             no such program, or a method that needs W&B's server.
     """
-    return load_content(Path(path), _read(Path(path)), overrides, seed)
+    return load_content(Path(path), _read(Path(path)), overrides, seed, on_server=on_server)
 
 
 def load_content(
-    path: Path, content: dict[str, Any], overrides: Mapping[str, Any] | None = None, seed: int = 42
+    path: Path,
+    content: dict[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    seed: int = 42,
+    *,
+    on_server: bool = False,
 ) -> SweepFile:
     """As `load`, of a sweep file's content; `path` names it in errors."""
     try:
-        _check_keys(content)
+        _check_keys(content, on_server)
         parameters = content["parameters"] | {name: {"value": value} for name, value in (overrides or {}).items()}
         content = content | {"parameters": parameters}
+        if on_server and content.get("method") == "bayes":
+            return SweepFile(path, content, (), (_config(_first_values(content)),))
         runs = tuple(_runs(content, seed))
         if not runs:
             raise UserError("parameters: the grid is empty; give every parameter at least one value")
@@ -127,7 +145,7 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check_keys(content: Mapping[str, Any]) -> None:
+def _check_keys(content: Mapping[str, Any], on_server: bool) -> None:
     for key in content:
         if key not in KNOWN_KEYS:
             raise UserError(f"{key}: no such key in a sweep file; {nearest(str(key), KNOWN_KEYS)}")
@@ -147,7 +165,7 @@ def _check_keys(content: Mapping[str, Any]) -> None:
     if metric.get("goal", "minimize") not in ("minimize", "maximize"):
         raise UserError(f"metric: goal={metric['goal']!r}; use minimize or maximize")
     _check_command(content.get("command", []))
-    if content.get("early_terminate") is not None:
+    if content.get("early_terminate") is not None and not on_server:
         raise UserError(
             f"early_terminate: W&B's server decides which runs to stop early; {NEEDS_SERVER}, or leave it out"
         )
@@ -181,6 +199,21 @@ def _runs(content: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     if method == "bayes":
         raise UserError(f"method='bayes': W&B's server chooses the values; {NEEDS_SERVER}, or use grid or random")
     raise UserError(f"method={method!r}: no such method; use grid or random")
+
+
+def _first_values(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A run of a sweep whose values the server chooses: constants, one of each list, the least of each range."""
+    first = {}
+    for name, given in content["parameters"].items():
+        known = _specification(name, given)
+        match known["distribution"]:
+            case "constant":
+                first[name] = known["value"]
+            case "categorical":
+                first[name] = _draw_value(name, known, rng(0, 0, name))
+            case _:
+                first[name] = _bounds(name, known)[0]
+    return first
 
 
 def _specification(name: str, given: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from al.config import RunConfig
 from al.errors import UserError
 from al.storage.files import write_atomically
 from al.tracking.server import PROJECT, base_url
-from sweeps.runner.command import environment, threads_each
+from sweeps.runner.command import environment, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load, load_content
 from sweeps.runner.local import Job, Runner, describe, make_jobs, make_log_folders
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
@@ -74,6 +74,11 @@ class Sweep:
     @cached_property
     def url(self) -> str:
         return str(_api().sweep(self.path).url)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """States of runs to try again; where W&B ends runs early, one that is killed has been dropped for good."""
+        return tuple(state for state in BROKEN if state != "killed" or not self.file.content.get("early_terminate"))
 
     def exists(self) -> bool:
         with server_errors():
@@ -176,14 +181,14 @@ class Crew:
         except UserError as error:
             return self._unheard(error)
         self._silent = 0
-        states = Counter(run.state for run in runs)
+        states, count = Counter(run.state for run in runs), self.sweep.file.count
         text = ", ".join(f"{states[name]} {name}" for name in ("finished", "running", *BROKEN) if states[name])
-        self._say_once(f"{self.sweep.file.name}: {len(self.sweep.file.runs)} runs: {text or 'none started'}")
+        self._say_once(f"{self.sweep.file.name}: {count or 'any number of'} runs: {text or 'none started'}")
         self._barren = 0 if states["finished"] > self._finished else self._barren + ended
         self._finished = states["finished"]
         if state not in ("PENDING", "RUNNING") or self._barren >= max(FAILURES_IN_A_ROW, self.size):
             return bool(agents)
-        if len(runs) < len(self.sweep.file.runs) or states["preempted"]:
+        if count is None or len(runs) < count or states["preempted"]:
             self._hire()
         active = sum(states[name] for name in ACTIVE)
         if active and not agents:
@@ -209,7 +214,7 @@ class Crew:
             print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
     def _hire(self) -> None:
-        variables = environment(threads_each(self.size))
+        variables = environment(threads_each(self.size)) | with_tag(self.sweep.file.name)
         # An agent left to itself writes to the folder it is started in.
         variables["WANDB_DIR"] = str(self.results_dir.resolve())
         variables["WANDB_DATA_DIR"] = str((self.results_dir / "wandb" / "data").resolve())
@@ -237,7 +242,7 @@ def retry(sweep: Sweep, limit: int) -> int:
         the exit code where a signal ended it, 0 otherwise.
     """
     with server_errors():
-        broken = [run for run in sweep.runs() if run.state in BROKEN]
+        broken = [run for run in sweep.runs() if run.state in sweep.broken]
     by_digest = {run.digest: run for run in runs_of(sweep.file)}
     entity, project, name = sweep.path.split("/")
     known = {"WANDB_ENTITY": entity, "WANDB_PROJECT": project, "WANDB_SWEEP_ID": name}
@@ -266,8 +271,9 @@ def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], in
         stopped = crew.children.exit_code
     with server_errors():
         runs, state = sweep.runs(), sweep.state()
-    problems = [f"{run.name}: {run.state} ({run.url})" for run in runs if run.state != "finished"]
-    missing = len(sweep.file.runs) - len(runs)
+    well = ("finished", *set(BROKEN).difference(sweep.broken))
+    problems = [f"{run.name}: {run.state} ({run.url})" for run in runs if run.state not in well]
+    missing = (sweep.file.count or 0) - len(runs)
     if missing > 0 and state in ("PENDING", "RUNNING"):
         problems.append(f"{missing} runs were not started ({sweep.url}, agents' logs: {results_dir / 'logs'})")
     elif missing > 0:
@@ -283,7 +289,7 @@ def _files(options: argparse.Namespace) -> list[SweepFile]:
         raise UserError("give sweep files, or --join ENTITY/PROJECT/SWEEP_ID")
     if options.join and (options.set or options.results_dir or options.dry_run):
         raise UserError("--join: the sweep is made already; leave out --set, --results-dir and --dry-run")
-    return [load(path, overrides(options)) for path in options.files]
+    return [load(path, overrides(options), on_server=True) for path in options.files]
 
 
 def _joined(path: str) -> Sweep:
@@ -291,7 +297,7 @@ def _joined(path: str) -> Sweep:
         raise UserError(f"--join {path}: not the path of a sweep; use ENTITY/PROJECT/SWEEP_ID")
     with server_errors():
         content = _api().sweep(path).config
-    return Sweep(path, load_content(Path(path), content))
+    return Sweep(path, load_content(Path(path), content, on_server=True))
 
 
 def _launch(options: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from al.errors import UserError
 from al.storage.files import write_atomically
-from sweeps.runner.command import command_line, environment, parameter_file, threads_each
+from sweeps.runner.command import command_line, environment, parameter_file, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import PREEMPTED, Children
@@ -171,6 +171,7 @@ class Runner:
             write_atomically(arguments, json.dumps(dict(run.parameters)))
         line = command_line(run.command, run.program, run.parameters, str(arguments))
         variables = {"WANDB_SWEEP_PARAM_PATH": str(parameters.resolve()), "WANDB_RUN_ID": _run_id(run)}
+        variables |= with_tag(run.sweep)
         with job.log.open("ab") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(line)}\n".encode())
             log.flush()

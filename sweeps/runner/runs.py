@@ -34,6 +34,8 @@ class Run:
     config: RunConfig
     program: str
     command: tuple[str, ...]
+    sweep: str = ""
+    """Name of the sweep, which W&B shows as a tag."""
 
     @cached_property
     def folder(self) -> Path:
@@ -116,7 +118,7 @@ class EpochSeen:
 
 def runs_of(sweep: SweepFile) -> list[Run]:
     pairs = zip(sweep.runs, sweep.configs, strict=True)
-    return [Run(parameters, config, sweep.program, sweep.command) for parameters, config in pairs]
+    return [Run(parameters, config, sweep.program, sweep.command, sweep.name) for parameters, config in pairs]
 
 
 def is_held(folder: Path) -> bool:

@@ -93,6 +93,10 @@ class WandbServer:
         self.runs: dict[str, ServedRun] = {}
         self.sweeps: dict[str, ServedSweep] = {}
         self.agents: dict[str, ServedAgent] = {}
+        self.artifacts: dict[str, str] = {}
+        """Id by name of what was made as an artifact."""
+        self.uploads: dict[str, bytes] = {}
+        """Contents of artifacts by the path that they were put to."""
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.reachable = True
         self.status = 200
@@ -379,6 +383,7 @@ class WandbServer:
 
     def _on_CreateArtifact(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         artifact = {"id": f"artifact{next(self._numbers)}", "state": "PENDING"}
+        self.artifacts[variables["input"]["artifactCollectionName"]] = artifact["id"]
         return {"createArtifact": {"artifact": artifact | {"artifactSequence": {"latestArtifact": None}}}}
 
     def _on_CreateArtifactManifest(self, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -488,6 +493,8 @@ class _Handler(BaseHTTPRequestHandler):
         _, _, run, name = self.path.split("/", 3)
         if run in self.server_state.runs:
             self.server_state.runs[run].files[name] = body
+        else:
+            self.server_state.uploads[f"{run}/{name}"] = body
         self._reply({})
 
     def do_GET(self) -> None:

@@ -15,7 +15,8 @@ from sweeps.runner.grid import expand, load, parse_overrides
 ROOT = Path(__file__).parents[2]
 SWEEPS = ROOT / "sweeps"
 STUDY = sorted((SWEEPS / "study").glob("exp*.yaml"))
-ALL = sorted(SWEEPS.rglob("*.yaml"))
+BAYES = SWEEPS / "bayes.yaml"
+ALL = sorted(path for path in SWEEPS.rglob("*.yaml") if path != BAYES)
 SPLIT_SEEDS = (12, 34, 56, 78, 90)
 VARIANTS = {"8C@50%_2C@1%": "imbalanced_50_1", "8C@10%_2C@1%": "imbalanced_10_1", "8C@3%_2C@1%": "imbalanced_3_1"}
 
@@ -105,6 +106,23 @@ def test_header_says_how_many_runs_there_are(path):
     header = "".join(line for line in path.read_text().splitlines(True) if line.startswith("#"))
     assert f"= {len(expand(path))} runs" in header
     assert yaml.safe_load(path.read_text())["command"] == ["${env}", "${interpreter}", "${program}", "${args}"]
+
+
+def test_the_bayesian_sweep_optimises_on_validation_and_ends_runs_early():
+    file = load(BAYES, on_server=True)
+    assert file.content["metric"]["name"].startswith("val/")
+    assert file.content["early_terminate"]["type"] == "hyperband"
+    assert (file.runs, file.count) == ((), 40)
+    assert file.configs[0].dataset == "digits"
+    with pytest.raises(UserError, match="early_terminate: W&B's server decides"):
+        load(BAYES)
+
+
+def test_a_bad_value_of_a_bayesian_sweep_is_found_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, "{program: train.py, method: bayes, parameters: {lr: {min: -0.1, max: 0.2}}}")
+    with pytest.raises(UserError, match=r"lr=-0\.1: must be greater than 0"):
+        load(path, on_server=True)
 
 
 def write(folder: Path, text: str) -> Path:

@@ -141,9 +141,10 @@ class TestOutputsOnDisk:
     @pytest.mark.parametrize("name", [name for name, method in REGISTRY.items() if not method.baseline])
     def test_give_the_same_picks(self, model, tmp_path, monkeypatch, name):
         labelled = np.arange(1203) % 20 == 0
-        pools = [Pool(labelled, 6, **predicted(model, tmp_path))]
+        labels = np.where(labelled, np.arange(1203) % 6, -1)
+        pools = [Pool(labelled, 6, labels, **predicted(model, tmp_path))]
         bounded(monkeypatch, NOTHING_IN_MEMORY)
-        pools.append(Pool(labelled, 6, **predicted(model, tmp_path)))
+        pools.append(Pool(labelled, 6, labels, **predicted(model, tmp_path)))
         one, two = (REGISTRY[name].select(pool, 30, np.random.default_rng(1)) for pool in pools)
         assert one.positions.tolist() == two.positions.tolist()
         np.testing.assert_array_equal(one.scores, two.scores)

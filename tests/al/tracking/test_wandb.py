@@ -109,6 +109,7 @@ class TestOffline:
         assert run["job_type"] == "uncertainty"
         assert run["display_name"] == f"{config['cell']}-12"
         assert run["tags"] == ["digits", "balanced_20"]
+        assert config["wandb_tags"] == []
 
     def test_config_is_the_runs(self, offline_run, summary):
         expected = runs.read_json(offline_run.folder / "config.json")
@@ -121,6 +122,11 @@ class TestOffline:
         metrics = runs.read_json(offline_run.folder / "performance_metrics.json")
         assert summary["summary"]["test/accuracy"] == pytest.approx(metrics["test_metrics"]["accuracy"])
         assert summary["summary"]["test/loss"] == pytest.approx(metrics["test_metrics"]["loss"])
+        for split, group in (("train", "training"), ("val", "validation")):
+            best = metrics[f"{group}_metrics_for_best_epoch"]
+            for name in (f"{split}/loss", f"best/{split}/loss"):
+                assert summary["summary"][name] == pytest.approx(best["loss"])
+        assert summary["summary"]["best/epoch"] == metrics["best_epoch"]
         assert summary["summary"]["labels_used"] == 60
         assert summary["summary"]["best_epoch"] == metrics["best_epoch"]
         assert summary["exit_code"] == 0
@@ -278,6 +284,10 @@ class TestMode:
         outcome = launch.command(*launch.small(tmp_path / "results", max_epochs=4, strategy="random"), env=env)
         assert outcome.code == 0, outcome.stderr
         assert not (tmp_path / "results" / "wandb").exists()
+
+
+def test_class_names_that_would_share_a_key_do_not():
+    assert tracking.class_keys(["a.b", "a_b", "c", "a/b"]) == {"a.b": "a_b", "a_b": "a_b_1", "c": "c", "a/b": "a_b_3"}
 
 
 def test_class_names_cannot_break_metric_names(offline_run):

@@ -156,6 +156,13 @@ def test_a_worse_strategy_is_never_the_headline_in_a_thousand_draws():
     assert all((headline.strategy is not None) == (headline.kind in NAMING) for headline in named)
 
 
+def test_a_saving_of_which_nothing_is_known_supports_no_sentence():
+    found = judge(Evidence({"random": shifted(0), "margin": shifted(3)}, targets=(99.0,)))
+    assert found.ahead == ("margin",)
+    assert {s.bound for s in found.targets[0].savings} == {Bound.UNKNOWN}
+    assert all(s.bound is not Bound.UNKNOWN for s in found.supported_savings)
+
+
 def test_a_better_strategy_that_misses_a_target_in_one_seed_still_leads():
     """Random defines its target and so always reaches it; the rival misses it once and leads everywhere else."""
     random, better = shifted(0), shifted(3)

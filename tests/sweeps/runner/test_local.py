@@ -37,8 +37,9 @@ try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     sys.exit(3)
+ENV = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_TAGS", "OMP_NUM_THREADS")
 with (folder / "starts.jsonl").open("a") as starts:
-    variables = {{name: os.environ.get(name) for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "OMP_NUM_THREADS")}}
+    variables = {{name: os.environ.get(name) for name in ENV}}
     starts.write(json.dumps({{"argv": sys.argv[1:], "time": time.time(), **variables}}) + "\\n")
 if (folder / "performance_metrics.json").exists():
     sys.exit(0)
@@ -136,6 +137,12 @@ def test_thread_numbers_of_the_user_are_kept(project, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert local.main([sweep(project, split_seed=[1])]) == 0
     assert next(iter(starts(project).values()))[0]["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_sweeps_name_is_a_tag_beside_the_users(project, monkeypatch):
+    monkeypatch.setenv("WANDB_TAGS", "mine")
+    assert local.main([sweep(project, "study", split_seed=[1])]) == 0
+    assert next(iter(starts(project).values()))[0]["WANDB_TAGS"] == "mine,study"
 
 
 def test_failures_do_not_end_the_others_and_are_listed(project, capsys):

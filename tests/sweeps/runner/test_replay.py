@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -188,3 +189,30 @@ def test_damaged_files_of_one_run_do_not_hold_back_the_others(launcher, server, 
     assert "Traceback" not in done.stderr
     states = {run.name: run.state for run in server.runs.values()}
     assert states[runs.read_json(whole / "config.json")["wandb_run_id"]] == "finished"
+
+
+def test_a_run_on_the_server_has_its_picks_its_model_its_labels_and_its_output(launcher, server, env, tmp_path):
+    args = launch.small(tmp_path / "results")
+    assert launcher.run(args, env("online", WANDB_TAGS="the sweep"), draw=True).code == 0
+    assert_whole(server, tmp_path / "results")
+    (served,) = server.runs.values()
+    folder = runs.only_run(tmp_path / "results")
+    picked = [row for line in runs.read_lines(folder / "rounds.jsonl") for row in line["rows"]]
+    (table,) = [row["picks"] for row in served.rows if "picks" in row]
+    assert table["nrows"] == len(picked)
+    assert set(server.artifacts) >= {f"{folder.parent.name}-12-model", f"{folder.parent.name}-12-labels"}
+    assert (folder / "best_model.safetensors").read_bytes() in server.uploads.values()
+    assert b"round" in served.files["output.log"]
+    assert set(served.tags) >= {"digits", "balanced_20", "the sweep"}
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_failure_is_an_alert_where_it_is_wanted(launcher, server, env, tmp_path, wanted):
+    args = launch.small(tmp_path / "results")
+    assert launcher.run(args, strike=("replace checkpoint.pt", 1, SIGTERM)).code == 143
+    plots = runs.only_run(tmp_path / "results") / "plots"
+    shutil.rmtree(plots)
+    plots.write_text("a file where the pictures should be")
+    environment = env("online", **({"ACTIVE_LEARNING_ALERTS": "1"} if wanted else {}))
+    assert launcher.run(args, environment).code == 1
+    assert ("NotifyScriptableRunAlert" in [name for name, _ in server.requests]) == wanted
