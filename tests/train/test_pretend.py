@@ -15,6 +15,8 @@ import pretend
 import pytest
 import runs
 
+pytestmark = pytest.mark.timeout(900)  # seven runs in one process
+
 FEW = {"device": "pretend", "budget": 42, "batch_fraction": 0.3, "max_epochs": 2, "patience": 1}
 """One acquisition of 12 labels."""
 RUNS = {
@@ -35,7 +37,7 @@ def ask(requests):
         env=launch.environment(PYTHONPATH=os.pathsep.join((str(launch.ROOT), str(launch.ROOT / "tests/support")))),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=800,
     )
     if done.returncode == pretend.MISSING:
         pytest.skip(f"this torch has no backends in Python: {done.stderr.splitlines()[-1]}")
