@@ -496,6 +496,7 @@ class WandbTracker:
 
     def _table_of_picks(self, classes: Sequence[str]):
         import wandb
+
         from al.tracking.plots import sheet_tiles
 
         table = wandb.Table(columns=["image", "path", "round", "rank", "score", "true", "predicted", "row"])
