@@ -333,7 +333,7 @@ class RunConfig(BaseModel):
         return self.features != OWN_FEATURES and "features" in self.method.needs and not self.method.baseline
 
     @property
-    def strategy_options(self) -> dict[str, Any]:
+    def strategy_options(self) -> dict[str, object]:
         """What the strategy takes besides the pool, by name."""
         return {name: getattr(self, name) for name in self.method.options}
 
@@ -356,7 +356,7 @@ class RunConfig(BaseModel):
             read -= {"batch_beta"}
         return read | {*SCHEDULES[self.schedule]} if "schedule" in read else read
 
-    def outcome_fields(self) -> dict[str, Any]:
+    def outcome_fields(self) -> dict[str, object]:
         """The fields that can change the outcome, where they are not at their default.
 
         A field without effect here counts as at its default: a baseline is the same run whatever `batch_fraction`

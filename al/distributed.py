@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,6 +38,8 @@ ANSWER = timedelta(minutes=10)
 PATIENCE = timedelta(seconds=1)
 """Of one look at the store; between two looks, signals take effect."""
 
+Message = dict
+"""JSON: the parameters of a run to begin with, or the size of a pass."""
 Load = Callable[[str, str, int | None], DataSet]
 """Name, folder and image size of a data set -> its images."""
 
@@ -115,7 +117,7 @@ def serve(load: Load) -> int:
     return 0
 
 
-def _score_for_rank_0(messages: "_Messages", begin: dict[str, Any], load: Load) -> None:
+def _score_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
         config = RunConfig(**begin["parameters"])
         data = load(config.dataset, config.data_dir, config.image_size)
@@ -179,12 +181,12 @@ class _Messages:
             self.store, self.rank, self.ranks = next(dist.rendezvous("env://", timeout=ANSWER))
         self.count = 0
 
-    def send(self, message: dict[str, Any] | None) -> None:
+    def send(self, message: Message | None) -> None:
         with _one_line():
             self.store.set(f"message {self.count}", json.dumps(message))
         self.count += 1
 
-    def receive(self) -> dict[str, Any] | None:
+    def receive(self) -> Message | None:
         """The next message, however long it takes; None at the end."""
         message = json.loads(self._wait_for(f"message {self.count}"))
         self.count += 1

@@ -91,7 +91,7 @@ class Subject:
     def trainer(self, runtime: Runtime) -> Trainer:
         config = SimpleNamespace(**STUDY, seed=0)
         network = self.network(runtime)
-        return Trainer(network, runtime, image_size=synthetic.SIDE, config=config, classes=synthetic.CLASSES)
+        return Trainer(network, runtime, image_size=synthetic.SIDE, settings=config, classes=synthetic.CLASSES)
 
     def weights_after_an_epoch(self, runtime: Runtime) -> torch.Tensor:
         trainer = self.trainer(runtime)

@@ -5,7 +5,6 @@ that a run uses.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch.optim.adam import adam
@@ -72,11 +71,11 @@ class Adam:
         }
         return self.state[number]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, dict]:
         """`state` as in torch's: by the number of the parameter."""
         return {"state": self.state}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, dict]) -> None:
         """Of this class or of `torch.optim.Adam`; the tensors are copied to where the parameters are."""
         self.state = {}
         for number, tensors in state["state"].items():
@@ -95,8 +94,8 @@ class TorchAdam(torch.optim.Adam):
     def lr(self, lr: float) -> None:
         self.param_groups[0]["lr"] = lr
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, dict]:
         return {"state": super().state_dict()["state"]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, dict]) -> None:
         super().load_state_dict(super().state_dict() | {"state": state["state"]})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from al.config import RunConfig
     from al.data import DataSet, Embeddings
     from al.runtime import Runtime
+
+
+StateDict = dict
+"""Tensors and plain values by name, as torch saves them."""
 
 
 class Learner(Protocol):
@@ -48,9 +52,9 @@ class Learner(Protocol):
 
     def save_best(self, path: Path) -> None: ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> StateDict: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: StateDict) -> None: ...
 
 
 class Settings:

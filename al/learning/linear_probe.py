@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from al.data import DataSet, Embeddings
-from al.learning.learner import ProbeSettings
+from al.learning.learner import ProbeSettings, StateDict
 from al.learning.metrics import confusion_matrix
 from al.learning.network_learner import TorchLearner
 from al.learning.networks import Classifier
@@ -141,10 +141,10 @@ class ProbeTrainer:
             return None
         return torch.from_numpy(class_weights(labels, self.model.head.out_features)).to(self.runtime.device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return {"model": self.model.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self.model.load_state_dict(state["model"])
 
 

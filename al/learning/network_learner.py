@@ -12,7 +12,7 @@ from al import seeds
 from al.data import DataSet, Embeddings
 from al.fast.convolutions import for_training
 from al.labels import LabelledSet
-from al.learning.learner import NetworkSettings, Settings
+from al.learning.learner import NetworkSettings, Settings, StateDict
 from al.learning.metrics import Evaluation, confusion_matrix
 from al.learning.networks import build_model
 from al.learning.scorer import NOT_FINITE, Predictions, Scorer
@@ -131,10 +131,10 @@ class TorchLearner:
         weights = {name: tensor.cpu().contiguous() for name, tensor in self.best_weights.items()}
         write_atomically(path, save(weights))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return {"trainer": self.trainer.state_dict(), "best_weights": self.best_weights}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self.trainer.load_state_dict(state["trainer"])
         best = state["best_weights"]
         self.best_weights = best and {name: tensor.to(self.runtime.device) for name, tensor in best.items()}

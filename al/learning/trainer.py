@@ -1,7 +1,5 @@
 """Fitting: epochs of Adam on augmented images, a plateau scheduler, early stopping, best weights."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +8,7 @@ from torch.nn import functional as F
 from al import seeds
 from al.fast.adam import new_adam
 from al.learning.augmentation import augmentation, warp
-from al.learning.learner import NetworkSettings
+from al.learning.learner import NetworkSettings, StateDict
 from al.learning.networks import Classifier
 from al.learning.scorer import to_input
 from al.runtime import Runtime
@@ -90,9 +88,9 @@ class Trainer:
             return None
         return torch.from_numpy(class_weights(labels, self.classes)).to(self.runtime.device)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])

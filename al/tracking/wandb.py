@@ -68,7 +68,7 @@ def under_sweep() -> bool:
     return SWEEP_PARAMETERS in os.environ or "WANDB_SWEEP_ID" in os.environ
 
 
-def sweep_parameters() -> dict[str, Any]:
+def sweep_parameters() -> dict[str, object]:
     """The parameters that a sweep set for this run: the same file that `wandb.init` puts into `run.config`.
 
     Raises:
@@ -211,7 +211,7 @@ class Description:
         return self.folder.path.parent.parent
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, object]:
         """`run.config` on W&B."""
         known = {"digest": self.digest, "cell": self.cell, "fingerprint": self.fingerprint}
         return dict(self.parameters) | known | ({"sources": dict(self.sources)} if self.sources else {})

@@ -337,7 +337,7 @@ def _differing(configs: Iterable[RunConfig]) -> set[str]:
     return {name for name, values in seen.items() if len(values) > 1} - {"split_seed"}
 
 
-def _fields(config: RunConfig) -> dict[str, Any]:
+def _fields(config: RunConfig) -> dict[str, object]:
     """Every field that has an effect, those without one at their default."""
     return {name: field.default for name, field in RunConfig.model_fields.items()} | config.outcome_fields()
 

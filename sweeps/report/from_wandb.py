@@ -94,7 +94,7 @@ def _epochs(history: Iterable[Mapping[str, Any]]) -> tuple[EpochRecord, ...]:
         raise Damaged(f"what was logged is no epoch of a run ({error.errors()[0]['loc']})") from None
 
 
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+def _nested(flat: Mapping[str, Any]) -> dict[str, object]:
     """`test/f1` -> {"test": {"f1-score": ...}}, `class/cat/f1` -> {"per_class": {"cat": {"f1-score": ...}}}."""
     from al.tracking.wandb import CLASS_METRICS
 
@@ -117,7 +117,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _results(
     config: RunConfig, data: DataDescription, epochs: tuple[EpochRecord, ...], summary: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """What performance_metrics.json would hold, as far as W&B knows it."""
     number = int(summary.get("best_epoch") or min(epochs, key=_val_loss).epoch)
     best = next((epoch for epoch in epochs if epoch.epoch == number), epochs[-1])

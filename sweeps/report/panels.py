@@ -1,7 +1,6 @@
 """Panels of the W&B report and of the workspace view; metric names are the tracking's own."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from al.tracking import wandb as tracking
 
@@ -51,7 +50,7 @@ def pick_panels() -> list:
     return _placed([sheets, *(_curve(title, f"pick/{name}", tracking.LABELS, "cell") for name, title in names.items())])
 
 
-def _grouped(by: str) -> dict[str, Any]:
+def _grouped(by: str) -> dict[str, object]:
     """`by="strategy"` is right only where a run set holds one variant; `cell` keeps every configuration apart."""
     import wandb_workspaces.reports.v2 as wr
 

@@ -38,8 +38,8 @@ class SweepFile:
     """
 
     path: Path
-    content: dict[str, Any]
-    runs: tuple[dict[str, Any], ...]
+    content: dict[str, object]
+    runs: tuple[dict[str, object], ...]
     configs: tuple[RunConfig, ...]
 
     @property
@@ -60,7 +60,9 @@ class SweepFile:
         return tuple(str(part) for part in self.content.get("command") or DEFAULT_COMMAND)
 
 
-def expand(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None, seed: int = 42) -> list[dict[str, Any]]:
+def expand(
+    path: str | os.PathLike, overrides: Mapping[str, Any] | None = None, seed: int = 42
+) -> list[dict[str, object]]:
     """The parameters of every run of a sweep file, in order; see `load`."""
     return list(load(path, overrides, seed).runs)
 
@@ -84,7 +86,7 @@ def load(
 
 def load_content(
     path: Path,
-    content: dict[str, Any],
+    content: dict[str, object],
     overrides: Mapping[str, Any] | None = None,
     seed: int = 42,
     *,
@@ -114,7 +116,7 @@ def _config(parameters: Mapping[str, Any]) -> RunConfig:
     return RunConfig.from_mapping(parameters)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, object]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
@@ -180,7 +182,7 @@ def _check_command(command: Any) -> None:
             raise UserError(f"command: {part} is no macro of W&B's; {nearest(macro, MACROS)}")
 
 
-def _runs(content: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
+def _runs(content: Mapping[str, Any], seed: int) -> Iterator[dict[str, object]]:
     method, cap = content.get("method"), content.get("run_cap")
     if cap is not None and (not isinstance(cap, int) or isinstance(cap, bool) or cap < 1):
         raise UserError(f"run_cap={cap!r}: not a whole number above 0; it is how many runs to make at most")
@@ -201,7 +203,7 @@ def _runs(content: Mapping[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     raise UserError(f"method={method!r}: no such method; use grid or random")
 
 
-def _first_values(content: Mapping[str, Any]) -> dict[str, Any]:
+def _first_values(content: Mapping[str, Any]) -> dict[str, object]:
     """A run of a sweep whose values the server chooses: constants, one of each list, the least of each range."""
     first = {}
     for name, given in content["parameters"].items():
@@ -216,7 +218,7 @@ def _first_values(content: Mapping[str, Any]) -> dict[str, Any]:
     return first
 
 
-def _specification(name: str, given: Any) -> dict[str, Any]:
+def _specification(name: str, given: Any) -> dict[str, object]:
     """A parameter's entry with its distribution filled in, as W&B fills it in.
 
     Raises:
@@ -303,7 +305,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(assignments: Sequence[str]) -> dict[str, object]:
     """`["lr=0.01", "augment=false"]` as `{"lr": 0.01, "augment": False}`; values are read as YAML.
 
     Raises:

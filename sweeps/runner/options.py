@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from al.errors import UserError
 from sweeps.runner.grid import parse_overrides
@@ -17,7 +16,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def overrides(options: argparse.Namespace) -> dict[str, Any]:
+def overrides(options: argparse.Namespace) -> dict[str, object]:
     return parse_overrides(options.set) | ({"results_dir": options.results_dir} if options.results_dir else {})
 
 

@@ -135,7 +135,7 @@ def is_held(folder: Path) -> bool:
         return False
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, object]:
     """A JSON object from a file; {} where there is none, or none that can be read."""
     try:
         content = json.loads(path.read_bytes())
