@@ -35,7 +35,7 @@ def test_an_experiment_offline_says_what_it_would_run(target, runs, tmp_path):
     assert not list(tmp_path.glob("*/split_seed_*"))
 
 
-@pytest.mark.parametrize(("target", "runs"), [("exp1", 90), ("demo", 15)])
+@pytest.mark.parametrize(("target", "runs"), [("exp1", 90), ("demo", 25)])
 def test_a_dry_run_needs_no_account_and_no_offline(target, runs, tmp_path):
     done = make(target, f"RESULTS={tmp_path}", "ARGS=--dry-run")
     assert done.returncode == 0, done.stderr
