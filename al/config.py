@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from al.datasets import DATASETS, with_defaults
+from al.dataset_defaults import DATASETS, with_defaults
 from al.errors import UserError, nearest
 from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from al.config import RunConfig
-from al.datasets import defaults_of
+from al.dataset_defaults import defaults_of
 from al.errors import UserError, nearest
 from al.tracking.wandb import sweep_parameters, under_sweep
 

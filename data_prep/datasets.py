@@ -1,4 +1,4 @@
-"""The registry of data sets: a name and the function that loads it. Their defaults are in `al.datasets`."""
+"""The registry of data sets: a name and the function that loads it. Their defaults are in `al.dataset_defaults`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -14,7 +14,7 @@ from al.fast.switch import has
 from al.stopwatch import phase
 from al.storage import blocks as reading
 from al.storage.blocks import blocks, gather
-from al.strategies.once import once_per_features
+from al.strategies.feature_cache import once_per_features
 
 SKETCH_WIDTH = 32
 """Directions in which k-means iterates: of 1,280 this saves 39 of 40 products."""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from al.storage.blocks import gather
 from al.strategies.base import Picks, Pool
 from al.strategies.clustering import ROUNDING, by_subtraction, kmeans, nearest, nearest_stranger, squared_distances
-from al.strategies.once import once_per_features
+from al.strategies.feature_cache import once_per_features
 
 FRONT_ROWS = 8192
 """Samples farthest from all that is labelled that `coreset` keeps in memory."""

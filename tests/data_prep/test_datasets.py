@@ -26,7 +26,7 @@ from tiny_data import image_folder
 
 from al.config import RunConfig
 from al.data import ImageSet, content_fingerprint
-from al.datasets import DATASETS
+from al.dataset_defaults import DATASETS
 from al.errors import UserError
 from data_prep.datasets import LOADERS, load_dataset
 from data_prep.progress import show_progress

@@ -96,7 +96,7 @@ def wait_for_epochs(run: Run, count: int, seconds: float = 90) -> None:
 
 def without_times(metrics: dict) -> dict:
     """performance_metrics.json less what no two runs share."""
-    different = ("training_time_seconds", "seconds", "peak_memory_mb", "environment")
+    different = ("training_time_seconds", "seconds", "peak_memory_mb", "environment", "files")
     config = {name: value for name, value in metrics["config"].items() if name != "results_dir"}
     return {name: value for name, value in metrics.items() if name not in different} | {"config": config}
 

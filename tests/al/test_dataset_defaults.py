@@ -7,7 +7,7 @@ import pytest
 import runs
 
 from al.config import RunConfig
-from al.datasets import DATASETS
+from al.dataset_defaults import DATASETS
 
 OWN = dict(DATASETS["digits"])
 
