@@ -5,6 +5,7 @@ over as complete, or averaged with what was made from those.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from al.config import RunConfig
 
+REVISION = "@revision"
 FILE = "file:"
 """A `clip_model` that starts so is a CSV file of zero-shot outputs, not a model; `features` likewise of embeddings."""
 
@@ -27,7 +29,8 @@ class Identity:
     fingerprint: str
     """Of the images and their labels."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """SHA-256 by parameter, of the local files and folders that the configuration names."""
+    """SHA-256 by parameter, of the local files and folders that the configuration names; of models of the Hub the
+    revision, under the parameter's name with `REVISION`."""
 
     @classmethod
     def of(cls, config: "RunConfig", fingerprint: str) -> "Identity":
@@ -45,7 +48,15 @@ class Identity:
             return "of another configuration"
         if self.fingerprint != other.fingerprint:
             return "on other images"
-        return None if dict(self.sources) == dict(other.sources) else "from other weights or zero-shot outputs"
+        return None if self._sources_match(other) else "from other weights or zero-shot outputs"
+
+    def _sources_match(self, other: "Identity") -> bool:
+        """A revision of the Hub that one of them does not know, as runs of before do not, is no difference."""
+        names = {*self.sources, *other.sources}
+        unknown = {
+            name for name in names if name.endswith(REVISION) and not (name in self.sources) & (name in other.sources)
+        }
+        return all(self.sources.get(name) == other.sources.get(name) for name in names - unknown)
 
     def written(self) -> dict:
         return asdict(self)
@@ -57,13 +68,28 @@ def sha256(file: Path) -> str:
 
 
 def local_sources(config: "RunConfig") -> dict[str, str]:
-    """SHA-256 by parameter, of the weights file and the folders of models that a run takes from this machine."""
+    """What lies behind the names that a run takes models, weights and embeddings from: see `Identity.sources`."""
     named = {"model": config.model, "weights": config.weights}
     if config.init == "clip" and not config.method.baseline:
         named["clip_model"] = config.clip_model.removeprefix(FILE)
     if config.uses_embeddings:
         named["features"] = config.features.removeprefix(FILE)
-    return {name: digest for name, value in named.items() if (digest := _content(Path(value)))}
+    found = {name: _content(Path(value)) for name, value in named.items()}
+    found |= {name + REVISION: _revision(value) for name, value in named.items() if not found[name]}
+    return {name: digest for name, digest in found.items() if digest}
+
+
+def _revision(model: str) -> str | None:
+    """The commit of a model of the Hugging Face Hub that its cache has; None where there is none."""
+    name, _, revision = model.partition("@")
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    if name.count("/") != 1:
+        return None
+    try:
+        return (cache / f"models--{name.replace('/', '--')}" / "refs" / (revision or "main")).read_text().strip()
+    except (OSError, ValueError):
+        return None
 
 
 def _content(path: Path) -> str | None:

@@ -35,7 +35,9 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
         files = [file.rfilename for file in info.siblings or []]
         weights = next((kind for kind in WEIGHTS if any(Path(file).match(kind) for file in files)), WEIGHTS[0])
         patterns = ["*.json", "*.txt", "*.model", weights]
-        return Path(snapshot_download(name, revision=revision or info.sha, allow_patterns=patterns))
+        return Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=patterns)
+        )  # finds it again offline
     except Exception as error:  # the Hub's client raises its own, its transport's and the system's errors
         reason = first_line(error)
     raise UserError(

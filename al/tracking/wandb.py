@@ -337,8 +337,8 @@ def finished_elsewhere(config: "RunConfig", fingerprint: str) -> dict[str, float
         entity = os.environ.get("WANDB_ENTITY") or api.default_entity
         filters = {"config.digest": identity.digest, "state": "finished"}
         for run in api.runs(f"{entity}/{project()}", filters=filters):
-            made_from = {name: run.config.get(name) for name in ("digest", "fingerprint", "sources")}
-            same = made_from | {"sources": made_from["sources"] or {}} == identity.written()
+            known = {name: run.config.get(name) for name in ("digest", "fingerprint")}
+            same = identity.differs(Identity(**known, sources=run.config.get("sources") or {})) is None
             if same and run.state == "finished" and TEST_LOSS in run.summary:
                 return {"accuracy": run.summary[TEST_ACCURACY], "loss": run.summary[TEST_LOSS]}
     except (wandb.errors.Error, ValueError, OSError, Unreachable):
