@@ -52,11 +52,10 @@ class Identity:
 
     def _sources_match(self, other: "Identity") -> bool:
         """A revision of the Hub that one of them does not know, as runs of before do not, is no difference."""
-        names = {*self.sources, *other.sources}
-        unknown = {
-            name for name in names if name.endswith(REVISION) and not (name in self.sources) & (name in other.sources)
-        }
-        return all(self.sources.get(name) == other.sources.get(name) for name in names - unknown)
+        of_one = {*self.sources} ^ {*other.sources}
+        unknown = {name for name in of_one if name.endswith(REVISION)}
+        names = {*self.sources, *other.sources} - unknown
+        return all(self.sources.get(name) == other.sources.get(name) for name in names)
 
     def written(self) -> dict:
         return asdict(self)

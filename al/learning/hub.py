@@ -35,9 +35,8 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
         files = [file.rfilename for file in info.siblings or []]
         weights = next((kind for kind in WEIGHTS if any(Path(file).match(kind) for file in files)), WEIGHTS[0])
         patterns = ["*.json", "*.txt", "*.model", weights]
-        return Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=patterns)
-        )  # finds it again offline
+        # by name, not by commit: only then can it be found again without a network
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # the Hub's client raises its own, its transport's and the system's errors
         reason = first_line(error)
     raise UserError(
