@@ -18,9 +18,13 @@ import os, sys, time
 from pathlib import Path
 from data_prep.locks import exclusive
 with exclusive(Path(sys.argv[1]), "busy"):
-    if sys.argv[2] == "fork" and (child := os.fork()):
-        print(child, flush=True)
-        os._exit(0)  # the child lives on
+    if sys.argv[2] == "fork":
+        read, write = os.pipe()
+        if child := os.fork():
+            os.read(read, 1)  # the child runs: what it does after a fork is done
+            print(child, flush=True)
+            os._exit(0)  # the child lives on
+        os.write(write, b"!")
     if sys.argv[2] == "hold":
         print(os.getpid(), flush=True)
     time.sleep(60)
