@@ -11,6 +11,7 @@ from al.data import DataSet
 from al.errors import UserError
 from al.identity import FILE
 from al.learning.hub import existing_weights, model_folder
+from al.storage.run_folder import RunFolder
 from data_prep import embeddings as embedding_files
 from data_prep.array_cache import META, model_identity
 from data_prep.embeddings import REMEDY as FEATURES_REMEDY
@@ -33,9 +34,12 @@ def checked_data(config: "RunConfig") -> DataSet:
     """
     from data_prep.datasets import load_dataset
 
-    check_inputs(config)
+    wanted = not RunFolder.of(config).complete  # a run that is complete needs none of it any more
+    if wanted:
+        check_inputs(config)
     data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
-    check_inputs(config, data)
+    if wanted:
+        check_inputs(config, data)
     return data
 
 

@@ -66,9 +66,6 @@ class HeadlineKind(Enum):
     UNCLEAR = "nothing can be told yet"
 
 
-NAMING = (HeadlineKind.HINT, HeadlineKind.BEST, HeadlineKind.AHEAD)
-
-
 @dataclass(frozen=True)
 class Headline:
     kind: HeadlineKind

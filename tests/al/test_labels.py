@@ -1,4 +1,4 @@
-"""Initial pool, validation and the check that they are disjoint."""
+"""The labelled set: what is held out for validation, and the check that no row is in two places."""
 
 import numpy as np
 import pytest

@@ -13,9 +13,10 @@ from tiny_data import data_set, image_folder, silent
 
 from al.config import RunConfig
 from al.errors import UserError
+from al.storage.run_folder import RunFolder
 from data_prep.embeddings import cache_dir as embeddings_dir
 from data_prep.embeddings import embed
-from data_prep.inputs import check_inputs
+from data_prep.inputs import check_inputs, checked_data
 from data_prep.zero_shot.labels import cache_dir, import_logits
 
 CLIP = {"init": "clip", "initial_min": 30}
@@ -143,3 +144,14 @@ def test_a_folder_that_was_moved(tmp_path, tiny_models):
     model.rename(tmp_path / "moved")
     with pytest.raises(UserError, match="no such folder"):
         check_inputs(config)
+
+
+def test_a_complete_run_needs_its_models_no_more(tmp_path):
+    parameters = {"dataset": "digits", "model": "frozen", "features": "file:/nowhere", "results_dir": str(tmp_path)}
+    config = RunConfig.from_mapping(parameters)
+    with pytest.raises(UserError, match="nowhere"):
+        checked_data(config)
+    folder = RunFolder.of(config).path
+    folder.mkdir(parents=True)
+    (folder / "performance_metrics.json").write_text("{}")
+    assert checked_data(config).name == "digits"
