@@ -10,7 +10,6 @@ import os
 import secrets
 import shlex
 import string
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
-from typing import Literal
+from typing import IO, Literal
 
 from filelock import FileLock, Timeout
 
@@ -27,9 +26,10 @@ from al.storage.files import write_atomically
 from sweeps.runner.command import command_line, environment, parameter_file, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
-from sweeps.runner.processes import PREEMPTED, Children
+from sweeps.runner.processes import PREEMPTED, Child, Children
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
 from sweeps.runner.terminal import Display, duration, print_summaries, remaining
+from sweeps.runner.warm import WarmStart
 
 POLL = 0.05
 RECHECK = 2.0
@@ -48,7 +48,7 @@ class Job:
     variables: dict[str, str] = field(default_factory=dict)
     """What its environment has besides what every run's has."""
     state: Literal["waiting", "running", "done", "found", "failed"] = "waiting"
-    process: subprocess.Popen | None = None
+    process: Child | None = None
     log_start: int = 0
     started: float = 0.0
     retry_at: float = 0.0
@@ -87,6 +87,8 @@ class Runner:
         self.children = Children(GRACE, groups=True)
         self._by_folder = {job.run.folder: job for job in jobs}
         self._variables = environment(threads_each(limit))
+        self._warm: WarmStart | None = None
+        self._warm_failed = False
 
     def count(self, *states: str) -> int:
         return sum(job.state in states for job in self.jobs)
@@ -114,6 +116,8 @@ class Runner:
                 elif self.children.pass_on():
                     self._say_stopping()
                 time.sleep(POLL)
+        if self._warm is not None:
+            self._warm.close()
 
     def _say_stopping(self) -> None:
         if self.children.stop_signal == SIGUSR1:
@@ -177,13 +181,24 @@ class Runner:
             log.flush()
             job.log_start = log.tell()
             try:
-                job.process = self.children.start(line, self._variables | variables | job.variables, log)
+                job.process = self._process(run, line, self._variables | variables | job.variables, log)
             except OSError as error:
                 job.claim.release()
                 return self._end(job, "failed", f"{line[0]}: cannot be started ({error.strerror})")
         job.state, job.started = "running", time.monotonic()
         self.running.append(job)
         return self.view.event(f"start   {run.name}{'  (goes on where it stopped)' if run.last_epoch() else ''}")
+
+    def _process(self, run: Run, line: list[str], variables: dict[str, str], log: IO[bytes]) -> Child:
+        """A fork of the process that has imported everything, where that can be; else a process started anew."""
+        if WarmStart.serves(run.program, run.command) and not self._warm_failed:
+            try:
+                self._warm = self._warm or WarmStart(self._variables)
+                return self.children.adopt(self._warm.start(line[line.index(run.program) :], variables, log))
+            except OSError as error:
+                self._warm_failed = True
+                self.view.event(f"runs start anew, each on its own: {error}")
+        return self.children.start(line, variables, log)
 
     def _collect(self) -> None:
         ended = self.children.ended()

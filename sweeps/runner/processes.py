@@ -7,13 +7,22 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
-from typing import IO
+from typing import IO, Protocol
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 IMPATIENCE = 30.0
 """How many times faster the steps follow each other after a second signal."""
 PREEMPTED = 75
 """Exit code of a program that checkpointed on SIGUSR1: start it again to go on."""
+
+
+class Child(Protocol):
+    """What is asked of a child process, however it was started."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
 
 
 class Children:
@@ -26,18 +35,22 @@ class Children:
 
     def __init__(self, steps: Sequence[tuple[float, int]], *, groups: bool) -> None:
         self.steps, self.groups = steps, groups
-        self.alive: list[subprocess.Popen] = []
+        self.alive: list[Child] = []
         self.stop_signal: int | None = None
         self._since, self._haste, self._sent = 0.0, 1.0, 0
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen:
+    def start(self, command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Child:
         child = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, process_group=0
         )
+        return self.adopt(child)
+
+    def adopt(self, child: Child) -> Child:
+        """Count a process that leads a group of its own among the children."""
         self.alive.append(child)
         return child
 
-    def ended(self) -> list[subprocess.Popen]:
+    def ended(self) -> list[Child]:
         """The children that have ended since the last call."""
         ended = [child for child in self.alive if child.poll() is not None]
         self.alive = [child for child in self.alive if child not in ended]
@@ -77,7 +90,7 @@ class Children:
             self._sent += 1
         return first
 
-    def _send(self, child: subprocess.Popen, number: int) -> None:
+    def _send(self, child: Child, number: int) -> None:
         # W&B's helper process, which shares the group, does not survive a SIGUSR1
         send = os.killpg if self.groups and number != signal.SIGUSR1 else os.kill
         with contextlib.suppress(ProcessLookupError):
