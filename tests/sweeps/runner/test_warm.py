@@ -32,11 +32,14 @@ def run(warm: WarmStart, argv: list[str], log: Path, **variables: str) -> tuple[
 def test_arguments_environment_output_and_exit_code_are_the_runs_own(warm, tmp_path):
     code, said = run(warm, ["--strategy=marign"], tmp_path / "log")
     assert (code, said.count("\n")) == (2, 1)
-    assert "marign" in said and "margin" in said
+    assert "marign" in said
+    assert "margin" in said
     code, said = run(warm, ["--help"], tmp_path / "log", COLUMNS="60")
-    assert code == 0 and said.startswith("usage: train.py")
+    assert code == 0
+    assert said.startswith("usage: train.py")
     code, said = run(warm, ["--dataset=digits"], tmp_path / "log", WANDB_MODE="nonsense")
-    assert code == 2 and "nonsense" in said
+    assert code == 2
+    assert "nonsense" in said
 
 
 def test_a_run_that_is_killed_is_reported_as_such_and_costs_no_other(warm, tmp_path):
