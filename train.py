@@ -88,7 +88,8 @@ def fit_and_evaluate(run: Run) -> dict:
 
 def query_labels(run: Run) -> RoundRecord:
     """Score the pool once, select, label. The strategy sees arrays; the run knows which images they are of."""
-    config, strategy, number = run.config, run.config.method, run.round + 1
+    config, number = run.config, run.round + 1
+    strategy = config.method.in_round(number)
     if run.to_convergence:
         run.learner.recall_best()
     rows = run.candidates()  # [n] rows of the training set
@@ -99,7 +100,7 @@ def query_labels(run: Run) -> RoundRecord:
     pool = Pool(labelled=labelled, classes=len(run.classes), labels=run.labelled.assigned_labels[rows], **arrays)
     with phase("select"):
         rng = seeds.rng(config.seed, number, f"select/{config.split_seed}")
-        picks = strategy.select(pool, run.next_batch, rng, **config.strategy_options)
+        picks = strategy.select(pool, run.next_batch, rng, **config.options_of(strategy))
     predicted = None if pool.probs is None else pool.probs[picks.positions].argmax(1)
     return run.label(rows[picks.positions], picks.scores, predicted)
 

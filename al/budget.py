@@ -107,6 +107,11 @@ def _check(config: "RunConfig", budget: Budget, pool: int) -> None:
             f"{config.initial_fraction:g}, initial_min={config.initial_min}) and leaves nothing to acquire; "
             "lower initial_min or raise budget"
         )
+    if budget.rounds < config.method.rounds:
+        raise UserError(
+            f"switch_after={config.switch_after}: the budget is spent after {budget.rounds} rounds, so the second of "
+            f"strategy={config.strategy} would never choose; lower switch_after or batch_fraction"
+        )
     if config.schedule == "epoch" and not config.learner.converges_at_once and budget.rounds >= config.max_epochs:
         raise UserError(
             f"max_epochs={config.max_epochs}: too few for {budget.rounds} acquisitions of one epoch each; "

@@ -21,7 +21,7 @@ from al.dataset_defaults import DATASETS, with_defaults
 from al.errors import UserError, nearest
 from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
-from al.strategies import REGISTRY, Strategy, get_strategy
+from al.strategies import REGISTRY, Strategy, StrategySchedule, get_strategy, strategy_names
 
 WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict")
 """Fields that say where and under which checks a run happens, and cannot change what it finds."""
@@ -113,6 +113,11 @@ def _names(value: Any) -> Any:
     return value
 
 
+def _in_turn(value: Any) -> Any:
+    """Strategies as a list from a sweep file, as `FIRST,SECOND`; anything else as it is."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
 def _path(value: Any) -> Any:
     """A path with `~` and `./` resolved, so that one file has one name; anything else as it is."""
     if not isinstance(value, str):
@@ -132,6 +137,7 @@ def _path(value: Any) -> Any:
     return prefix + os.path.normpath(Path(path).expanduser())
 
 
+StrategyNames = Annotated[str, BeforeValidator(_in_turn)]
 PathName = Annotated[str, BeforeValidator(_path)]
 OptionalCount = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none)]
 OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
@@ -167,7 +173,12 @@ class RunConfig(BaseModel):
     )
 
     # acquisition
-    strategy: str = _option("uncertainty", f"what to label next: {', '.join(REGISTRY)}")
+    strategy: StrategyNames = _option(
+        "uncertainty",
+        f"what to label next: {', '.join(REGISTRY)}; or two, such as typiclust_typical,margin, the second of which "
+        "takes over after switch_after",
+    )
+    switch_after: int = _option(3, "two strategies: rounds that the first chooses in, before the second does", ge=1)
     budget: OptionalCount = _option(None, "labels to spend in all; unset: the variant's size")
     initial_fraction: float = _option(0.10, "share of the budget labelled before the first round", gt=0, le=1)
     initial_min: int = _option(150, "labels before the first round at least", ge=1)
@@ -258,10 +269,8 @@ class RunConfig(BaseModel):
 
     @field_validator("strategy")
     @classmethod
-    def _known_strategy(cls, name: str) -> str:
-        if name not in REGISTRY:
-            raise ValueError(f"no such strategy; {nearest(name, REGISTRY)}")
-        return name
+    def _known_strategy(cls, strategy: str) -> str:
+        return ",".join(strategy_names(strategy))
 
     @field_validator("init")
     @classmethod
@@ -310,8 +319,13 @@ class RunConfig(BaseModel):
             raise UserError("; ".join(_explain(problem, cls.model_fields) for problem in error.errors())) from None
 
     @property
-    def method(self) -> Strategy:
-        return get_strategy(self.strategy)
+    def method(self) -> Strategy | StrategySchedule:
+        return get_strategy(self.strategy, self.switch_after)
+
+    @property
+    def strategy_title(self) -> str:
+        """As people read it: `margin`, or `typiclust_typical then margin`."""
+        return self.strategy.replace(",", " then ")
 
     @property
     def learner(self) -> LearnerKind:
@@ -325,17 +339,15 @@ class RunConfig(BaseModel):
     def uses_embeddings(self) -> bool:
         """Whether the outcome depends on what `features` names."""
         others = self.learner.reads_embeddings or self._starts_on_embeddings
-        return self.features != OWN_FEATURES and (others or self.clusters_embeddings)
+        return self.features != OWN_FEATURES and (others or self.clusters_embeddings(self.method))
 
-    @property
-    def clusters_embeddings(self) -> bool:
-        """Whether the strategy reads what `features` names, in place of the model's own."""
-        return self.features != OWN_FEATURES and "features" in self.method.needs and not self.method.baseline
+    def clusters_embeddings(self, strategy: Strategy | StrategySchedule) -> bool:
+        """Whether a strategy reads what `features` names, in place of the model's own."""
+        return self.features != OWN_FEATURES and "features" in strategy.needs and not strategy.baseline
 
-    @property
-    def strategy_options(self) -> dict[str, object]:
-        """What the strategy takes besides the pool, by name."""
-        return {name: getattr(self, name) for name in self.method.options}
+    def options_of(self, strategy: Strategy) -> dict[str, object]:
+        """What a strategy takes besides the pool, by name."""
+        return {name: getattr(self, name) for name in strategy.options}
 
     @property
     def shares(self) -> Shares:
@@ -389,13 +401,13 @@ class RunConfig(BaseModel):
         """Versions of the parts of this run, where they are not the first."""
         parts = {"strategy_version": self.method.version, "learner_version": self.learner.version}
         if self._starts_on_embeddings:
-            parts["init_version"] = get_strategy(self.init).version
+            parts["init_version"] = REGISTRY[self.init].version
         return {name: version for name, version in parts.items() if version > 1}
 
     @property
     def cell(self) -> str:
         """Folder name shared by the split seeds of one configuration: readable, unique, safe in a path."""
-        parts = [self.dataset, *self._folder_name(), self.variant, self.strategy]
+        parts = [self.dataset, *self._folder_name(), self.variant, self.strategy.replace(",", "-then-")]
         changed = self.outcome_fields()
         parts += [changed[name] for name in ("init", "schedule") if name in changed]
         parts += ["until-baseline"] if "stop" in changed else []

@@ -400,14 +400,14 @@ def candidates(config: RunConfig, pool: Rows, labelled: NDArray[np.bool_], numbe
         pool: i64[S] rows that may be labelled.
         labelled: bool[N] what is labelled already.
     """
-    known = labelled[pool]
+    known, strategy = labelled[pool], config.method.in_round(number)
     rows = pool[~known]
     if config.pool_sample is not None and config.pool_sample < len(rows):
         rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
         rows = np.sort(rng.choice(rows, config.pool_sample, replace=False))
-    elif config.clusters_embeddings and len(pool) == len(labelled):
+    elif config.clusters_embeddings(strategy) and len(pool) == len(labelled):
         return pool
-    return np.sort(np.append(rows, pool[known])) if config.method.needs_labelled else rows
+    return np.sort(np.append(rows, pool[known])) if strategy.needs_labelled else rows
 
 
 def baseline_to_beat(config: RunConfig, fingerprint: str) -> Baseline | None:

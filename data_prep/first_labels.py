@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from al import seeds
 from al.config import STARTERS
 from al.data import DataSet, Embeddings, FirstLabels, ImageSet
-from al.strategies import Pool, get_strategy
+from al.strategies import REGISTRY, Pool
 from data_prep.splits import initial_pool
 from data_prep.variants import draw_variant
 
@@ -62,11 +62,11 @@ def _chosen(
     rng: np.random.Generator,
 ) -> FirstLabels:
     """Let a strategy that needs no model choose while nothing is labelled: a cold start."""
-    method = get_strategy(config.init)
+    method = REGISTRY[config.init]
     nothing = np.zeros(len(scope), dtype=bool)
     features = vectors if len(scope) == len(vectors) else vectors[scope]  # [S, D]; all of them without a copy
-    options = {name: getattr(config, name) for name in method.options}
-    picks = method.select(Pool(labelled=nothing, classes=len(train.classes), features=features), size, rng, **options)
+    pool = Pool(labelled=nothing, classes=len(train.classes), features=features)
+    picks = method.select(pool, size, rng, **config.options_of(method))
     return _true(np.sort(scope[picks.positions]), train)
 
 

@@ -4,7 +4,8 @@ To add one, write a function `(pool, k, rng, **options) -> Picks` and give it a 
 of `--strategy` and of every sweep, and the contract test finds it there.
 """
 
-from al.strategies.base import Picks, Pool, Select, Strategy
+from al.errors import nearest
+from al.strategies.base import Picks, Pool, Select, Strategy, StrategySchedule
 from al.strategies.coverage import coreset, probcover
 from al.strategies.diverse import alfa_mix, cluster_margin, dropquery
 from al.strategies.fisher import bait
@@ -112,8 +113,35 @@ REGISTRY: dict[str, Strategy] = {
 }
 
 
-def get_strategy(name: str) -> Strategy:
-    return REGISTRY[name]
+def strategy_names(strategy: str) -> tuple[str, ...]:
+    """The names in `NAME`, or in `FIRST,SECOND` of a schedule.
+
+    Raises:
+        ValueError: an unknown name, more than two, the same twice, or a baseline in a schedule.
+    """
+    names = tuple(name.strip() for name in strategy.split(","))
+    for name in names:
+        if name not in REGISTRY:
+            raise ValueError(f"no such strategy; {nearest(name, REGISTRY)}")
+    if len(names) > 2:
+        raise ValueError(f"{len(names)} strategies; name one, or two of which the second takes over after switch_after")
+    if len(set(names)) < len(names):
+        raise ValueError("the same strategy twice; name it once")
+    if len(names) == 2 and any(REGISTRY[name].baseline for name in names):
+        raise ValueError("a baseline acquires nothing, so nothing can follow it or go before it; name two others")
+    return names
 
 
-__all__ = ["REGISTRY", "Picks", "Pool", "Select", "Strategy", "get_strategy"]
+def get_strategy(strategy: str, switch_after: int = 3) -> Strategy | StrategySchedule:
+    """The strategy of that name, or of `FIRST,SECOND` the schedule of the two.
+
+    Raises:
+        ValueError: see `strategy_names`.
+    """
+    names = strategy_names(strategy)
+    if len(names) == 1:
+        return REGISTRY[strategy]
+    return StrategySchedule(*(REGISTRY[name] for name in names), switch_after)
+
+
+__all__ = ["REGISTRY", "Picks", "Pool", "Select", "Strategy", "StrategySchedule", "get_strategy", "strategy_names"]

@@ -1,4 +1,4 @@
-"""What a strategy reads (`Pool`), what it returns (`Picks`), and how it is declared (`Strategy`)."""
+"""What a strategy reads (`Pool`) and returns (`Picks`), how it is declared (`Strategy`), and two of them in turn."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -82,6 +82,15 @@ class Strategy:
             if name not in ARRAYS:
                 raise ValueError(f"needs={name}: a pool has no such array; use one of {', '.join(ARRAYS)}")
 
+    @property
+    def rounds(self) -> int:
+        """Rounds that a run needs at least, for all of it to have an effect."""
+        return 1
+
+    def in_round(self, number: int) -> "Strategy":
+        """The strategy that chooses in round `number`, from 1: this one in each."""
+        return self
+
     def select(self, pool: Pool, k: int, rng: np.random.Generator, **options: Any) -> Picks:
         """Pick exactly min(k, U) distinct unlabelled positions; the same inputs and generator give the same picks.
 
@@ -97,3 +106,37 @@ class Strategy:
         if k == 0:
             return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
         return self.choose(pool, k, rng, **options)
+
+
+@dataclass(frozen=True)
+class StrategySchedule:
+    """Two strategies one after the other: `first` chooses in rounds 1 to `switch_after`, `second` in all later ones.
+
+    With typical samples first and small margins then it is TCM (Doucet et al. 2024). It declares what both declare
+    together, as a `Strategy` does; a round asks `in_round` for its own.
+    """
+
+    first: Strategy
+    second: Strategy
+    switch_after: int
+    baseline: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.first.needs + self.second.needs))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.first.options, *self.second.options, "switch_after")))
+
+    @property
+    def version(self) -> int:
+        """Rises whenever that of one of the two does."""
+        return self.first.version + self.second.version - 1
+
+    @property
+    def rounds(self) -> int:
+        return self.switch_after + 1
+
+    def in_round(self, number: int) -> Strategy:
+        return self.first if number <= self.switch_after else self.second

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.config import RunConfig
-from al.strategies import REGISTRY
+from al.strategies import REGISTRY, strategy_names
 from sweeps.report.load import UNKNOWN_DEVICE, LeftOut, Results, Run
 
 WITHIN_FAMILY = (
@@ -217,16 +217,16 @@ def _cells(runs: list[Run]) -> list[Cell]:
     alike: dict[str, list[Run]] = defaultdict(list)
     for group in groups.values():
         alike[group[0].config.strategy].append(group[0])
-    order = list(REGISTRY)
+    place = {name: number for number, name in enumerate(REGISTRY)}  # a schedule follows the strategy it begins with
     cells = [Cell(group[0].config.cell, _label(group[0], alike), tuple(group)) for group in groups.values()]
-    return sorted(cells, key=lambda cell: (order.index(cell.strategy), cell.label))
+    return sorted(cells, key=lambda cell: ([place[name] for name in strategy_names(cell.strategy)], cell.label))
 
 
 def _label(run: Run, alike: Mapping[str, list[Run]]) -> str:
     others = alike[run.config.strategy]
     fields = _differing(other.config for other in others)
     told = [f"{name}={_fields(run.config)[name]}" for name in sorted(fields)] + _files_told(run, others)
-    return run.config.strategy + (f" ({', '.join(told)})" if told else "")
+    return run.config.strategy_title + (f" ({', '.join(told)})" if told else "")
 
 
 def _files_told(run: Run, among: Iterable[Run], names: Iterable[str] | None = None) -> list[str]:

@@ -332,6 +332,86 @@ class TestIdentity:
         assert RunConfig.from_mapping(written) == config
 
 
+class TestTwoStrategies:
+    """`strategy=FIRST,SECOND`, the second of which takes over after `switch_after` rounds."""
+
+    @pytest.mark.parametrize("given", ["margin,badge", " margin , badge ", ["margin", "badge"], ("margin", "badge")])
+    def test_has_one_spelling(self, given):
+        assert RunConfig.from_mapping({"strategy": given}).strategy == "margin,badge"
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ("margin,entropi", "did you mean entropy"),
+            ("margin,", "no such strategy; choose from"),
+            ("margin,entropy,badge", "3 strategies"),
+            ("margin,margin", "the same strategy twice"),
+            ("stratified,margin", "a baseline acquires nothing"),
+            ("margin,stratified", "a baseline acquires nothing"),
+        ],
+    )
+    def test_is_refused_where_it_makes_no_sense(self, given, words):
+        assert words in refused(strategy=given)
+
+    def test_dropout_is_asked_for_where_the_second_needs_it(self):
+        assert "compares passes with dropout" in refused(strategy="margin,bald", dropout=0)
+
+    def test_order_and_switch_are_part_of_the_digest(self):
+        runs = [RunConfig(strategy=names) for names in ("margin", "badge", "margin,badge", "badge,margin")]
+        runs.append(RunConfig(strategy="margin,badge", switch_after=5))
+        assert len({run.digest() for run in runs}) == len({run.cell for run in runs}) == 5
+
+    def test_a_switch_changes_nothing_of_one_strategy(self):
+        assert RunConfig(switch_after=7).digest() == RunConfig().digest()
+        assert RunConfig(switch_after=7).without_effect() == ["switch_after=7"]
+        assert RunConfig(strategy="margin,badge", switch_after=7).without_effect() == []
+
+    def test_options_of_both_are_part_of_the_digest(self):
+        for changed in ({"typiclust_max_clusters": 50}, {"mc_passes": 5}):
+            both = RunConfig(strategy="typiclust_typical,bald", **changed)
+            assert both.digest() != RunConfig(strategy="typiclust_typical,bald").digest()
+
+    def test_folder_is_readable_and_safe(self):
+        cell = RunConfig(strategy="typiclust_typical,margin").cell
+        assert cell.startswith("cifar10-balanced_10-typiclust_typical-then-margin-")
+        assert set(cell) <= set(string.ascii_letters + string.digits + "_-.")
+
+    def test_its_version_rises_with_either(self, monkeypatch):
+        from dataclasses import replace
+
+        from al.strategies import REGISTRY
+
+        seen = [RunConfig(strategy="margin,entropy").digest()]
+        for name in ("margin", "entropy"):
+            monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], version=2))
+            seen.append(RunConfig(strategy="margin,entropy").digest())
+        assert len(set(seen)) == 3
+
+    def test_command_starts_the_same_run(self):
+        config = RunConfig(strategy="typiclust_typical,margin", switch_after=2)
+        assert read_parameters(shlex.split(config.command())[2:], "") == config
+
+
+EARLIER = {
+    "5f6d2be0": {},
+    "79a7970b": {"strategy": "margin", "variant": "imbalanced_10_1", "split_seed": 34},
+    "a53c4cac": {
+        "strategy": "probcover",
+        "probcover_delta": 0.5,
+        "init": "coreset",
+        "features": "facebook/dinov2-small",
+    },
+    "e918f111": {"strategy": "stratified", "model": "frozen", "features": "a/b"},
+    "ad985978": {"strategy": "bald", "batch_noise": "power", "init": "clip"},
+}
+"""The end of a cell's name, as 1.0.0 wrote it."""
+
+
+@pytest.mark.parametrize("end", EARLIER)
+def test_runs_of_earlier_versions_are_found_again(end):
+    assert RunConfig(**EARLIER[end]).cell.endswith(f"-{end}")
+
+
 class TestVersions:
     def test_a_part_of_a_later_version_changes_the_digest_of_its_runs_only(self, monkeypatch):
         from dataclasses import replace

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+from itertools import permutations
 
 import numpy as np
 import pytest
 
-from al.strategies import REGISTRY, Picks, Pool, Strategy
+from al.strategies import REGISTRY, Picks, Pool, Strategy, StrategySchedule, get_strategy
 from al.strategies.base import ARRAYS
 
 STRATEGIES = sorted(REGISTRY)
@@ -14,6 +15,9 @@ RANKINGS = ["bald", "entropy", "margin", "uncertainty"]
 NEEDS_PROBS = [name for name in STRATEGIES if "probs" in REGISTRY[name].needs]
 NEEDS_FEATURES = [name for name in STRATEGIES if {"features", "activations"} & set(REGISTRY[name].needs)]
 NEEDS_MC = [name for name in STRATEGIES if "mc_probs" in REGISTRY[name].needs]
+
+PAIRS = [pair for pair in permutations(REGISTRY, 2) if not any(REGISTRY[name].baseline for name in pair)]
+"""Any two may choose one after the other."""
 
 FIRST_THREE = np.array([0.4, 0.4, 0.4, 0], np.float32) / 3
 
@@ -273,3 +277,33 @@ def test_importing_the_registry_loads_no_heavy_library():
     code = "import sys, al.strategies; print([m for m in ('faiss', 'scipy', 'sklearn', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def together(first: str, second: str, after: int = 2) -> StrategySchedule:
+    return get_strategy(f"{first},{second}", after)
+
+
+@pytest.mark.parametrize("first", sorted({first for first, _ in PAIRS}))
+def test_any_two_declare_what_both_need(first):
+    for second in (second for one, second in PAIRS if one == first):
+        schedule, parts = together(first, second), (REGISTRY[first], REGISTRY[second])
+        assert set(schedule.needs) == {need for part in parts for need in part.needs}
+        assert len(schedule.needs) == len(set(schedule.needs))
+        assert set(schedule.options) == {"switch_after", *(option for part in parts for option in part.options)}
+        assert [schedule.in_round(number) for number in (1, 2, 3, 40)] == [parts[0], parts[0], parts[1], parts[1]]
+        assert schedule.rounds == 3
+        assert not schedule.baseline
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS[:: len(PAIRS) // 25])
+def test_each_round_keeps_the_contract_with_its_own_arrays(first, second):
+    full = make_pool()
+    for number in (1, 2, 3):
+        strategy = together(first, second).in_round(number)
+        needed = {array: getattr(full, array) for array in strategy.needs}
+        pool = Pool(labelled=full.labelled, labels=full.labels, classes=full.classes, **needed)
+        check(strategy.select(pool, 17, np.random.default_rng(number)), pool, 17)
+
+
+def test_a_strategy_alone_chooses_in_every_round():
+    assert all(get_strategy("margin").in_round(number) is REGISTRY["margin"] for number in (1, 3, 4, 99))

@@ -205,6 +205,17 @@ def test_a_baseline_serves_every_acquisition_schedule_with_its_training(tmp_path
     assert found == {(0.001, 0.05): True, (0.001, 0.2): True, (0.01, 0.05): False}
 
 
+def test_two_strategies_in_turn_are_a_cell_beside_each_alone(tmp_path):
+    both = "typiclust_typical,margin"
+    write_cells(tmp_path, SMALL, ("margin", both, "typiclust_typical", "badge", "random"), (1, 2), **DIGITS)
+    (setting,) = (setting for family in organise(load_results(tmp_path)) for setting in family.settings)
+    named = "typiclust_typical then margin"
+    assert [cell.label for cell in setting.cells] == ["random", "margin", "typiclust_typical", named, "badge"]
+    write_cells(tmp_path, SMALL, (both,), (1, 2), **DIGITS, switch_after=5)
+    (setting,) = (setting for family in organise(load_results(tmp_path)) for setting in family.settings)
+    assert [cell.label for cell in setting.cells][3:5] == [f"{named} (switch_after={rounds})" for rounds in (3, 5)]
+
+
 FROZEN = {"dataset": "digits", "variant": "balanced_20", "initial_min": 20, "model": "frozen", "features": "file:f"}
 
 
