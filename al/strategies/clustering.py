@@ -119,28 +119,37 @@ def hierarchical_clusters(features: NDArray, mean_size: int) -> NDArray[np.int64
 def _all_distances(points: NDArray[np.float32]) -> NDArray[np.float64]:
     """Euclidean distances of all pairs i < j of `points` [n, D], row after row as SciPy has them. -> [n (n - 1) / 2]"""
     centred = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    lengths = squared_lengths(centred)
     out, end = np.empty(len(points) * (len(points) - 1) // 2), 0
     for start in range(0, len(points), PAIR_ROWS):
-        distances = np.sqrt(squared_between(centred, slice(start, start + PAIR_ROWS), start))  # [b, n - start]
+        distances = np.sqrt(squared_between(centred, lengths, slice(start, start + PAIR_ROWS), start))  # [b, n - start]
         for row in range(len(distances)):
             begin, end = end, end + len(points) - start - row - 1
             out[begin:end] = distances[row, row + 1 :]
     return out
 
 
-def squared_between(points: NDArray[np.float32], rows: slice, start: int) -> NDArray[np.float32]:
+def squared_lengths(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """|x|^2. [n, D] -> [n]"""
+    return np.einsum("nd,nd->n", points, points)
+
+
+def squared_between(
+    points: NDArray[np.float32], lengths: NDArray[np.float32], rows: slice | NDArray[np.int64], start: int
+) -> NDArray[np.float32]:
     """|x - y|^2 of `rows` and all rows from `start` of `points` [n, D]; exactly 0 for equal ones. -> [b, n - start]
+
+    `lengths` [n] are `squared_lengths(points)`.
 
     Centre the points first: what lies far from the origin is near to each other by comparison, and then all
     distances are taken by subtraction.
     """
-    x, y = points[rows], points[start:]
-    lengths, others = np.einsum("nd,nd->n", x, x), np.einsum("nd,nd->n", y, y)
+    x, y, own = points[rows], points[start:], lengths[rows, None]
     squared = x @ y.T
     squared *= -2
-    squared += others
-    squared += lengths[:, None]
-    i, j = np.nonzero(squared < CANCELS * lengths[:, None])
+    squared += lengths[start:]
+    squared += own
+    i, j = np.nonzero(squared < CANCELS * own)
     squared[i, j] = by_subtraction(x, i, y, j)
     return np.maximum(squared, 0, out=squared)
 

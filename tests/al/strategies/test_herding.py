@@ -1,5 +1,6 @@
 """MaxHerding and UHerding against their formulas, in float64 with dense matrices and loops."""
 
+import tracemalloc
 from itertools import combinations
 from unittest.mock import Mock
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from al.strategies import REGISTRY, Pool, herding
-from al.strategies.herding import gaussian_kernel, smallest_distance, uncertainty_at
+from al.strategies.herding import Kernel, smallest_distance, uncertainty_at
 from al.strategies.temperature import TEMPERATURES, calibrated_temperature, calibration_error, linear_head
 
 SEEDS = [0, 1, 2]
@@ -118,11 +119,12 @@ def test_greedy_comes_near_the_best_set(seed, k):
 @pytest.mark.parametrize("radius", [0.7, 0.9, 1.1])
 @pytest.mark.parametrize("labelled", [0, 9])
 def test_a_top_hat_kernel_is_probcover(radius, labelled, monkeypatch):
-    def top_hat(points, sigma):
-        return (np.linalg.norm(points[:, None] - points[None], axis=-1) < radius).astype(np.float32)
+    def top_hat(kernel, rows, start):
+        apart = np.linalg.norm(kernel.points[rows][:, None] - kernel.points[None, start:], axis=-1)
+        return (apart < radius).astype(np.float32)
 
     pool = make_pool(4, labelled=labelled)
-    monkeypatch.setattr(herding, "gaussian_kernel", top_hat)
+    monkeypatch.setattr(Kernel, "_between", top_hat)
     monkeypatch.setattr(herding, "nearest", lambda points, centres: (nearest_hat(points, centres, radius), None))
     lower_first = Mock(permutation=np.arange)
     expected = REGISTRY["probcover"].select(pool, 25, lower_first, probcover_delta=radius)
@@ -140,10 +142,12 @@ def nearest_hat(points, centres, radius):
 
 
 @pytest.mark.parametrize("refreshed", [1, 7, 1000])
-def test_bounds_of_gains_change_no_pick(refreshed, monkeypatch):
+@pytest.mark.parametrize("kept", [0, 5000, 10**9])
+def test_neither_bounds_of_gains_nor_what_is_kept_changes_a_pick(refreshed, kept, monkeypatch):
     pool = make_pool(5, n=300, labelled=20)
     expected = select("maxherding", pool, 40).positions.tolist()
     monkeypatch.setattr(herding, "REFRESHED", refreshed)
+    monkeypatch.setattr(herding, "KEPT_BYTES", kept)
     monkeypatch.setattr(herding, "KERNEL_ROWS", 37)
     assert select("maxherding", pool, 40).positions.tolist() == expected
 
@@ -175,13 +179,70 @@ def test_the_smallest_distance_passes_over_copies(offset):
     assert smallest_distance(np.ones((5, 3), np.float32)) == smallest_distance(x[:1]) == 1
 
 
+def unit_points(n=40, d=300):
+    points = np.random.default_rng(0).standard_normal((n, d)).astype(np.float32)
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
 def test_the_kernel_of_copies_is_exactly_one():
-    points = np.tile(np.random.default_rng(0).standard_normal((40, 300)), (2, 1)).astype(np.float32)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    kernel = gaussian_kernel(points, 1e-4)
+    kernel = Kernel(np.tile(unit_points(), (2, 1)), 1e-4).rows(np.arange(80))
     np.testing.assert_array_equal(np.diag(kernel), 1)
     np.testing.assert_array_equal(np.diag(kernel[:40, 40:]), 1)
-    np.testing.assert_array_equal(kernel, kernel.T)
+
+
+@pytest.mark.parametrize("block", [1, 7, 40, 512])
+def test_gains_of_parts_of_the_kernel_are_those_of_all_of_it(block, monkeypatch):
+    monkeypatch.setattr(herding, "KERNEL_ROWS", block)
+    rng, points = np.random.default_rng(1), unit_points()
+    covered, weight = rng.random(40).astype(np.float32), rng.random(40).astype(np.float32)
+    whole = kernel_of(points, 0.9)[0]
+    expected = (weight[:, None] * np.maximum(whole - covered[:, None], 0)).sum(axis=0)
+    np.testing.assert_allclose(Kernel(points.copy(), 0.9).gains(covered, weight), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["maxherding", "uherding"])
+def test_no_kernel_of_all_pairs_is_held(name, monkeypatch):
+    """Of 6,000 samples it would take 144 MB."""
+    monkeypatch.setattr(herding, "KEPT_BYTES", 8 * 2**20)
+    pool = make_pool(0, n=6000, labelled=20)
+    tracemalloc.start()
+    select(name, pool, 30)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 60e6
+
+
+def test_copies_among_the_labels_leave_the_radius_of_uherding_alone(monkeypatch):
+    """Every label is there twice: a distance of 0 would make the kernel one of equal samples only."""
+    seen, pool = [], make_pool(3, n=120, labelled=0)
+    monkeypatch.setattr(herding, "_herd", lambda pool, candidates, weight, sigma, k: seen.append(sigma))
+    for copies in (1, 2):
+        labelled = np.isin(np.arange(120), np.arange(20 * copies))
+        features = pool.features.copy()
+        features[20 : 20 * copies] = features[:20] if copies == 2 else features[20:20]
+        labels = np.where(labelled, np.arange(120) % 4, -1)
+        now = Pool(labelled, 4, labels=labels, probs=pool.probs, features=features, activations=features)
+        select("uherding", now, 5)
+    assert seen[0] == pytest.approx(seen[1], rel=1e-5)
+    assert seen[0] > 0.1
+
+
+def test_temperature_is_the_one_of_least_calibration_error_on_labels_held_out():
+    """Done again step by step, with scikit-learn in place of the head."""
+    from sklearn.linear_model import LogisticRegression
+
+    pool = make_pool(8, n=400, labelled=300)
+    known = np.random.default_rng(5).permutation(np.flatnonzero(pool.labelled))
+    unseen, fitted = known[:90], known[90:]
+    x = pool.activations.astype(float)
+    x = (x - x[fitted].mean(axis=0)) / (x[fitted].std(axis=0) * np.sqrt(x.shape[1]))
+    with_ones = np.c_[x, np.ones(400)]
+    head = LogisticRegression(C=1 / (210 * 1e-3), fit_intercept=False, tol=1e-10, max_iter=5000)
+    head.fit(with_ones[fitted], pool.labels[fitted])
+    logits = with_ones[unseen] @ head.coef_.T
+    errors = [calibration_error(logits / t, pool.labels[unseen]) for t in TEMPERATURES]
+    found = calibrated_temperature(pool, np.random.default_rng(5))
+    assert errors[int(np.argmin(np.abs(TEMPERATURES - found)))] == pytest.approx(min(errors), abs=2e-3)
 
 
 def test_temperature_is_high_where_labels_are_noise():
