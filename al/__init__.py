@@ -1,1 +1,4 @@
-"""Active learning: one acquisition loop, its strategies, models, metrics and files."""
+"""What one run of active learning is made of: parameters, budget, strategies, learners, records and files.
+
+It never loads images or prepares data, and it never starts another run.
+"""

@@ -237,7 +237,7 @@ class RunConfig(BaseModel):
     dropout: float = _option(0.3, "dropout before the classifier", ge=0, lt=1)
     lr: float = _option(0.001, "learning rate of Adam", gt=0, le=1)
     weight_decay: float = _option(0.001, "weight decay of Adam", ge=0, le=1)
-    batch_size: int = _option(32, "images in a training step", ge=2)
+    batch_size: int = _option(32, "images in a training step", ge=2, le=1_000_000)
     max_epochs: int = _option(50, "epochs at most: of the run (schedule=epoch) or of each round (converge)", ge=1)
     patience: int = _option(10, "epochs without a lower validation loss before training stops", ge=1)
     min_delta: float = _option(0.005, "fall in validation loss that counts as lower", ge=0)

@@ -208,6 +208,8 @@ class Run:
         )
         for note in self.config.without_effect():
             self.progress.say(f"note: {note} has no effect here")
+        for note in self.learner.notes:
+            self.progress.say(f"note: {note}")
 
     def judge(self, evaluations: Mapping[str, Evaluation]) -> None:
         """Count the epoch; keep its weights where it is the best of its fit; let the learning rate fall.

@@ -1,1 +1,1 @@
-"""Experiments as W&B sweep files, and what runs them: W&B agents (`launch`) or no server at all (`local`)."""
+"""Experiments as W&B sweep files, what runs them (`runner`), and what they found (`report`). It never trains a model."""

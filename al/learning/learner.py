@@ -4,7 +4,7 @@ A learner is trained on the labelled images, evaluated, and asked for its output
 validation images, or is fitted in one go, is asked of its `LearnerKind`; the loop has no branch for any of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
 from pathlib import Path
@@ -30,6 +30,8 @@ class Learner(Protocol):
     """A model on a device, with the training and test images beside it."""
 
     runtime: "Runtime"
+    notes: Sequence[str]
+    """What a user should know of a fit with these settings, a line each."""
 
     def fit_epoch(self, labelled: LabelledSet, number: int, lr: float) -> Evaluation:
         """One epoch over the labelled training rows; `number` addresses its randomness."""

@@ -1,4 +1,4 @@
-"""`model=frozen`: a linear head on frozen embeddings, fitted to its optimum in one epoch."""
+"""`model=frozen`: a linear head on frozen embeddings, fitted in one epoch: to its optimum where weight_decay > 0."""
 
 from typing import Any
 
@@ -19,6 +19,10 @@ from al.runtime import Runtime
 from al.storage.blocks import release
 
 ITERATIONS = 200
+NO_OPTIMUM = (
+    f"weight_decay=0: where the classes can be separated the linear head has no optimum, and its fit ends after "
+    f"{ITERATIONS} iterations; use weight_decay=0.001 for one that has"
+)
 STATISTICS_ROWS = 8192
 
 
@@ -42,6 +46,8 @@ class LinearProbe(TorchLearner):
         self.scorer = ProbeScorer(self.model, runtime, 1, self.scratch)
         self.show(embeddings.train, embeddings.test)
         self.trainer = ProbeTrainer(self.model, runtime, settings=settings)
+        if settings.weight_decay == 0:
+            self.notes = (NO_OPTIMUM,)
 
     def restart(self, *, warm: bool) -> None:
         """Nothing to do: every fit starts from zero, and what is known of the embeddings stays known."""

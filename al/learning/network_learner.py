@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +26,21 @@ DROP_VOTES_RATE = 0.75
 """Dropout of features in DropQuery (Gupte et al. 2024)."""
 
 
+class Fitter(Protocol):
+    """What takes a model through an epoch: `Trainer`, or the solver of a linear probe."""
+
+    def set_lr(self, lr: float) -> None: ...
+
+    def epoch(
+        self, images: torch.Tensor, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
+    ) -> tuple[NDArray[np.int64], float]:
+        """Fit to `rows` of the training set; their confusion i64[C, C] and mean loss on the way."""
+
+    def state_dict(self) -> StateDict: ...
+
+    def load_state_dict(self, state: StateDict) -> None: ...
+
+
 class TorchLearner:
     """What networks and linear probes share: evaluation, outputs on a pool, best weights, state.
 
@@ -39,7 +54,8 @@ class TorchLearner:
 
     model: torch.nn.Module
     scorer: Scorer
-    trainer: Any
+    trainer: Fitter
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self,

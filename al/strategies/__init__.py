@@ -1,7 +1,7 @@
 """Choosing what to label next: strategies are functions of arrays that never see a model, a file or a configuration.
 
-To add one, write a function `(pool, k, rng, **options) -> Picks` and give it a line in `REGISTRY`: it is then a value
-of `--strategy` and of every sweep, and the contract test finds it there.
+To add one, write a function `(pool, k, rng, **options) -> Picks` and give it a line in `REGISTRY`: `--strategy`, every
+sweep and the contract test find it there.
 """
 
 from al.errors import nearest

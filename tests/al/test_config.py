@@ -147,6 +147,7 @@ class TestValues:
             ("lr", "inf"),
             ("weight_decay", -1),
             ("batch_size", 1),
+            ("batch_size", 10**23),
             ("max_epochs", 0),
             ("patience", 0),
             ("min_delta", -0.1),

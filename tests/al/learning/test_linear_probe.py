@@ -63,6 +63,14 @@ def test_the_head_is_scikit_learns_optimum(weight_decay, class_weights):
     np.testing.assert_allclose(found, theirs.predict_proba(padded), atol=2e-3)
 
 
+def test_without_weight_decay_nobody_is_told_of_an_optimum():
+    """Classes that can be separated: the loss falls for ever as the head grows."""
+    (note,) = learner(*problem(), weight_decay=0).notes
+    assert note.startswith("weight_decay=0: ")
+    assert "no optimum" in note
+    assert not learner(*problem(), weight_decay=1e-6).notes
+
+
 def test_a_fit_does_not_depend_on_those_before_it():
     vectors, labels = problem()
     fresh, used = learner(vectors, labels), learner(vectors, labels)
