@@ -1,1 +1,1 @@
-"""Experiments as W&B sweep files, what runs them (`runner`), and what they found (`report`). It never trains a model."""
+"""Experiments as W&B sweep files, what runs them (`runner`), what they found (`report`). It never trains a model."""
