@@ -11,7 +11,10 @@ import launch
 import pytest
 
 ROOT = launch.ROOT
-SOURCES = [ROOT / "train.py", *(path for part in ("al", "data_prep", "sweeps") for path in (ROOT / part).rglob("*.py"))]
+ROOMS = ("al", "data_prep", "labelling", "sweeps")
+SOURCES = [ROOT / "train.py", *(path for part in ROOMS for path in (ROOT / part).rglob("*.py"))]
+DOORS = {"al/__main__.py", "al/__init__.py"}
+"""They open the labelling to `python -m al` and `al.open`, when they are called: doors, as `train.py` is one."""
 
 
 HEAVY = {"torch", "wandb", "faiss", "sklearn", "matplotlib", "transformers", "scipy", "pandas"}
@@ -57,16 +60,30 @@ class TestDirection:
     @pytest.mark.parametrize(
         ("folder", "forbidden"),
         [
-            ("al", {"data_prep", "sweeps", "train", "tests", "benchmarks"}),
-            ("data_prep", {"sweeps", "train", "tests", "benchmarks"}),
-            ("sweeps", {"train", "data_prep", "tests", "benchmarks"}),
+            ("al", {"data_prep", "sweeps", "labelling", "train", "tests", "benchmarks"}),
+            ("data_prep", {"sweeps", "labelling", "train", "tests", "benchmarks"}),
+            ("sweeps", {"train", "data_prep", "labelling", "tests", "benchmarks"}),
+            ("labelling", {"train", "tests", "benchmarks"}),
         ],
     )
     def test_is_one_way(self, folder, forbidden):
         assert below(folder)
         for path in below(folder):
             used = {name.split(".")[0] for name in imported(path)}
-            assert not used & forbidden, where(path)
+            through = {"labelling"} if where(path) in DOORS else set()
+            assert used & forbidden <= through, where(path)
+
+    def test_doors_open_when_they_are_called(self):
+        for door in DOORS:
+            assert "labelling" in {name.split(".")[0] for name in imported(ROOT / door)}
+        door = ROOT / "al/__init__.py"
+        assert not list(imported(door, at_start=True))
+
+    def test_labelling_knows_the_looks_of_the_report_only(self):
+        for path in below("labelling"):
+            own = {name for name in imported(path) if name.split(".")[0] == "sweeps"}
+            looks = {"sweeps.report", "sweeps.report.style.drawing", "sweeps.report.style.save"}
+            assert own <= looks, where(path)
 
     def test_strategies_are_pure_numpy(self):
         allowed = {"numpy", "scipy", "al", *sys.stdlib_module_names}
@@ -97,7 +114,9 @@ class TestDirection:
 
 class TestOnePlace:
     def test_wandb_in_a_run(self):
-        assert importers("wandb", [ROOT / "train.py", *below("al"), *below("data_prep")]) == {"al/tracking/wandb.py"}
+        assert importers("wandb", [ROOT / "train.py", *below("al"), *below("data_prep"), *below("labelling")]) == {
+            "al/tracking/wandb.py"
+        }
 
     def test_the_study_in_the_report(self):
         knows = {where(path) for path in below("sweeps/report") if _imports_below(path, "sweeps.study")}

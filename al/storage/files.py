@@ -75,9 +75,13 @@ class RecordLines(Generic[Kind]):
         self.path, self.kind = path, kind
 
     def append(self, record: Kind) -> None:
-        line = _line(record)
-        with writing(self.path, len(line)), self.path.open("a") as file:
-            file.write(line)
+        self.append_all([record])
+
+    def append_all(self, records: Sequence[Kind]) -> None:
+        """Add several lines with one wait for the disk; a kill leaves the first so many of them."""
+        lines = "".join(map(_line, records))
+        with writing(self.path, len(lines)), self.path.open("a") as file:
+            file.write(lines)
             file.flush()
             os.fsync(file.fileno())
 
@@ -93,6 +97,11 @@ class RecordLines(Generic[Kind]):
         """Cut the file to its first `count` lines, which stay as they are, and return their records."""
         write_atomically(self.path, b"".join(self._lines()[:count]))
         return self.read()
+
+    def drop_torn_line(self) -> None:
+        """Remove what a killed process left of its last line, which the next one would be added to."""
+        if self.path.exists() and not self.path.read_bytes().endswith(b"\n"):
+            write_atomically(self.path, b"".join(self._lines()))
 
     def digest(self, count: int) -> str | None:
         """SHA-256 of the first `count` lines; None where there are not so many."""

@@ -1,0 +1,194 @@
+"""Answers from files: a CSV, Label Studio's JSON (full and minimal), class folders, CVAT's ImageNet form.
+
+Reading a file says what is in it, image by image; whether there is such an image or class is found out later.
+"""
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlparse
+
+from al.errors import UserError
+from data_prep.sources.decoding import EXTENSIONS
+from labelling.photos import identify
+from labelling.records import Answer
+
+NONE_OF_THEM = "none of the classes"
+"""A choice in Label Studio, and a folder in the tree of class folders: the image is skipped, with this reason."""
+UNSORTED = ("unsorted", "no_label")
+"""Class folders of images without an answer: ours, and CVAT's."""
+SKIPPED_THERE = "skipped in Label Studio"
+SYNSETS = "synsets.txt"
+UPLOADED = re.compile(r"[0-9a-f]{8}-(?P<name>.+)")
+"""What Label Studio makes of the name of an uploaded file."""
+DISAGREE = "annotators disagree"
+
+
+def read_answers(source: Path) -> tuple[str, list[Answer]]:
+    """What a file or folder says of images, and in a word what it is.
+
+    Raises:
+        UserError: not there, or of no form that is known; names the forms.
+    """
+    source = source.expanduser()
+    if source.is_dir():
+        if (source / SYNSETS).is_file():
+            return "CVAT", list(_cvat_lists(source))
+        return "class folders", list(_class_folders(source))
+    kinds: dict[str, Callable[[bytes, Path], tuple[str, list[Answer]]]] = {".csv": _csv, ".json": _label_studio}
+    if source.suffix.lower() not in kinds:
+        remedy = "unpack it, and name the folder" if zipfile.is_zipfile(source) else "use one of these"
+        raise UserError(
+            f"{source}: answers come as a .csv with path and label, a .json export of Label Studio, or a folder of "
+            f"class folders; {remedy}"
+        )
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror})") from None
+    return kinds[source.suffix.lower()](content, source)
+
+
+def _csv(content: bytes, source: Path) -> tuple[str, list[Answer]]:
+    """Columns `path` and `label`, also `skip` (a reason) and `sha256`; a spreadsheet's `;` and its BOM are fine."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{source}: not UTF-8; save it as CSV in UTF-8") from None
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    if "path" not in columns or not {"label", "skip"} & columns.keys():
+        raise UserError(
+            f"{source}: its first line is {header.strip()[:80]!r}; it must name the columns path and label (and may "
+            "name skip, a reason)"
+        )
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        return str(row.get(columns.get(name, name)) or "").strip()
+
+    answers = []
+    try:
+        for row in reader:
+            path, sha256 = cell(row, "path"), cell(row, "sha256") or None
+            label, reason = cell(row, "label") or None, cell(row, "skip") or None
+            if label == NONE_OF_THEM:
+                label, reason = None, reason or NONE_OF_THEM
+            if path or sha256:
+                answers.append(Answer(path or sha256, (path,), sha256, None if reason else label, reason))
+    except csv.Error as error:
+        raise UserError(f"{source}, line {reader.line_num}: not CSV ({error})") from None
+    return "CSV", answers
+
+
+def _class_folders(source: Path) -> Iterator[Answer]:
+    """`<class>/**/<image>`: known by content, wherever the file came from; else by name, as CVAT prefixes it too."""
+    folders = sorted(entry for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for folder in folders:
+        label = folder.name
+        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS):
+            inner = path.relative_to(folder).as_posix()
+            names = (inner, inner.removeprefix(f"{label}_"))
+            yield _sorted_into(label, f"{label}/{inner}", names, identify(path)[0] or None)
+    if not folders:
+        raise UserError(f"{source}: has no class folders; put the images of each class into a folder there")
+
+
+def _sorted_into(label: str, where: str, names: tuple[str, ...], content: str | None) -> Answer:
+    names = tuple(dict.fromkeys(names))
+    if label == NONE_OF_THEM:
+        return Answer(where, names, reason=NONE_OF_THEM, content=content)
+    return Answer(where, names, label=None if label in UNSORTED else label, content=content)
+
+
+def _cvat_lists(source: Path) -> Iterator[Answer]:
+    """`synsets.txt` with a class a line, and `<subset>.txt` with `path index [index ...]` a line."""
+    classes = (source / SYNSETS).read_text().splitlines()
+    for file in sorted(source.glob("*.txt")):
+        if file.name == SYNSETS:
+            continue
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            match = re.fullmatch(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>.+?))(?P<labels>(?: \d+)*)', line.strip())
+            if match is None:
+                continue
+            path, indices = match["quoted"] or match["plain"], [int(index) for index in match["labels"].split()]
+            if any(index >= len(classes) for index in indices):
+                raise UserError(f"{file}, line {number}: class {max(indices)}, and {SYNSETS} has {len(classes)} lines")
+            path = path if path.lower().endswith(EXTENSIONS) else f"{path}.jpg"
+            if len(indices) > 1:
+                yield Answer(path, (path,), reason=None, label=None, annotator=DISAGREE)
+            else:
+                yield Answer(path, (path,), label=classes[indices[0]].strip() if indices else None)
+
+
+def _label_studio(content: bytes, source: Path) -> tuple[str, list[Answer]]:
+    """An export as JSON or JSON-MIN; the task's own `path` and `sha256` come before what its image's address tells."""
+    try:
+        tasks = json.loads(content)
+        if isinstance(tasks, dict):
+            tasks = [tasks]
+        return "Label Studio", [_of_task(task) for task in tasks]
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise UserError(
+            f"{source}: not an export of Label Studio; export the project as JSON or JSON-MIN, and give that file"
+        ) from None
+
+
+def _of_task(task: dict[str, Any]) -> Answer:
+    data = task.get("data", task)  # JSON-MIN has the data and the answer side by side
+    address = str(data.get("image") or "")
+    names = tuple(dict.fromkeys(filter(None, [data.get("path"), *_names_in(address)])))
+    where = str(data.get("path") or address[:80] or f"task {task.get('id')}")
+    answer = Answer(where, names, data.get("sha256"))
+    if "data" not in task:
+        return _answered(answer, [choice] if (choice := _choice_of_minimal(task)) else [], task.get("annotator"))
+    given = [annotation for annotation in task.get("annotations", ()) if annotation.get("result") is not None]
+    done = [annotation for annotation in given if not annotation.get("was_cancelled")]
+    choices = [choice for annotation in done for choice in _choices(annotation["result"])]
+    if not choices and len(done) < len(given):
+        return Answer(answer.where, names, answer.sha256, reason=SKIPPED_THERE)
+    people = {str(annotation.get("completed_by")) for annotation in done if annotation.get("completed_by") is not None}
+    return _answered(answer, choices, ", ".join(sorted(people)) or None)
+
+
+def _answered(answer: Answer, choices: list[str], annotator: object) -> Answer:
+    if len(set(choices)) > 1:
+        return Answer(answer.where, answer.names, answer.sha256, annotator=DISAGREE)
+    label = choices[0] if choices else None
+    reason = NONE_OF_THEM if label == NONE_OF_THEM else None
+    who = None if annotator is None else str(annotator)
+    return Answer(answer.where, answer.names, answer.sha256, None if reason else label, reason, who)
+
+
+def _choices(results: Iterable[dict[str, Any]]) -> Iterator[str]:
+    for result in results:
+        if result.get("type") == "choices":
+            yield from result["value"]["choices"]
+
+
+def _choice_of_minimal(task: dict[str, Any]) -> str | None:
+    for name in ("label", "choice"):
+        found = task.get(name)
+        if isinstance(found, dict):
+            found = (found.get("choices") or [None])[0]
+        if found:
+            return str(found)
+    return None
+
+
+def _names_in(address: str) -> list[str]:
+    """Paths that the address of an image may stand for: of a local file, or of one that was uploaded."""
+    if not address or address.startswith("data:"):
+        return []
+    parsed = urlparse(address)
+    local = parse_qs(parsed.query).get("d")
+    path = local[0] if local else unquote(parsed.path)
+    base = path.rpartition("/")[2]
+    uploaded = UPLOADED.fullmatch(base)
+    return [path.lstrip("/"), base, *([uploaded["name"]] if uploaded else [])]

@@ -1,0 +1,149 @@
+"""Answers come back: each is said and counted, and nothing is lost or overwritten."""
+
+import shutil
+
+import photos
+import pytest
+
+from al.errors import UserError
+from labelling.accepting import Rules, accept, lines, take
+from labelling.photos import find_photos
+from labelling.project import Project, holding
+from labelling.records import Answer
+
+
+@pytest.fixture
+def project(folder, truth):
+    return Project.create(folder)
+
+
+@pytest.fixture
+def some(truth):
+    """Three paths, one of each class."""
+    return [next(path for path, label in truth.items() if label == name) for name in photos.CLASSES]
+
+
+def csv_of(tmp_path, rows):
+    return photos.write_csv(tmp_path / "labels.csv", [{"path": path, "label": label} for path, label in rows.items()])
+
+
+def labels(project):
+    return {event.path: event.label for event in holding(project.answers()).values()}
+
+
+class TestAccept:
+    def test_labels_with_origin_and_time(self, project, tmp_path, some, truth):
+        outcome = accept(project, csv_of(tmp_path, {path: truth[path] for path in some}))
+        assert (outcome.labelled, outcome.known) == (3, 0)
+        assert outcome.new_classes == list(photos.CLASSES)
+        assert labels(project) == {path: truth[path] for path in some}
+        events = project.answers()
+        assert {event.origin for event in events} == {"CSV: labels.csv"}
+        assert all(event.time > 1.7e9 and not event.proposed for event in events)
+
+    def test_the_same_again_changes_nothing(self, project, tmp_path, some, truth):
+        source = csv_of(tmp_path, {path: truth[path] for path in some})
+        accept(project, source)
+        before = project.events.path.read_bytes()
+        outcome = accept(project, source)
+        assert (outcome.labelled, outcome.known) == (0, 3)
+        assert project.events.path.read_bytes() == before
+
+    def test_unknown_images_and_classes_are_said(self, project, tmp_path, some, truth):
+        accept(project, csv_of(tmp_path, {path: truth[path] for path in some}))
+        others = [path for path in truth if path not in some]
+        outcome = accept(project, csv_of(tmp_path, {others[0]: "gren", others[1]: "red", "nowhere.png": "red"}))
+        assert outcome.labelled == 1
+        assert outcome.unknown_images == ["nowhere.png"]
+        assert outcome.unknown_classes == [f"{others[0]}: 'gren'; did you mean 'green'?"]
+        said = "\n".join(lines(outcome))
+        assert "1 not taken, no such image" in said
+        assert "--new_classes" in said
+
+    def test_new_classes_where_allowed(self, project, tmp_path, some, truth):
+        accept(project, csv_of(tmp_path, {path: truth[path] for path in some}))
+        other = next(path for path in truth if path not in some)
+        outcome = accept(project, csv_of(tmp_path, {other: "violet"}), Rules(new_classes=True))
+        assert outcome.new_classes == ["violet"]
+        assert labels(project)[other] == "violet"
+
+    def test_a_conflict_keeps_both_and_uses_the_earlier(self, project, tmp_path, some):
+        accept(project, csv_of(tmp_path, dict(zip(some, photos.CLASSES))))
+        source = csv_of(tmp_path, {some[0]: "red"})
+        outcome = accept(project, source)
+        assert outcome.conflicts == [f"{some[0]}: earlier and now 'blue' and 'red'; the earlier one holds"]
+        assert labels(project)[some[0]] == "blue"
+        assert [event.label for event in project.answers() if event.kind == "disputed"] == ["red"]
+        accept(project, source)
+        assert len(project.answers()) == 4, "the same dispute is written down once"
+
+    def test_replace_has_the_new_one_hold_and_forgets_nothing(self, project, tmp_path, some):
+        accept(project, csv_of(tmp_path, dict(zip(some, photos.CLASSES))))
+        outcome = accept(project, csv_of(tmp_path, {some[0]: "red"}), Rules(replace=True))
+        assert (outcome.replaced, outcome.conflicts) == (1, [])
+        assert labels(project)[some[0]] == "red"
+        assert [event.label for event in project.answers()] == ["blue", "green", "red", "red"]
+
+    def test_skips_keep_their_reason(self, project, tmp_path, some):
+        rows = [
+            {"path": path, "label": "", "skip": why} for path, why in zip(some, ("unreadable", "unreadable", "dark"))
+        ]
+        outcome = accept(project, photos.write_csv(tmp_path / "x.csv", rows))
+        assert outcome.skipped == {"unreadable": 2, "dark": 1}
+        assert outcome.labelled == 0
+
+    def test_two_answers_of_one_file_for_one_content(self, project, tmp_path, folder, some):
+        shutil.copy(folder / some[0], folder / "copy.png")
+        outcome = accept(project, csv_of(tmp_path, {some[0]: "blue", "copy.png": "red", some[1]: "green"}))
+        assert outcome.labelled == 1
+        assert "'blue' and 'red'" in outcome.conflicts[0]
+
+    def test_a_file_of_other_images_is_an_error(self, project, tmp_path):
+        with pytest.raises(UserError, match="none of its 2 images"):
+            accept(project, csv_of(tmp_path, {"x.png": "red", "y.png": "red"}))
+        assert not project.answers()
+
+
+class TestLocate:
+    def test_a_renamed_image_keeps_its_label(self, project, tmp_path, folder, some):
+        accept(project, csv_of(tmp_path, dict(zip(some, photos.CLASSES))))
+        (folder / some[0]).rename(folder / "renamed.png")
+        found = find_photos(folder, project.cache)
+        assert found.by_path["renamed.png"].sha256 in holding(project.answers())
+
+    def test_class_folders_by_content_wherever_they_are(self, project, tmp_path, folder, truth):
+        for number, (path, label) in enumerate(truth.items()):
+            (tmp_path / "sorted" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / path, tmp_path / "sorted" / label / f"{number}.png")
+        assert accept(project, tmp_path / "sorted").labelled == len(truth)
+        assert labels(project) == truth
+
+    def test_class_folders_of_cvat_by_name_where_it_saved_anew(self, project, tmp_path, folder, truth):
+        from PIL import Image
+
+        for path, label in truth.items():
+            (tmp_path / "task" / label).mkdir(parents=True, exist_ok=True)
+            name = f"{label}_{path.rpartition('/')[2]}"
+            Image.open(folder / path).save(tmp_path / "task" / label / name, compress_level=1)
+        assert accept(project, tmp_path / "task").labelled == len(truth)
+        assert labels(project) == truth
+
+    def test_a_name_that_two_images_have_is_none_of_them(self, project, folder, truth):
+        first = next(iter(truth))
+        photos.picture("red", __import__("numpy").random.default_rng(77)).save(folder / first.rpartition("/")[2])
+        found = find_photos(folder, project.cache)
+        name = first.rpartition("/")[2]
+        by_name = take(
+            project, found, "x", [Answer("u", (f"elsewhere/{name}",), label="red"), Answer("v", (first,), label="red")]
+        )
+        assert by_name.unknown_images == ["u"]
+
+    def test_an_image_that_was_changed_since_is_another(self, project, folder, truth):
+        first, second = list(truth)[:2]
+        found = find_photos(folder, project.cache)
+        asked = [
+            Answer(first, (first,), "0" * 64, "red"),
+            Answer(second, (second,), found.by_path[second].sha256, "red"),
+        ]
+        outcome = take(project, found, "x", asked)
+        assert (outcome.labelled, outcome.unknown_images) == (1, [first])

@@ -1,0 +1,113 @@
+"""Answers out of files: golden files of each tool, and what is not one of them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from al.errors import UserError
+from labelling.formats import DISAGREE, NONE_OF_THEM, SKIPPED_THERE, read_answers
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def said(source) -> dict[str, tuple[str | None, str | None]]:
+    return {answer.where: (answer.label, answer.reason) for answer in read_answers(source)[1]}
+
+
+class TestCsv:
+    def test_golden(self):
+        assert said(GOLDEN / "labels.csv") == {
+            "a.png": ("red", None),
+            "sub dir/b, with comma.png": ("green", None),
+            "c.png": (None, "blurred"),
+            "d.png": (None, None),
+            "e.png": (None, NONE_OF_THEM),
+        }
+
+    def test_of_a_spreadsheet(self, tmp_path):
+        """A byte order mark, semicolons, other columns and another order."""
+        content = "Label;Rank;Path\r\nred;1;a.png\r\n".encode("utf-8-sig")
+        (tmp_path / "x.csv").write_bytes(content)
+        assert said(tmp_path / "x.csv") == {"a.png": ("red", None)}
+
+    @pytest.mark.parametrize("content", [b"", b"file,class\na,b\n", b"path\na.png\n", b"path,label\n\xff\xfe\n"])
+    def test_else_names_the_columns_or_the_encoding(self, tmp_path, content):
+        (tmp_path / "x.csv").write_bytes(content)
+        with pytest.raises(UserError, match=r"path and label|UTF-8"):
+            read_answers(tmp_path / "x.csv")
+
+
+class TestLabelStudio:
+    def test_golden_export(self):
+        assert said(GOLDEN / "label_studio_export.json") == {
+            "trip/a.png": ("red", None),
+            "trip/b.png": (None, SKIPPED_THERE),
+            "trip/c.png": (None, NONE_OF_THEM),
+            "trip/d.png": (None, None),
+            "trip/e.png": (None, None),
+            "/data/upload/3/1f2e3d4c-f.png": ("green", None),
+            "/data/local-files/?d=photos/g%20h.png": ("blue", None),
+        }
+
+    def test_annotators_who_disagree(self):
+        (answer,) = [one for one in read_answers(GOLDEN / "label_studio_export.json")[1] if one.where == "trip/e.png"]
+        assert answer.annotator == DISAGREE
+
+    def test_addresses_tell_the_name(self):
+        names = {one.where: one.names for one in read_answers(GOLDEN / "label_studio_export.json")[1]}
+        assert "f.png" in names["/data/upload/3/1f2e3d4c-f.png"]
+        assert "photos/g h.png" in names["/data/local-files/?d=photos/g%20h.png"]
+
+    def test_golden_minimal_export(self):
+        assert said(GOLDEN / "label_studio_min.json") == {"trip/a.png": ("red", None), "trip/b.png": (None, None)}
+
+    @pytest.mark.parametrize("content", ["", "[1, 2]", '{"a": ', '"text"'])
+    def test_else_says_which_export(self, tmp_path, content):
+        (tmp_path / "x.json").write_text(content)
+        with pytest.raises(UserError, match="JSON-MIN"):
+            read_answers(tmp_path / "x.json")
+
+
+class TestFolders:
+    def test_golden_of_cvat(self):
+        kind, answers = read_answers(GOLDEN / "cvat_folders")
+        assert kind == "class folders"
+        assert {answer.where: answer.label for answer in answers} == {
+            "red/red_a.png": "red",
+            "green/sub/b.png": "green",
+            "no_label/c.png": None,
+        }
+        assert {answer.names for answer in answers} == {("red_a.png", "a.png"), ("sub/b.png",), ("c.png",)}
+        assert all(answer.content for answer in answers)
+
+    def test_golden_of_cvat_without_images(self):
+        kind, _ = read_answers(GOLDEN / "cvat_lists")
+        assert kind == "CVAT"
+        assert said(GOLDEN / "cvat_lists") == {
+            "trip/a.png": ("green", None),
+            "b.jpg": ("red", None),
+            "with space.png": ("red", None),
+            "unlabelled.png": (None, None),
+        }
+
+
+class TestAnythingElse:
+    def test_names_the_forms(self, tmp_path):
+        (tmp_path / "x.xml").write_text("<annotations/>")
+        for source in (tmp_path / "x.xml", tmp_path / "none.csv", tmp_path):
+            with pytest.raises(UserError, match=r"class\s?folders|cannot be read"):
+                read_answers(source)
+
+    def test_an_archive_is_to_be_unpacked(self, tmp_path):
+        import zipfile
+
+        with zipfile.ZipFile(tmp_path / "task.zip", "w") as archive:
+            archive.writestr("red/a.png", b"")
+        with pytest.raises(UserError, match="unpack"):
+            read_answers(tmp_path / "task.zip")
+
+
+def test_golden_files_are_valid_json():
+    for path in GOLDEN.glob("*.json"):
+        json.loads(path.read_text())
