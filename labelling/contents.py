@@ -151,7 +151,7 @@ class Shards:
 
     def _read_digests(self, path: Path) -> None:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 digests = file["digests"]
         except (OSError, ValueError, KeyError, BadZipFile):
             path.unlink(missing_ok=True)  # damaged: what it held is computed again
@@ -204,7 +204,7 @@ class Shards:
 
     def _rows(self, path: Path) -> NDArray:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return file["rows"]
         except (OSError, ValueError, KeyError, BadZipFile):
             path.unlink(missing_ok=True)

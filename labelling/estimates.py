@@ -74,15 +74,19 @@ class PowerLaw:
         return float(np.exp(exponent)) if exponent < 700 else np.inf
 
 
-def fit_power_law(labels: NDArray[np.float64], errors: NDArray[np.float64], images: int) -> PowerLaw:
-    """A straight line through log errors over log labels, weighted by how well each is known: var(log e) ~ (1-e)/(e m).
+def fit_power_laws(labels: NDArray[np.float64], errors: NDArray[np.float64], images: int) -> list[PowerLaw]:
+    """Straight lines through log errors [B, R] over log labels [R], each point weighted by how well it is known.
 
-    An error of 0 of m images counts as half an image.
+    var(log e) ~ (1 - e) / (e m) for m images; an error of 0 counts as half an image.
     """
     errors = np.maximum(errors, 0.5 / images)
-    weight = np.sqrt(errors / np.maximum(1 - errors, 0.5 / images))  # of np.polyfit: 1 / standard deviation
-    slope, offset = np.polyfit(np.log(labels), np.log(errors), 1, w=weight)
-    return PowerLaw(float(np.exp(offset)), float(-slope))
+    weights = errors / np.maximum(1 - errors, 0.5 / images)  # [B, R], 1 / variance
+    x, y = np.log(labels), np.log(errors)
+    total = weights.sum(1)
+    mean_x, mean_y = (weights * x).sum(1) / total, (weights * y).sum(1) / total  # [B]
+    away = x - mean_x[:, None]
+    slope = (weights * away * (y - mean_y[:, None])).sum(1) / (weights * away**2).sum(1)
+    return [PowerLaw(float(np.exp(b)), float(-a)) for a, b in zip(slope, mean_y - slope * mean_x)]
 
 
 @dataclass(frozen=True)
@@ -122,10 +126,9 @@ def project(labels: Sequence[int], hits: NDArray[np.bool_], rng: np.random.Gener
     if len(set(labels)) < FEWEST_POINTS or hits.shape[1] == 0:
         return None
     x, images = np.asarray(labels, float), hits.shape[1]
-    law = fit_power_law(x, 1 - hits.mean(1), images)
-    drawn = (rng.integers(images, size=images) for _ in range(RESAMPLES))
-    others = tuple(fit_power_law(x, 1 - hits[:, rows].mean(1), images) for rows in drawn)
-    return Projection(law, others)
+    (law,) = fit_power_laws(x, 1 - hits.mean(1)[None], images)
+    drawn = np.array([hits[:, rng.integers(images, size=images)].mean(1) for _ in range(RESAMPLES)])  # [B, R]
+    return Projection(law, tuple(fit_power_laws(x, 1 - drawn, images)))
 
 
 def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Interval:

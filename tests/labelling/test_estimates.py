@@ -7,7 +7,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from labelling.estimates import (
     PowerLaw,
-    fit_power_law,
+    fit_power_laws,
     in_stop_order,
     kappa,
     paired_difference,
@@ -45,16 +45,22 @@ class TestKappa:
 class TestPowerLaw:
     def test_recovers_a_law(self):
         labels = np.array([50, 100, 200, 400.0])
-        law = fit_power_law(labels, 2.0 * labels**-0.4, 1000)
+        (law,) = fit_power_laws(labels, 2.0 * labels[None] ** -0.4, 1000)
         assert (law.scale, law.exponent) == pytest.approx((2.0, 0.4))
         assert law.labels_for(law.accuracy(321)) == pytest.approx(321)
+
+    def test_is_weighted_least_squares(self):
+        labels, errors = np.array([50, 90, 200, 500.0]), np.array([0.5, 0.41, 0.2, 0.15])
+        (law,) = fit_power_laws(labels, errors[None], 1000)
+        slope, offset = np.polyfit(np.log(labels), np.log(errors), 1, w=np.sqrt(errors / (1 - errors)))
+        assert (law.exponent, np.log(law.scale)) == pytest.approx((-slope, offset))
 
     def test_says_never_of_a_flat_or_rising_curve(self):
         assert PowerLaw(0.3, 0.0).labels_for(90) == np.inf
         assert PowerLaw(0.3, -0.1).labels_for(90) == np.inf
 
     def test_takes_a_perfect_model(self):
-        law = fit_power_law(np.array([50, 100, 200.0]), np.array([0.1, 0.0, 0.0]), 50)
+        (law,) = fit_power_laws(np.array([50, 100, 200.0]), np.array([[0.1, 0.0, 0.0]]), 50)
         assert np.isfinite([law.scale, law.exponent]).all()
 
     def test_interval_widens_with_fewer_images(self):
