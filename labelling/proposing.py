@@ -19,7 +19,7 @@ from al.labels import LabelledSet, Rows
 from al.learning.learner import Learner, new_learner
 from al.run import candidates
 from al.storage.blocks import gather
-from al.strategies import Picks, Pool, get_strategy
+from al.strategies import REGISTRY, Picks, Pool
 from labelling.contents import Contents, load_contents
 from labelling.estimates import STOP_SET, in_stop_order, paired_difference
 from labelling.fitting import cross_fitted, fit, predict, trained_on
@@ -215,7 +215,7 @@ def _audit_rows(this: Round, audit: int, say: Say) -> Rows:
 
 def _cold_start(this: Round, request: Request, audit: Rows, say: Say) -> Proposal:
     """The first images, by a strategy that needs no model; later ones too while fewer than two classes are labelled."""
-    config, method = this.config, get_strategy(this.config.init)
+    config, method = this.config, REGISTRY[this.config.init]
     k = min(request.k, len(this.unlabelled))
     say(f"fewer than two classes are labelled: init={config.init} chooses {k} of {len(this.unlabelled):,} images")
     rng = seeds.rng(config.split_seed, this.number, "initial")
@@ -225,7 +225,7 @@ def _cold_start(this: Round, request: Request, audit: Rows, say: Say) -> Proposa
         rows = this.pool if method.needs_labelled else this.unlabelled
         features = this.contents.embeddings if len(rows) == len(this.labels) else this.contents.embeddings[rows]
         pool = Pool(this.labels[rows] >= 0, max(len(this.classes), 2), this.labels[rows], features=features)
-        found = method.select(pool, k, rng, **{name: getattr(config, name) for name in method.options})
+        found = method.select(pool, k, rng, **config.options_of(method))
         rows, scores = rows[found.positions], found.scores
     return _proposal(this, [*_picks(this, rows, scores), *_audit_picks(this, audit)], config.init, trained=0)
 
@@ -234,11 +234,11 @@ def _with_a_model(
     project: Project, this: Round, request: Request, audit: Rows, say: Say
 ) -> tuple[Proposal, Predictions]:
     """A round as `train.py` has it: fit, score the pool once, select."""
-    config, method = this.config, this.config.method
+    config, method = this.config, this.config.method.in_round(this.number)
     labelled = this.labelled_set()
     k = min(request.k, len(this.unlabelled))
     free = f"{len(this.unlabelled):,} images"
-    say(f"round {this.number}: {labelled.count:,} labels, {config.strategy} chooses {k} of {free}")
+    say(f"round {this.number}: {labelled.count:,} labels, {config.strategy_title} chooses {k} of {free}")
     learner = new_learner(config, this.data_set(), this.vectors(), scratch=project.cache)
     cross, gain = _cross_validation(this, learner), _gain(this, learner)
     earlier = project.rounds()
@@ -252,7 +252,7 @@ def _with_a_model(
     known = {"labelled": labelled.mask[rows], "labels": labelled.assigned_labels[rows]}
     pool = Pool(classes=len(this.classes), **known, **arrays)
     rng = seeds.rng(config.seed, this.number, f"select/{config.split_seed}")
-    picks = method.select(pool, k, rng, **config.strategy_options)
+    picks = method.select(pool, k, rng, **config.options_of(method))
 
     probs = arrays["probs"]
     others = np.setdiff1d(np.concatenate([this.reserved, this.stop_set()]), rows)
@@ -261,7 +261,7 @@ def _with_a_model(
         [probs, *([predict(learner, others, this.number)] if len(others) else [])],
     )
     chosen = _described(this, learner, rows, probs, picks, labelled)
-    proposal = _proposal(this, [*chosen, *_audit_picks(this, audit)], config.strategy, trained=labelled.count)
+    proposal = _proposal(this, [*chosen, *_audit_picks(this, audit)], config.strategy_title, trained=labelled.count)
     found, why_not = (gain, None) if isinstance(gain, Gain) else (None, gain)
     update = {"epochs": epochs, "cross_validation": cross, "gain": found, "gain_unknown": why_not}
     return proposal.model_copy(update=update), predictions
