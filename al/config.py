@@ -139,6 +139,7 @@ def _path(value: Any) -> Any:
 
 StrategyNames = Annotated[str, BeforeValidator(_in_turn)]
 PathName = Annotated[str, BeforeValidator(_path)]
+OptionalPath = Annotated[str | None, BeforeValidator(_path), BeforeValidator(_none)]
 OptionalCount = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none)]
 OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
 OptionalNames = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
@@ -158,7 +159,14 @@ class RunConfig(BaseModel):
         "cifar10", "images to learn from; digits ships with scikit-learn and needs no download"
     )
     data_dir: PathName = _option(
-        "data", "folder with the images: {train,test}/<class>/* for imagefolder, the download's place for cifar10"
+        "data",
+        "folder with the images: for imagefolder {train,test}/<class>/*, or <class>/* with a split_file; for cifar10 "
+        "the download's place",
+    )
+    split_file: OptionalPath = _option(
+        None,
+        "imagefolder: file of path,split lines that says which images are for training and which for testing; unset: "
+        "those in the folders train and test",
     )
     image_size: OptionalCount = _option(None, "side in pixels that the model sees; unset: as stored")
     strict: bool = _option(False, "refuse data whose test images are training images too, pixel for pixel")
@@ -356,6 +364,8 @@ class RunConfig(BaseModel):
     def reads(self) -> frozenset[str]:
         """The fields that can change the outcome: those that the parts of this run declare."""
         read = ALWAYS_READ | self.learner.reads
+        if self.dataset == "imagefolder":
+            read |= {"split_file"}
         if not self.shares.balanced:
             read |= {"minority_classes"}
         if self.uses_embeddings:
@@ -396,6 +406,11 @@ class RunConfig(BaseModel):
         """The data folder's name, where the images come from one: two folders do not share their runs."""
         name = re.sub(r"[^\w-]+", "_", Path(self.data_dir).resolve().name).strip("_")[:40]
         return [name] if self.dataset == "imagefolder" and name else []
+
+    @property
+    def data_name(self) -> str:
+        """What a reader knows the images by: their folder's name, where they come from one."""
+        return next(iter(self._folder_name()), self.dataset)
 
     def _versions(self) -> dict[str, int]:
         """Versions of the parts of this run, where they are not the first."""

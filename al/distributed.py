@@ -40,7 +40,7 @@ PATIENCE = timedelta(seconds=1)
 
 Message = dict
 """JSON: the parameters of a run to begin with, or the size of a pass."""
-Load = Callable[[str, str, int | None], DataSet]
+Load = Callable[..., DataSet]
 """Name, folder and image size of a data set -> its images."""
 
 
@@ -120,7 +120,7 @@ def serve(load: Load) -> int:
 def _score_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
         config = RunConfig(**begin["parameters"])
-        data = load(config.dataset, config.data_dir, config.image_size)
+        data = load(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
         learner = new_learner(config, data, None, scratch=RunFolder.of(config).path)
     if data.fingerprint != begin["fingerprint"]:
         raise UserError(

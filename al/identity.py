@@ -67,12 +67,14 @@ def sha256(file: Path) -> str:
 
 
 def local_sources(config: "RunConfig") -> dict[str, str]:
-    """What lies behind the names that a run takes models, weights and embeddings from: see `Identity.sources`."""
+    """What lies behind the names that a run takes its split, models and embeddings from: see `Identity.sources`."""
     named = {"model": config.model, "weights": config.weights}
     if config.init == "clip" and not config.method.baseline:
         named["clip_model"] = config.clip_model.removeprefix(FILE)
     if config.uses_embeddings:
         named["features"] = config.features.removeprefix(FILE)
+    if "split_file" in config.outcome_fields():
+        named["split_file"] = config.split_file
     found = {name: _content(Path(value)) for name, value in named.items()}
     found |= {name + REVISION: _revision(value) for name, value in named.items() if not found[name]}
     return {name: digest for name, digest in found.items() if digest}

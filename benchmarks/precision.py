@@ -37,7 +37,7 @@ def predictions(config: RunConfig, data: DataSet, weights: Path, dtype: torch.dt
 def measure(options: argparse.Namespace) -> list[Measurement]:
     known = RunFolder(options.run).read_json("config.json")["config"]
     config = RunConfig.from_mapping(known | {"data_dir": str(options.data_dir or known["data_dir"])})
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    data = load_dataset(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
     weights = options.run / "best_model.safetensors"
     exact, exact_accuracy = predictions(config, data, weights, torch.float32)
     coarse, accuracy = predictions(config, data, weights, torch.bfloat16)

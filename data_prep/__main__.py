@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from data_prep.zero_shot.labels import ZeroShot
     from data_prep.zero_shot.statistics import Table
 
-FIELDS = ("dataset", "data_dir", "image_size", "clip_model", "clip_prompt", "device", "split_seed", "results_dir")
+FIELDS = ("dataset", "data_dir", "split_file", "image_size", "clip_model", "clip_prompt", "device", "split_seed")
+FIELDS += ("results_dir",)
 """Parameters of a run that say what its zero-shot labels are and where they lie."""
 
 
@@ -116,7 +117,7 @@ def clip_command(options: argparse.Namespace) -> None:
     published = options.published_statistics and Published.read(
         options.published_statistics, options.published_transitions
     )
-    data = load_dataset(config.dataset, config.data_dir, config.image_size)
+    data = load_dataset(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
     images = getattr(data, options.split)
     cut = _cut(options.cut, len(images))
     found = _labels(options, config, data)

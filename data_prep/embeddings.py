@@ -56,6 +56,13 @@ def load_embeddings(config: "RunConfig", data: DataSet, progress: Progress = sho
     )
 
 
+def cached_embeddings(config: "RunConfig", data: DataSet) -> Embeddings | None:
+    """The embeddings that `features` names, if a run has computed them; nothing is computed, and torch not loaded."""
+    cache = cache_dir(config.results_dir)
+    found = [_entry(data, split, config.features, config.features_size, cache).load() for split in SPLITS]
+    return None if None in found else Embeddings(*(contents.arrays[ARRAY] for contents in found))
+
+
 def embed(
     data: DataSet,
     split: str,
@@ -78,14 +85,7 @@ def embed(
         UserError: the model cannot be had, or gives no vectors of these images.
     """
     images: ImageSet = getattr(data, split)
-    description = {
-        "data": data.fingerprint,
-        "split": split,
-        "images": len(images),
-        "model": model_identity("features", model, cache_dir),
-        "size": size,
-    }
-    entry = Entry(cache_dir, description, f"the embeddings of the {split} images", ARRAY, len(images))
+    entry = _entry(data, split, model, size, cache_dir)
     if (found := entry.load()) is None:
         with entry.locked("computing these embeddings"):
             if (found := entry.load()) is None:
@@ -94,6 +94,18 @@ def embed(
     if found is None:
         raise UserError(f"{entry.folder}: was changed while it was written; start again")
     return found.arrays[ARRAY]
+
+
+def _entry(data: DataSet, split: str, model: str, size: int | None, cache_dir: Path) -> Entry:
+    images: ImageSet = getattr(data, split)
+    description = {
+        "data": data.fingerprint,
+        "split": split,
+        "images": len(images),
+        "model": model_identity("features", model, cache_dir),
+        "size": size,
+    }
+    return Entry(cache_dir, description, f"the embeddings of the {split} images", ARRAY, len(images))
 
 
 def _compute(

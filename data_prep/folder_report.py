@@ -1,21 +1,27 @@
 """Look at a folder of images before it is used: classes, counts, sizes, broken files, images that are there twice."""
 
-import hashlib
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from al.errors import UserError
+from data_prep.looking import Seen, look_at_files, thumbnails
+from data_prep.near_duplicates import alike_by_pixels
 from data_prep.progress import Progress, show_progress
-from data_prep.sources.decoding import decode_image, workers
-from data_prep.sources.imagefolder import SPLITS, images_in, visible
+from data_prep.sources.decoding import EXTENSIONS
+from data_prep.sources.imagefolder import images_in, visible
+from data_prep.split_file import SPLITS
 
 EXAMPLES = 3  # of what there is many of, that are shown
 WHOLE = ""
 """The only split of a folder that has its classes directly in it."""
+OTHER_IMAGES = (".avif", ".gif", ".heic", ".heif", ".raw", ".tif", ".tiff")
+"""Endings of images that are not read, which is worth a line."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Copy:
-    """An image and the first one of the same pixels; paths begin with the split, if there is one, and the class."""
+    """An image and an earlier one like it; paths begin with the split, if there is one, and the class."""
 
     path: str
     original: str
@@ -55,6 +61,61 @@ class Copy:
     @property
     def another_class(self) -> bool:
         return Path(self.path).parent.name != Path(self.original).parent.name
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Pairs of images that are alike, by the sides that they are on."""
+
+    test_in_train: tuple[Copy, ...] = ()
+    """Test images that are training images too."""
+    in_train: tuple[Copy, ...] = ()
+    """Training images, or images of a folder without splits, that repeat an earlier one."""
+    in_test: tuple[Copy, ...] = ()
+    """Test images that repeat an earlier one, and no training image."""
+
+    @classmethod
+    def of(cls, copies: Iterable[Copy]) -> "Copies":
+        pairs: dict[tuple[str, str], list[Copy]] = {}
+        for copy in copies:
+            pairs.setdefault((_split_of(copy.path), _split_of(copy.original)), []).append(copy)
+        return cls(
+            test_in_train=tuple(pairs.get(("test", "train"), ())),
+            in_train=tuple(pairs.get(("train", "train"), pairs.get((WHOLE, WHOLE), ()))),
+            in_test=tuple(pairs.get(("test", "test"), ())),
+        )
+
+    @property
+    def all(self) -> tuple[Copy, ...]:
+        return self.test_in_train + self.in_train + self.in_test
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files below a folder, split by split and class by class."""
+
+    root: Path
+    splits: tuple[str, ...]
+    """`train` and `test`, or one of them, or `WHOLE`."""
+    classes: tuple[ClassCount, ...]
+    files: tuple[str, ...]
+    """Where each image lies below `root`."""
+    ignored: int
+    """Files that are no images by their names."""
+    unread: tuple[tuple[str, int], ...] = ()
+    """Endings of images that are not read, with how many files have each."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What was seen of each file of a folder."""
+
+    listing: Listing
+    seen: tuple[Seen, ...]
+    same: NDArray[np.int64]
+    """[N] the first file of the same pixels: mostly its own number, and always that of a broken file."""
+    near: NDArray[np.int64]
+    """[m, 2] pairs of files, the earlier one first, that are nearly the same; enough to connect all that are."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +131,12 @@ class FolderReport:
     broken: tuple[Broken, ...]
     ignored: int
     """Files that are no images by their names."""
-    test_in_train: tuple[Copy, ...]
-    """Test images that are training images too."""
-    in_train: tuple[Copy, ...]
-    """Training images, or images of a folder without splits, that repeat an earlier one."""
-    in_test: tuple[Copy, ...]
-    """Test images that repeat an earlier one, and no training image."""
+    same: Copies
+    """Images of the same pixels."""
+    near: Copies = Copies()
+    """Images of nearly the same pixels."""
+    unread: tuple[tuple[str, int], ...] = ()
+    """Endings of images that are not read, with how many files have each."""
 
     @property
     def images(self) -> int:
@@ -110,28 +171,9 @@ class FolderReport:
             found.append(f"{len(self.broken):,} broken files stop a run: replace or remove them")
         if len(self.sizes) > 1:
             found.append(f"{len(self.sizes):,} sizes: use for example --image_size={self.image_size}")
-        if self.test_in_train:
-            found.append(f"{len(self.test_in_train):,} test images are training images too: remove them")
+        if self.same.test_in_train:
+            found.append(f"{len(self.same.test_in_train):,} test images are training images too: remove them")
         return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """One decoded file: a digest of its pixels and its size, or why it is broken."""
-
-    digest: bytes = b""
-    size: tuple[int, int] = (0, 0)
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class _Listing:
-    """The files below a folder, split by split and class by class."""
-
-    splits: tuple[str, ...]
-    classes: tuple[ClassCount, ...]
-    files: tuple[str, ...]
-    ignored: int
 
 
 def inspect_folder(path: Path, progress: Progress = show_progress) -> FolderReport:
@@ -143,30 +185,32 @@ def inspect_folder(path: Path, progress: Progress = show_progress) -> FolderRepo
     Raises:
         UserError: no such folder, or one that cannot be read or has no folders.
     """
-    listing = _list(path)
-    seen: list[_Seen] = []
-    total = len(listing.files)
-    for _ in progress(_collected(_looked_at(path, listing.files), seen), total, "looking at images"):
-        pass
-    broken = (Broken(_shown(file), one.reason) for file, one in zip(listing.files, seen) if one.reason)
-    sizes = Counter(one.size for one in seen if not one.reason)
-    pairs: dict[tuple[str, str], list[Copy]] = {}
-    for copy in _copies(listing.files, seen):
-        pairs.setdefault((_split_of(copy.path), _split_of(copy.original)), []).append(copy)
-    return FolderReport(
-        path,
-        listing.splits,
-        listing.classes,
-        tuple(SizeCount(*size, images) for size, images in sizes.most_common()),
-        tuple(broken),
-        listing.ignored,
-        test_in_train=tuple(pairs.get(("test", "train"), ())),
-        in_train=tuple(pairs.get(("train", "train"), pairs.get((WHOLE, WHOLE), ()))),
-        in_test=tuple(pairs.get(("test", "test"), ())),
-    )
+    return report_on(look_at_folder(path, progress))
 
 
-def _list(path: Path) -> _Listing:
+def look_at_folder(path: Path, progress: Progress = show_progress, memory: Path | None = None) -> Look:
+    """Decode every image below `path` once, and find those that are the same or nearly so.
+
+    Args:
+        memory: file that remembers what was seen, so that the next look decodes only what is new.
+
+    Raises:
+        UserError: as `inspect_folder`.
+    """
+    listing = list_folder(path)
+    seen = look_at_files(path, listing.files, progress, memory)
+    same = _first_of_same(seen)
+    rows = np.array([i for i, one in enumerate(seen) if same[i] == i and not one.reason], np.int64)
+    near = rows[alike_by_pixels(thumbnails([seen[i] for i in rows]))]
+    return Look(listing, tuple(seen), same, near)
+
+
+def list_folder(path: Path) -> Listing:
+    """The images below a folder, by split, class and name; training images come before test images.
+
+    Raises:
+        UserError: as `inspect_folder`.
+    """
     if not path.is_dir():
         raise UserError(f"{str(path)!r}: no such folder; name one with a folder of images for each class")
     splits = tuple(split for split in SPLITS if (path / split).is_dir()) or (WHOLE,)
@@ -175,50 +219,49 @@ def _list(path: Path) -> _Listing:
         raise UserError(f"{str(path)!r}: has no class folders; put the images of each class into a folder there")
     found = {(split, name): images_in(path / split / name) for split in splits for name in names}
     beside = sum(not entry.is_dir() for split in splits for entry in visible(path / split))
-    return _Listing(
+    return Listing(
+        path,
         splits,
         tuple(ClassCount(name, tuple(len(found[split, name][0]) for split in splits)) for name in names),
         tuple(str(Path(split, name, file)) for (split, name), (images, _) in found.items() for file, _ in images),
         beside + sum(others for _, others in found.values()),
+        _unread(path / split / name for split, name in found),
     )
 
 
-def _looked_at(root: Path, files: Sequence[str]) -> Iterator[_Seen]:
-    """Decode the files in parallel, in their order."""
-    pool = ThreadPoolExecutor(workers())
-    waiting: deque[Future[_Seen]] = deque()
-    try:
-        for file in files:
-            waiting.append(pool.submit(_look_at, root / file))
-            if len(waiting) > 4 * workers():
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _unread(folders: Iterable[Path]) -> tuple[tuple[str, int], ...]:
+    entries = (entry for folder in folders if folder.is_dir() for entry in visible(folder))
+    endings = Counter(Path(entry.name).suffix.lower() for entry in entries)
+    return tuple((ending, endings[ending]) for ending in OTHER_IMAGES if endings[ending])
 
 
-def _look_at(file: Path) -> _Seen:
-    try:
-        picture = decode_image(file, None)  # [H, W, 3]
-    except UserError as error:
-        return _Seen(reason=str(error).partition("not a whole image (")[2].rpartition(")")[0])
-    digest = hashlib.blake2b(repr(picture.shape).encode(), digest_size=16)
-    digest.update(picture.tobytes())
-    return _Seen(digest.digest(), (picture.shape[1], picture.shape[0]))
+def report_on(look: Look) -> FolderReport:
+    """What there is to say about what was seen."""
+    listing, seen = look.listing, look.seen
+    sizes = Counter((one.width, one.height) for one in seen if not one.reason)
+    repeats = np.flatnonzero(look.same != np.arange(len(seen)))
+    return FolderReport(
+        listing.root,
+        listing.splits,
+        listing.classes,
+        tuple(SizeCount(*size, images) for size, images in sizes.most_common()),
+        tuple(Broken(_shown(file), one.reason) for file, one in zip(listing.files, seen) if one.reason),
+        listing.ignored,
+        Copies.of(_copy(listing.files, row, look.same[row]) for row in repeats),
+        Copies.of(_copy(listing.files, row, earlier) for earlier, row in look.near),
+        listing.unread,
+    )
 
 
-def _collected(looked_at: Iterable[_Seen], seen: list[_Seen]) -> Iterator[int]:
-    for one in looked_at:
-        seen.append(one)
-        yield 1
+def _copy(files: Sequence[str], row: int, original: int) -> Copy:
+    return Copy(_shown(files[row]), _shown(files[original]))
 
 
-def _copies(files: Sequence[str], seen: Sequence[_Seen]) -> list[Copy]:
-    """Each image that repeats an earlier one; training images come before test images."""
-    first: dict[bytes, str] = {}
-    pairs = ((file, first.setdefault(one.digest, file)) for file, one in zip(files, seen) if not one.reason)
-    return [Copy(_shown(file), _shown(original)) for file, original in pairs if file != original]
+def _first_of_same(seen: Sequence[Seen]) -> NDArray[np.int64]:
+    """[N] the first file of the same pixels."""
+    first: dict[str, int] = {}
+    same = (i if one.reason else first.setdefault(one.content, i) for i, one in enumerate(seen))
+    return np.fromiter(same, np.int64, len(seen))
 
 
 def _split_of(path: str) -> str:
@@ -231,26 +274,39 @@ def _shown(path: str) -> str:
 
 
 def lines(report: FolderReport) -> Iterator[str]:
-    """What there is to say besides the table of classes, a line each."""
+    """What there is to say besides the table of classes, a line each, with the problems that a run would have."""
+    yield from findings(report)
+    yield from (f"problem: {problem}" for problem in report.problems)
+
+
+def findings(report: FolderReport) -> Iterator[str]:
+    """What there is to say besides the table of classes and the problems, a line each."""
     sizes = [f"{size.width}x{size.height} ({size.images:,})" for size in report.sizes]
     yield f"sizes: {_first(sizes, 'sizes') or 'none'}"
     yield f"broken: {_first([f'{one.path} ({one.reason})' for one in report.broken], 'files') or 'none'}"
-    groups = (
-        ("test images that are training images", report.test_in_train),
-        ("repeated in train" if WHOLE not in report.splits else "repeated", report.in_train),
-        ("repeated in test", report.in_test),
-    )
-    for what, copies in groups:
-        if copies:
-            other = sum(copy.another_class for copy in copies)
-            classes = f", {other:,} of them under another class" if other else ""
-            shown = _first([f"{copy.path} = {copy.original}" for copy in copies], "pairs")
-            yield f"{what}: {len(copies):,}{classes}: {shown}"
-    if not any(copies for _, copies in groups):
-        yield "exact duplicates: none"
+    whole = WHOLE in report.splits
+    yield from _copies_told(report.same, "exact duplicates", "", whole)
+    yield from _copies_told(report.near, "near duplicates", "nearly ", whole)
     if report.ignored:
         yield f"ignored: {report.ignored:,} entries that are no images by their names"
-    yield from (f"problem: {problem}" for problem in report.problems)
+    for ending, count in report.unread:
+        yield f"{ending}: {count:,} images that are not read: convert them to one of {', '.join(EXTENSIONS)}"
+
+
+def _copies_told(copies: Copies, name: str, nearly: str, whole: bool) -> Iterator[str]:
+    groups = (
+        (f"test images that are {nearly}training images", copies.test_in_train),
+        (f"{nearly}repeated" if whole else f"{nearly}repeated in train", copies.in_train),
+        (f"{nearly}repeated in test", copies.in_test),
+    )
+    for what, found in groups:
+        if found:
+            other = sum(copy.another_class for copy in found)
+            classes = f", {other:,} of them under another class" if other else ""
+            shown = _first([f"{copy.path} = {copy.original}" for copy in found], "pairs")
+            yield f"{what}: {len(found):,}{classes}: {shown}"
+    if not copies.all:
+        yield f"{name}: none"
 
 
 def _first(items: Sequence[str], what: str) -> str:

@@ -37,7 +37,8 @@ def checked_data(config: "RunConfig") -> DataSet:
     wanted = not RunFolder.of(config).complete  # a run that is complete needs none of it any more
     if wanted:
         check_inputs(config)
-    data = load_dataset(config.dataset, config.data_dir, config.image_size, strict=config.strict)
+    where = (config.dataset, config.data_dir, config.image_size)
+    data = load_dataset(*where, split_file=config.split_file, strict=config.strict)
     if wanted:
         check_inputs(config, data)
     return data

@@ -27,9 +27,9 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
         raise UserError(f"{parameter}={model!r}: no such folder; {remedy}")
     from huggingface_hub import HfApi, snapshot_download
 
-    name, _, revision = model.partition("@")
-    if (cached := _cached_snapshot(name, revision or None)) is not None:
+    if (cached := cached_model(model)) is not None:
         return cached
+    name, _, revision = model.partition("@")
     try:
         info = HfApi().model_info(name, revision=revision or None, timeout=TIMEOUT)
         files = [file.rfilename for file in info.siblings or []]
@@ -55,13 +55,14 @@ def existing_weights(path: Path) -> Path:
     return path
 
 
-def _cached_snapshot(name: str, revision: str | None) -> Path | None:
-    """The folder of a model in the Hub's own cache, or None where it is not there whole."""
+def cached_model(model: str) -> Path | None:
+    """The folder of `OWNER/NAME` or `OWNER/NAME@REVISION` in the Hub's own cache; None where it is not there whole."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    name, _, revision = model.partition("@")
     try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        folder = Path(snapshot_download(name, revision=revision or None, local_files_only=True))
     except (OSError, HFValidationError):
         return None
     whole = (folder / "config.json").is_file() and any(any(folder.glob(kind)) for kind in WEIGHTS)

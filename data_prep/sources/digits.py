@@ -1,6 +1,7 @@
 """scikit-learn's handwritten digits: images that every installation has, and a network learns in seconds."""
 
 import gzip
+import io
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.data import DataSet, ImageSet, content_fingerprint
+from al.storage.files import write_atomically
 
 SIDE = 32
 TEST_SHARE = 0.3
@@ -34,6 +36,23 @@ def load_digits() -> DataSet:
     return DataSet("digits", train, test, content_fingerprint([train, test]))
 
 
+def write_digits(folder: Path) -> None:
+    """Write the digits as `folder/<digit>/<number>.png`, 8x8 grey pixels each: a folder that anybody can have.
+
+    Files that are there already stay as they are.
+    """
+    from PIL import Image
+
+    pixels, labels = _table()
+    for row, (image, digit) in enumerate(zip(_grey(pixels.reshape(-1, 8, 8)), labels)):
+        file = folder / str(digit) / f"{row:04d}.png"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "PNG")
+            write_atomically(file, content.getvalue())
+
+
 def _table() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Pixels [1797, 64] in 0..16 and labels [1797], from scikit-learn's file: importing scikit-learn takes a second."""
     file = Path(find_spec("sklearn").submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
@@ -51,8 +70,12 @@ def _enlarged(images: NDArray[np.float64]) -> NDArray[np.uint8]:
     """Grey images [N, 8, 8] in 0..16 as u8[N, 32, 32, 3]."""
     from PIL import Image
 
-    grey = np.rint(images * (255 / 16)).astype(np.uint8)
     large = np.stack(
-        [np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image in grey]
+        [np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)) for image in _grey(images)]
     )
     return np.repeat(large[..., None], 3, axis=-1)  # [N, 32, 32] -> [N, 32, 32, 3]
+
+
+def _grey(images: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Values in 0..16 as grey ones in 0..255."""
+    return np.rint(images * (255 / 16)).astype(np.uint8)

@@ -1,10 +1,14 @@
-"""A folder of images, `data_dir/{train,test}/<class>/*`: listed, decoded once into a cache, memory-mapped."""
+"""A folder of images, listed, decoded once into a cache, memory-mapped.
+
+`data_dir/{train,test}/<class>/*`; or `data_dir/<class>/*` and a file that says what is for testing.
+"""
 
 import hashlib
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +20,20 @@ from al.errors import UserError
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.decoding import EXTENSIONS
 from data_prep.sources.image_cache import cached_arrays
-
-SPLITS = ("train", "test")
+from data_prep.split_file import SPLITS, Placed, read_split_file
 
 
 @dataclass(frozen=True)
 class Listing:
     """The images of one split, by class and then by name."""
 
+    split: str
     folder: Path
+    within: str
+    """Where `folder` lies in the data folder: empty where it is the data folder itself."""
     classes: tuple[str, ...]
     names: tuple[str, ...]
-    """`<class>/<file>` of every image."""
+    """Where every image lies in `folder`, mostly `<class>/<file>`."""
     counts: NDArray[np.int64]
     """[C] images of each class."""
     digest: str
@@ -36,13 +42,9 @@ class Listing:
     """Files that are no images."""
 
     @property
-    def split(self) -> str:
-        return self.folder.name
-
-    @property
     def paths(self) -> tuple[str, ...]:
-        """`<split>/<class>/<file>` of every image."""
-        return tuple(f"{self.split}/{name}" for name in self.names)
+        """Where every image lies in the data folder."""
+        return tuple(f"{self.within}/{name}" for name in self.names) if self.within else self.names
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -50,16 +52,24 @@ class Listing:
         return np.repeat(np.arange(len(self.classes)), self.counts)
 
 
-def load_imagefolder(data_dir: Path, image_size: int | None = None, progress: Progress = show_progress) -> DataSet:
+def load_imagefolder(
+    data_dir: Path,
+    image_size: int | None = None,
+    progress: Progress = show_progress,
+    split_file: Path | None = None,
+) -> DataSet:
     """Load the images below `data_dir`, in the order of torchvision's ImageFolder.
+
+    Args:
+        split_file: names the training and the test images; None: the folders `train` and `test` hold them.
 
     Models take squares: of images that are none the centre square is used, whoever looks at them. The fingerprint
     follows from the relative paths and the decoded pixels, not from where the folder lies.
 
     Raises:
-        UserError: no such folder, no images of a class in one of the splits, a broken image, mixed sizes.
+        UserError: no such folder or file, no images of a class in one of the splits, a broken image, mixed sizes.
     """
-    train, test = list_images(data_dir)
+    train, test = list_images(data_dir) if split_file is None else list_placed(data_dir, split_file)
     _report_ignored(data_dir, train.ignored + test.ignored)
     arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
     height, width = arrays[0].shape[1:3]
@@ -113,17 +123,17 @@ def _class_names(data_dir: Path, split: str) -> list[str]:
         found = sorted(entry.name for entry in data_dir.iterdir() if entry.is_dir() and entry.name[0] != ".")
         raise UserError(
             f"data_dir={str(data_dir)!r}: has no folder {split!r}; it must hold train/<class>/* and test/<class>/*, "
-            f"and holds {', '.join(found[:5]) or 'no folders'}"
+            f"and holds {', '.join(found[:5]) or 'no folders'}; or name a split_file"
         )
     names = [entry.name for entry in visible(data_dir / split) if entry.is_dir()]
     for name in names:
-        _check_name(data_dir / split, name)
+        check_name(data_dir / split, name)
     if not names:
         raise UserError(f"{data_dir / split}: has no class folders; put the images of each class into a folder there")
     return names
 
 
-def _check_name(folder: Path, name: str) -> None:
+def check_name(folder: Path, name: str) -> None:
     """Refuse a class folder whose name cannot be written into results, figures and W&B."""
     shown = os.fsencode(name).decode(errors="backslashreplace")
     if name != shown:
@@ -146,8 +156,62 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
         counts.append(len(images))
         ignored += others
         for file, status in images:
-            digest.update(b"%b\0%d\0%d\0" % (os.fsencode(f"{name}/{file}"), status.st_size, status.st_mtime_ns))
-    return Listing(folder, classes, tuple(names), np.array(counts), digest.hexdigest(), ignored)
+            digest.update(_stamp(f"{name}/{file}", status))
+    split = folder.name
+    return Listing(split, folder, split, classes, tuple(names), np.array(counts), digest.hexdigest(), ignored)
+
+
+def list_placed(data_dir: Path, split_file: Path) -> tuple[Listing, Listing]:
+    """List the training and the test images that a split file names.
+
+    Raises:
+        UserError: as `load_imagefolder`, but for what needs decoding.
+    """
+    if not data_dir.is_dir():
+        raise UserError(f"data_dir={str(data_dir)!r}: no such folder; it must hold the images that split_file names")
+    images = read_split_file(split_file)
+    classes = tuple(sorted({image.class_name for image in images}))
+    for name in classes:
+        check_name(data_dir, name)
+    if len(classes) < 2:
+        raise UserError(f"{split_file}: {len(classes)} class; a classifier needs images of two or more")
+    return tuple(
+        _list_side(data_dir, split_file, split, classes, (image for image in images if image.split == split))
+        for split in SPLITS
+    )
+
+
+def _list_side(
+    data_dir: Path, split_file: Path, split: str, classes: tuple[str, ...], images: Iterable[Placed]
+) -> Listing:
+    of_class: dict[str, list[str]] = defaultdict(list)
+    for image in images:
+        of_class[image.class_name].append(image.path)
+    names, digest = [], hashlib.sha256()
+    for name in classes:
+        if not of_class[name]:
+            raise UserError(
+                f"{split_file}: class {name!r}: no {split} images; give it some, or take the class out of the file"
+            )
+        for path in sorted(of_class[name]):
+            digest.update(_stamp(path, _status(data_dir / path, f"which {split_file} names")))
+            names.append(path)
+    counts = np.array([len(of_class[name]) for name in classes])
+    return Listing(split, data_dir, "", classes, tuple(names), counts, digest.hexdigest(), ignored=0)
+
+
+def _status(path: Path, which: str) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}), {which}; put it back, or make the file anew"
+        ) from None
+
+
+def _stamp(name: str, status: os.stat_result) -> bytes:
+    """What the digest of a listing holds of a file."""
+    return b"%b\0%d\0%d\0" % (os.fsencode(name), status.st_size, status.st_mtime_ns)
 
 
 def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:

@@ -23,6 +23,8 @@ class Report(NamedTuple):
     """What was written."""
 
     index: Path
+    answer: str
+    """In a sentence, as the page begins."""
     decisions: tuple[Decision, ...]
     facts: tuple[str, ...]
 
@@ -60,7 +62,7 @@ def build(
         written = [writer.section(section) for section in made]
         shown = [section for section in written if section.parts]
         writer.text("index.html", page("Active learning: what the runs say", first, decisions, shown))
-    return Report(out / "index.html", decisions, first.facts)
+    return Report(out / "index.html", first.answer, decisions, first.facts)
 
 
 def _nothing(results: Results) -> Decision:

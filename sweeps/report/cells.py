@@ -297,7 +297,7 @@ def _named(made: list) -> list[Family]:
         extra = _described(shared, differing)
         extra += [f"data {run.data.fingerprint[:8]}"] if prints[run.data.name] > 1 else []
         extra += _files_told(run, speakers, _files(run, shared).keys() - set(WITHIN_FAMILY))
-        title = ", ".join([run.config.dataset, *extra])
+        title = ", ".join([run.config.data_name, *extra])
         settings = _named_settings(parts, extra, setting_slugs)
         families.append(Family(title, _slug(title, slugs), settings, tuple(_by_size(baselines))))
     return families
@@ -319,7 +319,8 @@ def _named_settings(parts: list, family: list[str], slugs: Counter) -> tuple[Set
         config = cells[0].config
         extra = _described(config, differing - {"variant"} | ({"class_weights"} if config.class_weights else set()))
         files = _files_told(cells[0].runs[0], speakers, WITHIN_FAMILY)
-        title = ", ".join([f"{config.dataset} {config.variant}", *extra, *files, *family])
+        size = config.variant if config.budget is None else f"up to {config.budget:,} labels"
+        title = ", ".join([f"{config.data_name} {size}", *extra, *files, *family])
         settings.append(Setting(title, _slug(title, slugs), cells, baseline))
     return tuple(settings)
 

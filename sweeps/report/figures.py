@@ -410,7 +410,7 @@ def _draw_overlaps(settings: Sequence[Setting], paths: Sequence[Path]) -> None:
 
 
 def _wrapped(setting: Setting, width: int) -> str:
-    title = _compact(setting.title.removeprefix(f"{setting.config.dataset} "))
+    title = _compact(setting.title.removeprefix(f"{setting.config.data_name} "))
     return "\n".join(textwrap.wrap(title, width))
 
 
@@ -419,7 +419,7 @@ def _wrapped(setting: Setting, width: int) -> str:
 
 def time_pictures(family: Family) -> list[Picture]:
     """Stacked seconds by phase, one row a cell."""
-    rows = [(title.removeprefix(f"{cell.config.dataset} "), cell) for title, cell in titled([family])]
+    rows = [(title.removeprefix(f"{cell.config.data_name} "), cell) for title, cell in titled([family])]
     if not rows:
         return []
     title = f"Time by phase: {family.title}"

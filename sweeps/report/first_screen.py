@@ -115,8 +115,8 @@ def _facts(results: Results, results_dir: str) -> Iterable[str]:
 
 
 def _data(runs: Sequence[Run]) -> str:
-    known = {run.data.fingerprint: run.data for run in runs}.values()
-    told = [f"{d.name} ({d.train:,} + {d.test:,} images of {len(d.classes)} classes)" for d in known]
+    known = {run.data.fingerprint: (run.config.data_name, run.data) for run in runs}.values()
+    told = [f"{name} ({d.train:,} + {d.test:,} images of {len(d.classes)} classes)" for name, d in known]
     return f"Data: {', '.join(sorted(told))}."
 
 

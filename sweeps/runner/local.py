@@ -52,6 +52,8 @@ class Job:
     log_start: int = 0
     started: float = 0.0
     retry_at: float = 0.0
+    seconds: float = 0.0
+    """From its start to its end, once it is done."""
     killed: bool = False
     """Whether a signal that is not from here has ended it before: of one such end it is not to blame."""
     error: str = ""
@@ -222,11 +224,11 @@ class Runner:
 
     def _result(self, job: Job) -> str:
         """What a run that has ended well came to; its time counts for the estimates."""
-        result, wall = job.run.result(), time.monotonic() - job.started
+        result, job.seconds = job.run.result(), time.monotonic() - job.started
         if result is None:
             return f"no results in {job.run.folder}"
         self.estimates.add(result.config, result.training_time_seconds)
-        return f"{result.test['accuracy']:.2f} %, {result.labels_used} labels, {wall:.0f} s"
+        return f"{result.test['accuracy']:.2f} %, {result.labels_used} labels, {job.seconds:.0f} s"
 
     def _end(self, job: Job, state: Literal["done", "found", "failed"], text: str) -> None:
         job.state, job.error = state, text if state == "failed" else ""

@@ -42,10 +42,14 @@ def test_everything_is_found(folder):
     ((broken, reason),) = [(one.path, one.reason) for one in report.broken]
     assert broken == "train/cat/broken.jpg"
     assert "cannot identify" in reason
-    assert [(copy.path, copy.original) for copy in report.test_in_train] == [("test/cat/same.png", "train/dog/1.png")]
-    assert report.test_in_train[0].another_class
-    assert [(copy.path, copy.original) for copy in report.in_train] == [("train/cat/same.png", "train/cat/0.png")]
-    assert [(copy.path, copy.original) for copy in report.in_test] == [("test/dog/same pixels.bmp", "test/dog/1.png")]
+    assert [(copy.path, copy.original) for copy in report.same.test_in_train] == [
+        ("test/cat/same.png", "train/dog/1.png")
+    ]
+    assert report.same.test_in_train[0].another_class
+    assert [(copy.path, copy.original) for copy in report.same.in_train] == [("train/cat/same.png", "train/cat/0.png")]
+    assert [(copy.path, copy.original) for copy in report.same.in_test] == [
+        ("test/dog/same pixels.bmp", "test/dog/1.png")
+    ]
     assert report.ignored == 2
     assert (report.images, report.image_size) == (23, 12)
     problems = "\n".join(report.problems)
@@ -58,7 +62,7 @@ def test_a_clean_folder_has_no_problems_and_loads(tmp_path):
     root = image_folder(tmp_path)
     report = look(root)
     assert report.problems == ()
-    assert (report.broken, report.test_in_train, report.in_train, report.in_test) == ((), (), (), ())
+    assert (report.broken, report.same.test_in_train, report.same.in_train, report.same.in_test) == ((), (), (), ())
     assert report.image_size is None
     assert len(load_dataset("imagefolder", root).train) == 9
 
@@ -75,7 +79,7 @@ def test_a_folder_without_a_test_set(tmp_path):
     report = look(root)
     assert report.splits == ("",)
     assert [row.counts for row in report.classes] == [(3,), (4,), (3,)]
-    assert [(copy.path, copy.original) for copy in report.in_train] == [("dog/again.png", "cat/0.png")]
+    assert [(copy.path, copy.original) for copy in report.same.in_train] == [("dog/again.png", "cat/0.png")]
     assert any("split the images" in problem for problem in report.problems)
 
 

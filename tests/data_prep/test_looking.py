@@ -1,0 +1,94 @@
+"""A look at image files that remembers what it has seen."""
+
+import os
+
+import pytest
+from tiny_data import image_folder
+
+from al.errors import UserError
+from data_prep import looking
+from data_prep.looking import SIDE, look_at_files, thumbnails
+
+
+@pytest.fixture
+def root(tmp_path):
+    return image_folder(tmp_path / "pictures", count=12, size=(20, 14))
+
+
+def files(root):
+    return sorted(str(path.relative_to(root)) for path in root.glob("*/*/*"))
+
+
+class Count:
+    """Passes progress on and counts what it is told."""
+
+    def __init__(self):
+        self.images = 0
+
+    def __call__(self, counts, total, description):
+        for count in counts:
+            self.images += count
+            yield count
+
+
+def look(root, memory=None):
+    count = Count()
+    return look_at_files(root, files(root), count, memory), count.images
+
+
+def test_each_file_is_seen(root):
+    seen, count = look(root)
+    assert count == 24
+    assert {(one.width, one.height) for one in seen} == {(20, 14)}
+    assert len({one.content for one in seen}) == 24
+    assert thumbnails(seen).shape == (24, SIDE, SIDE, 3)
+
+
+def test_what_was_seen_is_not_decoded_again(root, tmp_path):
+    memory = tmp_path / "results" / "images.sqlite"
+    first, _ = look(root, memory)
+    again, decoded = look(root, memory)
+    assert again == first == look(root)[0]
+    assert decoded == 0
+
+
+def test_what_has_changed_is(root, tmp_path):
+    memory = tmp_path / "images.sqlite"
+    before, _ = look(root, memory)
+    (root / "test" / "cat" / "0.png").write_bytes(b"no picture")
+    os.utime(root / "train" / "dog" / "1.png")
+    after, decoded = look(root, memory)
+    assert decoded == 2
+    assert sum(one != other for one, other in zip(before, after)) == 1
+
+
+def test_a_cut_costs_what_was_not_written(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(looking, "COMMIT", 5)
+    memory = tmp_path / "images.sqlite"
+
+    def cut(counts, total, description):
+        for number, count in enumerate(counts):
+            if number == 17:
+                raise KeyboardInterrupt
+            yield count
+
+    with pytest.raises(KeyboardInterrupt):
+        look_at_files(root, files(root), cut, memory)
+    seen, decoded = look(root, memory)
+    assert decoded == 24 - 15
+    assert seen == look(root)[0]
+
+
+def test_a_damaged_memory_is_made_again(root, tmp_path):
+    memory = tmp_path / "images.sqlite"
+    expected, _ = look(root, memory)
+    memory.write_bytes(b"no database at all, but long enough to look like one" * 100)
+    assert look(root, memory) == (expected, 24)
+    assert look(root, memory) == (expected, 0)
+
+
+def test_a_file_that_vanishes_is_one_line(root, tmp_path):
+    names = files(root)
+    (root / names[3]).unlink()
+    with pytest.raises(UserError, match="No such file"):
+        look_at_files(root, names, Count(), tmp_path / "images.sqlite")
