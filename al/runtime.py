@@ -2,11 +2,12 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from al.errors import UserError, first_line
 from al.fast.allocator import keep_freed_memory
+
+if TYPE_CHECKING:
+    from al.fast.graphs import Recorder
 
 ROOT = Path("/")
 NVIDIA = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/nvidia-smi")
@@ -45,6 +49,11 @@ class Runtime:
         Larger images come in smaller batches, so that a layer's output takes the same memory.
         """
         return max(1, (500 if self.on_cpu else 2500) * 32**2 // max(size, 32) ** 2)
+
+    @cached_property
+    def recorder(self) -> "Recorder | None":
+        """What records training steps on this device; NVIDIA's can be."""
+        return CudaRecorder(self.device) if self.device.type == "cuda" else None
 
     @cached_property
     def name(self) -> str:
@@ -140,6 +149,50 @@ def _copy_on(batch: torch.Tensor, buffer: torch.Tensor) -> "torch.cuda.Event":
 def _waited_for(buffer: torch.Tensor, copied: "torch.cuda.Event") -> NDArray:
     copied.synchronize()
     return buffer.numpy()
+
+
+class CudaRecorder:
+    """Records launches as CUDA graphs.
+
+    All that belongs to the steps runs on one stream other than the default one, as capture asks for: what runs on two
+    would have to wait for itself, and libraries hold memory for each.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._stream = torch.cuda.Stream(device)
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """What was launched before comes first, and what is launched after comes later."""
+        usual = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
+            yield
+        usual.wait_stream(self._stream)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """As a graph with memory of its own. The generator that dropout draws from is the graph's too: each replay
+        draws from its seed and from where it is, and moves it on, as the kernels themselves would have.
+
+        Raises:
+            RuntimeError: something waits for the device, copies from the host's memory, or finds no room.
+        """
+        graph = torch.cuda.CUDAGraph()
+        generator = torch.cuda.default_generators[torch.cuda.current_device()]
+        seed, offset = generator.initial_seed(), generator.get_offset()
+        try:
+            # of this thread alone: others may go on to copy images to the device
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                work()
+        except BaseException:
+            graph.reset()
+            fresh = torch.Generator(self.device)  # the old one's state may still count as being captured
+            fresh.manual_seed(seed)
+            fresh.set_offset(offset)
+            generator.graphsafe_set_state(fresh)
+            raise
+        return graph.replay
 
 
 def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

@@ -15,11 +15,16 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def new_adam(
-    parameters: Iterable[torch.nn.Parameter], *, lr: float, weight_decay: float, fused: bool
+    parameters: Iterable[torch.nn.Parameter],
+    *,
+    lr: float,
+    weight_decay: float,
+    fused: bool,
+    lr_on: torch.device | None = None,
 ) -> "Adam | TorchAdam":
     """The one here, or torch's own where `AL_FAST` takes this one away; a checkpoint of either goes on in the other."""
     if has("adam"):
-        return Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused)
+        return Adam(parameters, lr=lr, weight_decay=weight_decay, fused=fused, lr_on=lr_on)
     return TorchAdam(parameters, lr=lr, weight_decay=weight_decay)
 
 
@@ -30,12 +35,42 @@ class Adam:
         parameters: those to be optimised; one without a gradient stays as it is.
         weight_decay: added to the gradient, times the parameter.
         fused: whether the device has the kernel that takes all parameters at once.
+        lr_on: where that kernel reads the learning rate, in float32, so that a recorded step sees it change; None: it
+            gets a number.
+
+    Once it is there, the state of a parameter stays where it is in memory.
     """
 
-    def __init__(self, parameters: Iterable[torch.nn.Parameter], *, lr: float, weight_decay: float, fused: bool):
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        *,
+        lr: float,
+        weight_decay: float,
+        fused: bool,
+        lr_on: torch.device | None = None,
+    ):
         self.parameters = list(parameters)
-        self.lr, self.weight_decay, self.fused = lr, weight_decay, fused
+        self.weight_decay, self.fused = weight_decay, fused
+        self._read_lr = None if lr_on is None else torch.zeros((), dtype=torch.float32, device=lr_on)
+        self.lr = lr
         self.state: dict[int, dict[str, torch.Tensor]] = {}
+
+    @property
+    def lr(self) -> float:
+        return self._lr
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self._lr = lr
+        if self._read_lr is not None:
+            self._read_lr.fill_(lr)
+
+    def reset(self) -> None:
+        """As it was before the first step."""
+        for tensors in self.state.values():
+            for tensor in tensors.values():
+                tensor.zero_()
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
@@ -56,7 +91,7 @@ class Adam:
                 amsgrad=False,
                 beta1=BETA1,
                 beta2=BETA2,
-                lr=self.lr,
+                lr=self.lr if self._read_lr is None else self._read_lr,
                 weight_decay=self.weight_decay,
                 eps=EPSILON,
                 maximize=False,
@@ -77,9 +112,9 @@ class Adam:
 
     def load_state_dict(self, state: dict[str, dict]) -> None:
         """Of this class or of `torch.optim.Adam`; the tensors are copied to where the parameters are."""
-        self.state = {}
+        self.reset()
         for number, tensors in state["state"].items():
-            for name, tensor in self._begin(number).items():
+            for name, tensor in (self.state.get(number) or self._begin(number)).items():
                 tensor.copy_(tensors[name])
 
 
@@ -93,6 +128,10 @@ class TorchAdam(torch.optim.Adam):
     @lr.setter
     def lr(self, lr: float) -> None:
         self.param_groups[0]["lr"] = lr
+
+    def reset(self) -> None:
+        """As it was before the first step."""
+        self.state.clear()
 
     def state_dict(self) -> dict[str, dict]:
         return {"state": super().state_dict()["state"]}

@@ -168,7 +168,7 @@ class NetworkLearner(TorchLearner):
         self.model = self._build()
         self.scorer = Scorer(self.model, runtime, self.size, self.scratch)
         self.show(data.train.images, data.test.images)
-        self.trainer = self._new_trainer()
+        self.trainer = Trainer(self.model, runtime, image_size=self.size, settings=settings, classes=self.classes)
 
     def _build(self) -> torch.nn.Module:
         settings = self.settings
@@ -182,11 +182,8 @@ class NetworkLearner(TorchLearner):
         )
         return for_training(model) if self.runtime.on_cpu else model.to(self.runtime.device)
 
-    def _new_trainer(self) -> Trainer:
-        return Trainer(self.model, self.runtime, image_size=self.size, settings=self.settings, classes=self.classes)
-
     def restart(self, *, warm: bool) -> None:
         if not warm:
             self.model.load_state_dict(self._build().state_dict())
-        self.trainer = self._new_trainer()
+        self.trainer.restart()
         self.scorer.refresh()

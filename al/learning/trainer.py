@@ -6,7 +6,10 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from al import seeds
-from al.fast.adam import new_adam
+from al.fast.adam import Adam, new_adam
+from al.fast.graphs import RecordedStep
+from al.fast.launches import counted_at_once, without_copies
+from al.fast.switch import has
 from al.learning.augmentation import augmentation, warp
 from al.learning.learner import NetworkSettings, StateDict
 from al.learning.networks import Classifier
@@ -29,11 +32,23 @@ class Trainer:
     def __init__(
         self, model: Classifier, runtime: Runtime, *, image_size: int, settings: NetworkSettings, classes: int
     ):
-        self.model, self.runtime, self.size = model, runtime, image_size
+        self.model, self.runtime, self.size = without_copies(model), runtime, image_size
         self.settings, self.classes = settings, classes
         self.optimiser = new_adam(
-            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=runtime.fused_optimiser
+            model.parameters(),
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            fused=runtime.fused_optimiser,
+            lr_on=runtime.device if runtime.recorder else None,
         )
+        recorder = runtime.recorder if has("graphs") and isinstance(self.optimiser, Adam) else None
+        self.step = RecordedStep(self._step, settings.batch_size, recorder)
+        self._loss_sum = torch.zeros((), device=runtime.device)
+        self._class_weights = torch.ones(classes, device=runtime.device) if settings.class_weights else None
+
+    def restart(self) -> None:
+        """Begin again with a fresh optimiser, on the present weights."""
+        self.optimiser.reset()
 
     def set_lr(self, lr: float) -> None:
         self.optimiser.lr = lr
@@ -54,39 +69,49 @@ class Trainer:
         if len(order) % self.settings.batch_size == 1:
             order = order[:-1]  # batch normalisation cannot learn from a batch of one
         torch.manual_seed(seeds.integer(self.settings.seed, number, "dropout"))
-        maps = self._maps(len(order), number)
-        targets = torch.from_numpy(labels[order]).to(self.runtime.device)
-        index = self.runtime.indices(order)
-        weight = self._loss_weight(labels[rows])
-        predicted = torch.empty_like(targets)
-        total = torch.zeros((), device=self.runtime.device)
         self.model.train()
-        for start in range(0, len(order), self.settings.batch_size):
-            batch = slice(start, start + self.settings.batch_size)
-            with self.runtime.room_for("a training step", f"use less than batch_size={self.settings.batch_size}"):
-                inputs = to_input(images[index[batch]], self.size)
-                if maps is not None:
-                    inputs = warp(inputs, maps[batch])
-                logits, _ = self.model(inputs)
-                loss = F.cross_entropy(logits, targets[batch], weight=weight)
-                self.optimiser.zero_grad()
-                loss.backward()
-                self.optimiser.step()
-            predicted[batch] = logits.detach().argmax(1)
-            total += loss.detach() * len(logits)
-        confusion = torch.bincount(targets * self.classes + predicted, minlength=self.classes**2)
-        return confusion.view(self.classes, self.classes).cpu().numpy(), total.item() / len(order)
+        starts = range(0, len(order), self.settings.batch_size)
+        with self.step.stream(), counted_at_once(self.model, len(starts)):
+            maps = self._maps(len(order), number)
+            targets = torch.from_numpy(labels[order]).to(self.runtime.device)
+            index = self.runtime.indices(order)
+            predicted = torch.empty_like(targets)
+            self._begin(labels[rows])
+            for start in starts:
+                batch = slice(start, start + self.settings.batch_size)
+                with self.runtime.room_for("a training step", f"use less than batch_size={self.settings.batch_size}"):
+                    taken = images[index[batch]], targets[batch], None if maps is None else maps[batch]
+                    predicted[batch] = self.step(*taken)
+            confusion = torch.bincount(targets * self.classes + predicted, minlength=self.classes**2)
+            return confusion.view(self.classes, self.classes).cpu().numpy(), self._loss_sum.item() / len(order)
+
+    def _step(self, images: torch.Tensor, targets: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
+        """One step on u8[b, H, W, 3], i64[b] and [b, 2, 3]; returns i64[b], the class predicted for each.
+
+        What else it reads and writes stays where it is in memory, and nothing waits for it: it may be recorded.
+        """
+        inputs = to_input(images, self.size)
+        if maps is not None:
+            inputs = warp(inputs, maps)
+        logits, _ = self.model(inputs)
+        loss = F.cross_entropy(logits, targets, weight=self._class_weights)
+        self.optimiser.zero_grad()
+        loss.backward()
+        self.optimiser.step()
+        self._loss_sum += loss.detach() * len(logits)
+        return logits.detach().argmax(1)
+
+    def _begin(self, labels: NDArray[np.int64]) -> None:
+        """Sets what the steps of an epoch over images with these labels read and add to."""
+        self._loss_sum.zero_()
+        if self._class_weights is not None:
+            self._class_weights.copy_(torch.from_numpy(class_weights(labels, self.classes)))
 
     def _maps(self, count: int, number: int) -> torch.Tensor | None:
         if not self.settings.augment:
             return None
         maps = augmentation(count, seeds.rng(self.settings.seed, number, "augment"))
         return torch.from_numpy(maps).to(self.runtime.device)
-
-    def _loss_weight(self, labels: NDArray[np.int64]) -> torch.Tensor | None:
-        if not self.settings.class_weights:
-            return None
-        return torch.from_numpy(class_weights(labels, self.classes)).to(self.runtime.device)
 
     def state_dict(self) -> StateDict:
         return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
