@@ -1,5 +1,5 @@
 # Everything the suite does, one target each. `make help` lists them.
-#   JOBS=n     runs at a time on this machine      AGENTS=n   W&B agents on this machine
+#   JOBS=n     runs at a time on this machine      AGENTS=n   W&B agents on this machine      (auto: what is fastest)
 #   OFFLINE=1  the same sweeps without a server    ARGS=...   passed on, for example ARGS="--set data_dir=/images"
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -77,7 +77,7 @@ bench: $(VENV)/.installed ## measure speed and memory against the usual stack, t
 	$(BIN)/python -m benchmarks --out $(RESULTS)/benchmarks $(ARGS)
 
 check-device: $(VENV)/.installed ## check this machine's GPU against its CPU, a minute or two
-	$(BIN)/python -m benchmarks.check $(ARGS)
+	$(BIN)/python -m benchmarks.check --out $(RESULTS)/benchmarks/check.json $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q $(ARGS)

@@ -23,7 +23,7 @@ from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, StrategySchedule, get_strategy, strategy_names
 
-WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict")
+WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict", "checkpoint_seconds")
 """Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
 OWN_FEATURES = "model"
@@ -274,6 +274,12 @@ class RunConfig(BaseModel):
         "NVIDIA cards, is quicker in training too: probabilities move by up to 0.02, and some picks with them",
     )
     results_dir: PathName = _option("results", "folder that gets the results")
+    checkpoint_seconds: float = _option(
+        30.0,
+        "seconds between checkpoints at least: a run that is killed loses no more than these, or than an epoch where "
+        "that is longer; 0: a checkpoint after every epoch",
+        ge=0,
+    )
 
     @field_validator("strategy")
     @classmethod

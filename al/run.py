@@ -1,9 +1,10 @@
 """One run under way: its labelled set, model, budget and files; the one object that the loop talks to.
 
 An epoch is written down before the next begins, and its random numbers follow from its number: a run that is cut
-anywhere and started again ends as one that never was.
+anywhere and started again goes on from its checkpoint, and ends as one that never was.
 """
 
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -75,6 +76,8 @@ class Run:
         self.learner, self.baseline, self.signals = learner, baseline, signals
         self.folder = RunFolder.of(config)
         self.checkpoint = Checkpoint(self.folder.path)
+        self._checkpoint_due = 0.0
+        """On the clock of `time.monotonic`: the first epoch is saved at once."""
         self.state = RunState(LabelledSet.empty(len(data.train.labels)), EarlyStopping(config.lr))
         self.tracker = NoTracker()
         self.progress = RunProgress(self.title, budget.rounds)
@@ -264,8 +267,9 @@ class Run:
         self.state.finished = True
 
     def commit(self, query: RoundRecord | None) -> None:
-        """Write down the epoch and the query that ended it; the checkpoint makes them count. W&B mirrors them.
+        """Write down the epoch and the query that ended it. W&B mirrors them; the next checkpoint makes them count.
 
+        There is one where the last is `checkpoint_seconds` old, where the run ends, and where it is told to stop now.
         What the checkpoint and W&B take is counted in the next epoch's seconds, as this one's are on disk by then.
         """
         with self.signals.shielded():
@@ -288,8 +292,10 @@ class Run:
             self.state.seconds += seconds["round"]
             with phase("tracking"):  # before the checkpoint: logged twice does no harm, lost rows would
                 self.tracker.log_epoch(record, sheet)
-            with phase("checkpoint"):
-                self.checkpoint.save(self.state, self.learner, self.identity)
+            if self.finished or self.signals.pending or time.monotonic() >= self._checkpoint_due:
+                with phase("checkpoint"):
+                    self.checkpoint.save(self.state, self.learner, self.identity)
+                self._checkpoint_due = time.monotonic() + self.config.checkpoint_seconds
             self.progress.epoch(record, self.state.seconds, seconds_left(self.budget, self.config, self.state, record))
 
     def write_results(self) -> None:

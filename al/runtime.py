@@ -50,6 +50,14 @@ class Runtime:
         """
         return max(1, (500 if self.on_cpu else 2500) * 32**2 // max(size, 32) ** 2)
 
+    @property
+    def host(self) -> "Runtime":
+        """The CPU beside the device, for work in steps that are too small for it."""
+        if self.on_cpu:
+            return self
+        keep_freed_memory()
+        return Runtime(torch.device("cpu"), self.scoring_dtype)
+
     @cached_property
     def recorder(self) -> "Recorder | None":
         """What records training steps on this device; NVIDIA's can be."""

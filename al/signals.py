@@ -66,6 +66,11 @@ class StopSignals:
         else:
             raise StopRequested(signum)
 
+    @property
+    def pending(self) -> bool:
+        """Whether one has come that takes effect where the shield ends."""
+        return self._pending is not None
+
     @contextmanager
     def shielded(self) -> Iterator[None]:
         """Work that is finished before a signal takes effect."""

@@ -31,6 +31,9 @@ class LinearProbe(TorchLearner):
 
     Its activations are the standardised embeddings: what the head was fitted on is what dropout (bald, dropquery) and
     gradients (badge) look at. A constant added to all embeddings changes nothing.
+
+    It is fitted and scored on the CPU whatever the device is: a fit is some hundred steps of L-BFGS, each of which asks
+    for numbers several times, and a GPU would spend it waiting.
     """
 
     settings: ProbeSettings
@@ -38,6 +41,7 @@ class LinearProbe(TorchLearner):
     def __init__(
         self, settings: ProbeSettings, runtime: Runtime, data: DataSet, *, embeddings: Embeddings, **others: Any
     ):
+        runtime = runtime.host
         super().__init__(settings, runtime, data, embeddings=embeddings, **others)
         width, dropout = embeddings.train.shape[1], others["output_options"]["dropout"]
         self.model = Classifier(Standardise.of(embeddings.train), width, self.classes, dropout).to(runtime.device)

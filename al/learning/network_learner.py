@@ -153,7 +153,7 @@ class TorchLearner:
     def load_state_dict(self, state: StateDict) -> None:
         self.trainer.load_state_dict(state["trainer"])
         best = state["best_weights"]
-        self.best_weights = best and {name: tensor.to(self.runtime.device) for name, tensor in best.items()}
+        self.best_weights = best and {name: tensor.to(self.runtime.device, copy=True) for name, tensor in best.items()}
         self.scorer.refresh()
 
 

@@ -1,14 +1,16 @@
-"""What a run cannot recompute, saved so that killing it at any moment loses at most one epoch.
+"""What a run cannot recompute, saved so that killing it at any moment loses little: see `checkpoint_seconds`.
 
 The lines of `epochs.jsonl` and `rounds.jsonl` are the record of the run; the checkpoint says how many of them count,
-so an epoch that was cut is taken back and done again.
+so epochs after it are taken back and done again, with the same outcome.
 """
 
+import math
 import os
 import pickle
 import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from al.errors import UserError
 from al.identity import Identity
@@ -20,12 +22,17 @@ from al.storage.files import writing
 from al.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from al.learning.learner import Learner
+    import torch
+
+    from al.learning.learner import Learner, StateDict
 
 LABELLED = {"train": "train", "val": "val", "given": "assigned_labels", "free": "machine_labelled"}
 """Name in the file -> field of the labelled set."""
 PROGRESS = {name: name for name in ("epoch", "round", "fit_epoch", "finished", "seconds")} | {"stands": "curve_point"}
 """Name in the file -> field of the run's state."""
+
+ALIGNED = 8
+"""Bytes that every tensor in a checkpoint begins at a multiple of: the widest number's."""
 
 UNREADABLE = (
     *(RuntimeError, OSError, ValueError, EOFError, LookupError, TypeError, AttributeError),
@@ -64,7 +71,7 @@ class Checkpoint:
             "plateau": vars(state.early_stopping),
             "progress": progress | {"best": state.best and state.best.written()},
             "records": self._records(state.epoch, state.round),
-            "learner": learner.state_dict(),
+            "learner": packed(learner.state_dict()),
         }
         temporary = self.path.with_name(f".checkpoint.{os.getpid()}")
         before = self.path.stat().st_size if self.path.exists() else 0
@@ -94,8 +101,8 @@ class Checkpoint:
                 if damaged := archive.testzip():
                     raise ValueError(damaged)
             contents = torch.load(self.path, map_location="cpu", weights_only=True)
-            state = _state(contents)
-            made_by = Identity(**contents["identity"])
+            state, made_by = _state(contents), Identity(**contents["identity"])
+            weights = unpacked(contents["learner"])
         except UNREADABLE:
             raise self._set_aside("the checkpoint cannot be read") from None
         if identity.differs(made_by):
@@ -103,7 +110,7 @@ class Checkpoint:
         saved = contents.get("records")  # the first versions did not save them
         if saved and saved != self._records(state.epoch, state.round):
             raise self._set_aside("lines of epochs.jsonl or rounds.jsonl were lost or changed")
-        learner.load_state_dict(contents["learner"])
+        learner.load_state_dict(weights)
         return state
 
     def _records(self, epochs: int, rounds: int) -> dict[str, str | None]:
@@ -117,6 +124,69 @@ class Checkpoint:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+
+def packed(state: "StateDict") -> dict:
+    """A state with its tensors as bytes of one array, and in the place of each where it lies there.
+
+    A network's state has over a thousand tensors: this is one copy from the device in place of one for each.
+    """
+    import torch
+
+    tensors = list(_tensors(state))
+    places: dict[int, tuple] = {}
+    arrays, end = [], 0
+    for device in dict.fromkeys(tensor.device for tensor in tensors):
+        # wide numbers first: so each tensor begins at a multiple of its numbers' width
+        there = sorted((t for t in tensors if t.device == device), key=lambda tensor: -tensor.element_size())
+        for tensor in there:
+            places[id(tensor)] = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), end)
+            end += tensor.nbytes
+        arrays.append(torch.cat([tensor.detach().reshape(-1).view(torch.uint8) for tensor in there]).cpu())
+        if gap := -end % ALIGNED:
+            arrays.append(torch.zeros(gap, dtype=torch.uint8))
+            end += gap
+    return {
+        "places": _mapped(state, lambda tensor: places[id(tensor)], torch.Tensor),
+        "bytes": arrays[0] if len(arrays) == 1 else torch.cat([torch.empty(0, dtype=torch.uint8), *arrays]),
+    }
+
+
+def unpacked(saved: dict) -> "StateDict":
+    """What `packed` was given; a state that is not packed, as earlier versions saved it, comes back as it is."""
+    import torch
+
+    if saved.keys() != {"places", "bytes"}:
+        return saved
+
+    def tensor(place: tuple[str, tuple[int, ...], int]) -> torch.Tensor:
+        kind, shape, start = place
+        dtype = getattr(torch, kind)
+        taken = saved["bytes"][start : start + math.prod(shape) * dtype.itemsize]
+        return taken.view(dtype).view(shape)
+
+    return _mapped(saved["places"], tensor, tuple)
+
+
+def _tensors(state: "StateDict") -> Iterator["torch.Tensor"]:
+    """Each once, though it may be in several places."""
+    import torch
+
+    found: dict[int, torch.Tensor] = {}
+    _mapped(state, lambda tensor: found.setdefault(id(tensor), tensor), torch.Tensor)
+    return iter(found.values())
+
+
+def _mapped(state: "StateDict", change: Callable[[Any], Any], kind: type) -> "StateDict":
+    """The same nested state with `change` made to every value of `kind`."""
+    return {
+        name: change(value)
+        if isinstance(value, kind)
+        else _mapped(value, change, kind)
+        if isinstance(value, dict)
+        else value
+        for name, value in state.items()
+    }
 
 
 def _state(contents: dict) -> RunState:

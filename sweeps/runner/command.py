@@ -81,7 +81,11 @@ def with_tag(sweep: str) -> dict[str, str]:
     return {"WANDB_TAGS": ",".join(filter(None, [own, sweep.replace(",", " ")]))} if sweep else {}
 
 
+def cores() -> int:
+    """Of this machine, that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def threads_each(jobs: int) -> int:
     """Cores of this machine for each of `jobs` processes, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // jobs)
+    return max(1, cores() // jobs)

@@ -26,6 +26,7 @@ from al.config import RunConfig
 from al.errors import UserError
 from al.storage.files import write_atomically
 from al.tracking.server import PROJECT, base_url
+from sweeps.runner.cards import add_workers_option, advice, chosen, free_card, variables_of
 from sweeps.runner.command import environment, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load, load_content
 from sweeps.runner.local import Job, Runner, describe, make_jobs, make_log_folders
@@ -163,6 +164,8 @@ class Crew:
         self._finished = 0
         self._silent = 0
         self._said: set[str] = set()
+        self._cards: dict[int, str] = {}
+        """The graphics card of each agent, by its process id, where agents are spread over several."""
 
     def go(self) -> None:
         """Keeps agents at work until the sweep's runs have all ended, agents fail in a row, or a signal comes."""
@@ -223,8 +226,11 @@ class Crew:
         while len(self.children.alive) < self.size:
             self._hired += 1
             name = f"agent-{self.sweep.path.rpartition('/')[2]}-{os.getpid()}-{self._hired}.log"
+            devices = [config.device for config in self.sweep.file.configs]
+            card = free_card((self._cards[agent.pid] for agent in self.children.alive), devices)
             with (logs / name).open("ab") as log:
-                self.children.start(agent_command(self.sweep.path), variables, log)
+                agent = self.children.start(agent_command(self.sweep.path), variables | variables_of(card), log)
+            self._cards[agent.pid] = card
 
     def _wait(self, seconds: float) -> None:
         """Until an agent ends, a signal comes, or the time is up."""
@@ -283,8 +289,6 @@ def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], in
 
 
 def _files(options: argparse.Namespace) -> list[SweepFile]:
-    if options.agents < 1:
-        raise UserError(f"--agents {options.agents}: runs nothing; use 1 or more")
     if bool(options.files) == bool(options.join):
         raise UserError("give sweep files, or --join ENTITY/PROJECT/SWEEP_ID")
     if options.join and (options.set or options.results_dir or options.dry_run):
@@ -301,12 +305,15 @@ def _joined(path: str) -> Sweep:
 
 
 def _launch(options: argparse.Namespace) -> int:
+    agents = chosen(options.agents, "agents", Path(options.results_dir or "results"))
     files = _files(options)
     if options.dry_run:
         jobs, of_file = make_jobs(files)
-        describe(of_file, Estimate(job.run.config.results_dir for job in jobs), options.agents, "agents")
+        describe(of_file, Estimate(job.run.config.results_dir for job in jobs), agents, "agents")
         return 0
     need_server()
+    if note := advice(agents):
+        print(note, file=sys.stderr)
     if options.join:
         sweeps: Iterator[Sweep] = iter([_joined(options.join)])
     else:
@@ -318,7 +325,7 @@ def _launch(options: argparse.Namespace) -> int:
             print(f"error: {sweep.file.name} not started: its baselines may be among the failed runs", file=sys.stderr)
             break
         folder = Path(sweep.file.configs[0].results_dir)
-        problems, stopped = work_on(sweep, options.agents, folder)
+        problems, stopped = work_on(sweep, agents, folder)
         for problem in problems:
             print(f"{'left' if stopped else 'failed'}: {problem}", file=sys.stderr)
         if stopped:
@@ -334,9 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.runner.launch", description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files, worked on in this order")
     parser.add_argument("--join", metavar="ENTITY/PROJECT/SWEEP_ID", help="work on a sweep made elsewhere")
-    parser.add_argument(
-        "--agents", type=int, default=1, help="agents on this machine; they share its cores (default 1)"
-    )
+    add_workers_option(parser, "agents", "agents on this machine")
     parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", PROJECT))
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"))
     parser.add_argument("--dry-run", action="store_true", help="say what would run, with no account, and stop")

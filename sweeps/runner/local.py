@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from al.errors import UserError
 from al.storage.files import write_atomically
+from sweeps.runner.cards import add_workers_option, advice, chosen, free_card, variables_of
 from sweeps.runner.command import command_line, environment, parameter_file, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
@@ -49,6 +50,8 @@ class Job:
     """What its environment has besides what every run's has."""
     state: Literal["waiting", "running", "done", "found", "failed"] = "waiting"
     process: Child | None = None
+    card: str = ""
+    """The graphics card that it was started on, where runs are spread over several."""
     log_start: int = 0
     started: float = 0.0
     retry_at: float = 0.0
@@ -177,7 +180,8 @@ class Runner:
             write_atomically(arguments, json.dumps(dict(run.parameters)))
         line = command_line(run.command, run.program, run.parameters, str(arguments))
         variables = {"WANDB_SWEEP_PARAM_PATH": str(parameters.resolve()), "WANDB_RUN_ID": _run_id(run)}
-        variables |= with_tag(run.sweep)
+        job.card = free_card((other.card for other in self.running), [run.config.device])
+        variables |= with_tag(run.sweep) | variables_of(job.card)
         with job.log.open("ab") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(line)}\n".encode())
             log.flush()
@@ -305,17 +309,18 @@ def conclude(runner: Runner, of_file: dict[Path, list[Job]]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.jobs < 1:
-        raise UserError(f"--jobs {options.jobs}: runs nothing; use 1 or more")
+    limit = chosen(options.jobs, "jobs", Path(options.results_dir or "results"))
     if options.sweep_seed < 0:
         raise UserError(f"--sweep-seed {options.sweep_seed}: not a seed; use 0 or more")
     jobs, of_file = make_jobs(load(path, overrides(options), options.sweep_seed) for path in options.files)
     estimates = Estimate(job.run.config.results_dir for job in jobs)
     if options.dry_run:
-        describe(of_file, estimates, options.jobs, "jobs")
+        describe(of_file, estimates, limit, "jobs")
         return 0
     make_log_folders(jobs)
-    runner = Runner(jobs, options.jobs, Display(), estimates)
+    if note := advice(limit):
+        print(note, file=sys.stderr)
+    runner = Runner(jobs, limit, Display(), estimates)
     runner.go()
     return conclude(runner, of_file)
 
@@ -323,7 +328,7 @@ def _run(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sweeps.runner.local", description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE", help="sweep files, run in this order")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores (default 1)")
+    add_workers_option(parser, "jobs", "runs")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")
     parser.add_argument("--sweep-seed", type=int, default=42, help="of the draws of method: random (default 42)")
     add_run_options(parser)

@@ -43,8 +43,10 @@ SMALL = {
     "augment": "false",
     "precision": "float32",
     "device": "cpu",
+    "checkpoint_seconds": 0,
 }
-"""A run of seconds: 30 labels, then three acquisitions of 12, 12 and 6. On the CPU, also where there is a GPU."""
+"""A run of seconds: 30 labels, then three acquisitions of 12, 12 and 6. On the CPU, also where there is a GPU; with a
+checkpoint after every epoch, though epochs are short."""
 
 
 def arguments(**parameters: Any) -> list[str]:

@@ -80,7 +80,7 @@ class TestKill:
                     file.write('{"epoch": 99, "rou')
         finish(launcher, tmp_path, offline_run.folder)
 
-    def test_loses_at_most_one_epoch(self, launcher, tmp_path, offline_run):
+    def test_loses_at_most_one_epoch_with_a_checkpoint_after_each(self, launcher, tmp_path, offline_run):
         launcher.run(launch.small(tmp_path), strike=("replace checkpoint.pt", 6, SIGKILL))
         outcome = finish(launcher, tmp_path, offline_run.folder)
         assert "goes on after epoch 5" in outcome.stdout
@@ -106,6 +106,53 @@ class TestKill:
     def test_everywhere(self, launcher, tmp_path, offline_run, before, nth):
         launcher.run(launch.small(tmp_path), strike=(before, nth, SIGKILL))
         finish(launcher, tmp_path, offline_run.folder)
+
+
+SELDOM = {"checkpoint_seconds": 1000}
+
+
+class TestFewCheckpoints:
+    """Where epochs are shorter than the time between checkpoints, a run goes back by several of them."""
+
+    @pytest.mark.parametrize(
+        ("before", "nth"),
+        [
+            ("fsync rounds.jsonl", 5),  # a second query is being written, the first is after the checkpoint too
+            ("fsync epochs.jsonl", 6),
+        ],
+    )
+    def test_what_came_after_is_done_again_and_ends_the_same(self, launcher, tmp_path, offline_run, before, nth):
+        outcome = launcher.run(launch.small(tmp_path, **SELDOM), strike=(before, nth, SIGKILL))
+        assert outcome.code == -SIGKILL, outcome.stderr
+        assert len(runs.read_lines(runs.only_run(tmp_path) / "epochs.jsonl")) > 1
+        outcome = finish(launcher, tmp_path, offline_run.folder, **SELDOM)
+        assert "goes on after epoch 1" in outcome.stdout
+
+    def test_there_is_one_after_the_first_epoch_and_one_at_the_end(self, launcher, tmp_path, offline_run):
+        outcome = launcher.run(launch.small(tmp_path, **SELDOM), strike=("replace checkpoint.pt", 3, SIGKILL))
+        assert outcome.code == 0, "there was no third"
+        runs.assert_same(runs.only_run(tmp_path), offline_run.folder)
+
+    def test_one_killed_while_writing_results_has_all_its_epochs(self, launcher, tmp_path, offline_run):
+        strike = ("replace best_model.safetensors", 1, SIGKILL)
+        assert launcher.run(launch.small(tmp_path, **SELDOM), strike=strike).code == -SIGKILL
+        outcome = finish(launcher, tmp_path, offline_run.folder, **SELDOM)
+        assert not [line for line in outcome.stdout.splitlines() if "  epoch  " in line]
+
+    @pytest.mark.parametrize("signum", EXIT_STATUS)
+    def test_a_run_that_is_told_to_stop_while_it_writes_loses_nothing(self, launcher, tmp_path, signum):
+        strike = ("fsync epochs.jsonl", 4, signum)
+        outcome = launcher.run(launch.small(tmp_path, **SELDOM), strike=strike)
+        assert outcome.code == EXIT_STATUS[signum], outcome.stderr
+        written = len(runs.read_lines(runs.only_run(tmp_path) / "epochs.jsonl"))
+        outcome = launcher.run(launch.small(tmp_path, **SELDOM))
+        assert f"goes on after epoch {written}" in outcome.stdout
+
+    def test_come_again_when_the_time_is_over(self, launcher, tmp_path, offline_run):
+        """With no time between them, one after every epoch: the sixth replaces what the fifth has left."""
+        launcher.run(launch.small(tmp_path, checkpoint_seconds=0), strike=("replace checkpoint.pt", 6, SIGKILL))
+        outcome = finish(launcher, tmp_path, offline_run.folder, **SELDOM)
+        assert "goes on after epoch 5" in outcome.stdout
 
 
 class TestSignals:

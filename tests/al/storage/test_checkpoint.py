@@ -15,7 +15,7 @@ from al.labels import LabelledSet
 from al.learning.early_stopping import EarlyStopping
 from al.records import BestEpoch, SplitResult
 from al.run_state import RunState
-from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
+from al.storage.checkpoint import Checkpoint, CorruptCheckpoint, packed, unpacked
 
 IDENTITY = Identity("d" * 64, "f" * 64)
 
@@ -60,6 +60,15 @@ class TestCheckpoint:
         for name in ("epoch", "round", "fit_epoch", "early_stopping", "best", "curve_point", "finished", "seconds"):
             assert getattr(found, name) == getattr(state, name), name
         assert names(tmp_path) == ["checkpoint.pt"]
+
+    def test_of_an_earlier_version_is_gone_on_from(self, tmp_path):
+        """Which saved each tensor of the learner for itself."""
+        checkpoint, learner = Checkpoint(tmp_path), Learner()
+        checkpoint.save(a_state(), Learner(0.1), IDENTITY)
+        contents = torch.load(checkpoint.path, weights_only=True)
+        torch.save(contents | {"learner": Learner(0.25).state_dict()}, checkpoint.path)
+        assert checkpoint.load(learner, IDENTITY).epoch == 4
+        assert torch.equal(learner.weights, torch.full((3,), 0.25))
 
     def test_state_that_came_back_can_be_changed(self, tmp_path):
         checkpoint = Checkpoint(tmp_path)
@@ -112,3 +121,54 @@ class TestCheckpoint:
         with pytest.raises(CorruptCheckpoint):
             checkpoint.load(Learner(), IDENTITY)
         assert not (tmp_path / "executed").exists()
+
+
+STATE = {
+    "model": {
+        "weight": torch.arange(24.0).view(2, 3, 2, 2).to(memory_format=torch.channels_last),
+        "bias": torch.tensor([0.1, -0.2, float("nan")]),
+        "batches": torch.tensor(7),
+        "half": torch.tensor([1.5, 2.5, 3.5], dtype=torch.bfloat16),
+        "flags": torch.tensor([True, False, True]),
+        "none": torch.empty(0, 4),
+    },
+    "optimiser": {"state": {0: {"step": torch.tensor(3.0)}, 11: {"step": torch.tensor(4.0, dtype=torch.float64)}}},
+    "best_weights": None,
+    "number": 5,
+}
+
+
+class TestPacked:
+    def leaves(self, state, path=()):
+        for name, value in state.items():
+            if isinstance(value, dict):
+                yield from self.leaves(value, (*path, name))
+            else:
+                yield (*path, name), value
+
+    def test_comes_back_bit_for_bit(self, tmp_path):
+        torch.save(packed(STATE), tmp_path / "state.pt")
+        found = dict(self.leaves(unpacked(torch.load(tmp_path / "state.pt", weights_only=True))))
+        expected = dict(self.leaves(STATE))
+        assert found.keys() == expected.keys()
+        for path, value in expected.items():
+            if isinstance(value, torch.Tensor):
+                assert (found[path].dtype, found[path].shape) == (value.dtype, value.shape), path
+                assert found[path].reshape(-1).view(torch.uint8).equal(value.reshape(-1).view(torch.uint8)), path
+            else:
+                assert found[path] == value
+
+    def test_is_one_array(self):
+        tensors = [value for _, value in self.leaves(packed(STATE)) if isinstance(value, torch.Tensor)]
+        assert len(tensors) == 1
+        size = sum(value.nbytes for _, value in self.leaves(STATE) if isinstance(value, torch.Tensor))
+        assert size <= tensors[0].nbytes < size + 8
+
+    def test_a_tensor_in_two_places_is_stored_once(self):
+        shared = torch.ones(100)
+        saved = packed({"one": shared, "two": {"again": shared}})
+        assert saved["bytes"].nbytes == 400
+        assert torch.equal(unpacked(saved)["two"]["again"], shared)
+
+    def test_of_nothing(self):
+        assert unpacked(packed({"best_weights": None})) == {"best_weights": None}

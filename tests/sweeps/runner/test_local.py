@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from al.identity import local_sources
-from sweeps.runner import local, processes
+from sweeps.runner import cards, local, processes
 from sweeps.runner.command import command_line, parameter_file
 from sweeps.runner.grid import load
 from sweeps.runner.runs import Estimate, runs_of
@@ -37,7 +37,7 @@ try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     sys.exit(3)
-ENV = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_TAGS", "OMP_NUM_THREADS")
+ENV = ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_TAGS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 with (folder / "starts.jsonl").open("a") as starts:
     variables = {{name: os.environ.get(name) for name in ENV}}
     starts.write(json.dumps({{"argv": sys.argv[1:], "time": time.time(), **variables}}) + "\\n")
@@ -82,8 +82,11 @@ def project(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith("WANDB") or name == "OMP_NUM_THREADS":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # no graphics card, also where there is one
+    cards.cards.cache_clear()
     monkeypatch.setattr(local, "RECHECK", 0.2)
-    return tmp_path
+    yield tmp_path
+    cards.cards.cache_clear()
 
 
 def sweep(folder: Path, name: str = "sweep", **choices) -> str:
@@ -113,6 +116,35 @@ def wait_for_starts(folder: Path, count: int, seconds: float = 20) -> None:
     while len(starts(folder)) < count:
         assert time.monotonic() < until, "the runs did not start"
         time.sleep(0.05)
+
+
+class TestCards:
+    def seen(self, project, monkeypatch, visible, *arguments, **choices):
+        """By run, the cards that it may use."""
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        cards.cards.cache_clear()
+        assert local.main([sweep(project, **choices), *arguments]) == 0
+        return [lines[0]["CUDA_VISIBLE_DEVICES"] for lines in starts(project).values()]
+
+    def test_runs_are_spread_over_them(self, project, monkeypatch):
+        seen = self.seen(project, monkeypatch, "GPU-a,GPU-b", "--jobs", "2", split_seed=[1, 2, 3, 4])
+        assert set(seen) == {"GPU-a", "GPU-b"}
+        assert len(seen) == 4
+
+    def test_by_how_many_are_at_work_on_each(self, project, monkeypatch):
+        seen = self.seen(project, monkeypatch, "0,1,2", "--jobs", "6", split_seed=[1, 2, 3, 4, 5, 6], max_epochs=[20])
+        assert sorted(seen) == ["0", "0", "1", "1", "2", "2"]
+
+    @pytest.mark.parametrize(
+        ("visible", "choices"), [("3", {}), ("", {}), ("0,1", {"device": ["cuda:1"]})], ids=["one", "none", "named"]
+    )
+    def test_elsewhere_runs_see_what_the_runner_sees(self, project, monkeypatch, visible, choices):
+        assert self.seen(project, monkeypatch, visible, "--jobs", "2", split_seed=[1, 2], **choices) == [visible] * 2
+
+    def test_auto_is_one_a_card(self, project, monkeypatch, capsys):
+        self.seen(project, monkeypatch, "0,1", "--jobs", "auto", "--dry-run")
+        assert "1 to run" in capsys.readouterr().out
+        assert cards.chosen("auto", "jobs", project) == 2
 
 
 def test_every_run_is_started_once_as_an_agent_would_and_passed_over_after(project, capsys):
