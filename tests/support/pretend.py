@@ -7,8 +7,8 @@ the backend in Python that torch has for experiments, and registering it lasts: 
     python tests/support/pretend.py '[["--dataset=digits", ...], ...]'
 
 runs `train.py` there once for each list of arguments and prints a line of JSON with the exit status and counts of each.
-"steps" in place of a list measures single steps and batches, "mix" tries what must fail. It ends with status 77 where
-this torch has no such backend.
+"steps MODEL" in place of a list measures single steps and batches, "mix" tries what must fail. It ends with status 77
+where this torch has no such backend.
 """
 
 import json
@@ -38,8 +38,9 @@ WAITS = {
 }
 """Operations whose result the program needs before it can go on."""
 MASKS = (torch.bool, torch.uint8)
+KINDS = ("launches", "uploads", "downloads", "waits")
 counts: Counter[str] = Counter()
-"""launches, uploads, downloads, waits since the last `clear`."""
+"""Of each of `KINDS` since the last `clear`."""
 
 
 class PretendTensor(torch.Tensor):
@@ -229,11 +230,12 @@ def install() -> Any:
 def counted(work: Any) -> dict[str, int]:
     counts.clear()
     work()
-    return dict(counts)
+    return {kind: counts[kind] for kind in KINDS}
 
 
-def steps() -> dict[str, dict[str, int]]:
-    """Counts of one training step, of an epoch around its steps, and of one scored batch, for `small_cnn`."""
+def steps(name: str) -> dict[str, dict[str, int]]:
+    """Counts of one training step, of an epoch around its steps, of one scored batch and a pass around them, of an
+    evaluation and of a checkpoint, for the network called `name`."""
     import numpy as np
 
     from al.config import RunConfig
@@ -241,14 +243,17 @@ def steps() -> dict[str, dict[str, int]]:
     from al.learning.scorer import Scorer
     from al.learning.trainer import Trainer
     from al.runtime import Runtime
+    from al.storage.checkpoint import packed
 
     class SmallBatches(Runtime):
+        fused_optimiser = True  # as on every GPU
+
         def scoring_batch(self, size: int) -> int:
             return 64
 
     runtime = SmallBatches(torch.device(NAME), torch.float32)
-    config = RunConfig(model="small_cnn", weights="none", class_weights=True)
-    model = build_model("small_cnn", 10, weights="none", dropout=0.3, image_size=32, seed=1).to(runtime.device)
+    config = RunConfig(model=name, weights="none", class_weights=True)
+    model = build_model(name, 10, weights="none", dropout=0.3, image_size=32, seed=1).to(runtime.device)
     trainer, scorer = Trainer(model, runtime, image_size=32, settings=config, classes=10), Scorer(model, runtime, 32)
     rng = np.random.default_rng(0)
     images = runtime.place(rng.integers(0, 256, (400, 32, 32, 3), dtype=np.uint8))
@@ -258,11 +263,16 @@ def steps() -> dict[str, dict[str, int]]:
     scorer.predict(images, rows[:64])
     two, three = (counted(lambda n=n: trainer.epoch(images, labels, rows[: 32 * n], 2)) for n in (2, 3))
     one, four = (counted(lambda n=n: scorer.predict(images, rows[: 64 * n], features=True)) for n in (1, 4))
-    names = ("launches", "uploads", "downloads", "waits")
-    step = {name: three.get(name, 0) - two.get(name, 0) for name in names}
-    batch = {name: (four.get(name, 0) - one.get(name, 0)) / 3 for name in names}
-    epoch = {name: two.get(name, 0) - 2 * step[name] for name in names}
-    return {"step": step, "epoch": epoch, "batch": batch, "pass": {n: one.get(n, 0) - batch[n] for n in names}}
+    step = {kind: three[kind] - two[kind] for kind in KINDS}
+    batch = {kind: (four[kind] - one[kind]) / 3 for kind in KINDS}
+    return {
+        "step": step,
+        "epoch": {kind: two[kind] - 2 * step[kind] for kind in KINDS},
+        "batch": batch,
+        "pass": {kind: one[kind] - batch[kind] for kind in KINDS},
+        "evaluation": counted(lambda: scorer.predict(images, rows[:192], labels[rows[:192]])),
+        "checkpoint": counted(lambda: packed(trainer.state_dict())),
+    }
 
 
 def mix() -> dict[str, list[str]]:
@@ -300,7 +310,11 @@ def main(requests: list[Any]) -> None:
     for request in requests:
         counts.clear()
         with redirect_stdout(sys.stderr):
-            answer = OTHERS[request]() if isinstance(request, str) else {"code": train(request), **counts}
+            if isinstance(request, str):
+                what, *names = request.split()
+                answer = OTHERS[what](*names)
+            else:
+                answer = {"code": train(request), **counts}
         print(json.dumps(answer), flush=True)
     del kept
 
