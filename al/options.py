@@ -3,8 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from al.arguments import Parser
 from al.config import RunConfig
 from al.dataset_defaults import defaults_of
 from al.errors import UserError, nearest
@@ -29,15 +29,8 @@ def read_parameters(arguments: Sequence[str], description: str) -> RunConfig:
     return RunConfig.from_mapping(vars(options) | sweep_parameters())
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse whose complaints are one line, as everyone else's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser(description: str) -> Parser:
+    parser = Parser(
         "train.py",
         usage="train.py [--NAME=VALUE ...]",
         description=description,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from al.arguments import Parser
 from al.config import RunConfig
 from al.errors import UserError
 from al.threads import sleep_while_waiting
@@ -35,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m data_prep", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m data_prep", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     clip = commands.add_parser("clip", help="zero-shot labels with their statistics", description=clip_command.__doc__)
     clip.set_defaults(command=clip_command)

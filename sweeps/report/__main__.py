@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from al.arguments import Parser, folder_name
 from al.errors import UserError
 
 
@@ -17,8 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.report", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m sweeps.report", description=__doc__)
     parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files to report on (default: every run found)")
     parser.add_argument(
         "--set",
@@ -28,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="parameters that every run was given",
     )
-    parser.add_argument("--results-dir", default="results", help="folder of the runs (default: results)")
+    parser.add_argument("--results-dir", type=folder_name, default="results", help="of the runs (default: results)")
     parser.add_argument("--out", help="folder for the report (default: RESULTS_DIR/report)")
     parser.add_argument("--target", type=float, help="accuracy in percent to reach (default: the baseline's)")
     parser.add_argument("--from-wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B instead of the folder")

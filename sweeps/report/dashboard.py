@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from al.arguments import Parser, folder_name
 from al.errors import UserError
 from al.tracking import wandb as tracking
 from sweeps.report.build import find
@@ -40,14 +41,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.report.dashboard", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m sweeps.report.dashboard", description=__doc__)
     parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"), help="W&B user or team ($WANDB_ENTITY)")
     parser.add_argument(
         "--project", default=os.environ.get("WANDB_PROJECT", "active-learning"), help="W&B project ($WANDB_PROJECT)"
     )
     parser.add_argument(
         "--results-dir",
+        type=folder_name,
         default="results",
         help="runs to make it from; where there are none, those that the project holds",
     )

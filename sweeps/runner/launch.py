@@ -22,6 +22,7 @@ from pathlib import Path
 from signal import SIGINT, SIGKILL
 from typing import Any
 
+from al.arguments import Parser
 from al.config import RunConfig
 from al.errors import UserError
 from al.storage.files import write_atomically
@@ -338,7 +339,7 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.runner.launch", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m sweeps.runner.launch", description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files, worked on in this order")
     parser.add_argument("--join", metavar="ENTITY/PROJECT/SWEEP_ID", help="work on a sweep made elsewhere")
     add_workers_option(parser, "agents", "agents on this machine")

@@ -21,6 +21,7 @@ from typing import IO, Literal
 
 from filelock import FileLock, Timeout
 
+from al.arguments import Parser
 from al.errors import UserError
 from al.storage.files import write_atomically
 from sweeps.runner.cards import add_workers_option, advice, chosen, free_card, variables_of
@@ -326,7 +327,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.runner.local", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m sweeps.runner.local", description=__doc__.split("\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE", help="sweep files, run in this order")
     add_workers_option(parser, "jobs", "runs")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")

@@ -4,13 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from al.arguments import folder_name
 from al.errors import UserError
 from sweeps.runner.grid import parse_overrides
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that change a parameter of every run; `overrides` reads them."""
-    parser.add_argument("--results-dir", help="folder that gets the results (default: the files', or results)")
+    parser.add_argument("--results-dir", type=folder_name, help="of the results (default: the files', or results)")
     parser.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="parameters for every run"
     )

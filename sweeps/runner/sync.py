@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.progress import track
 
+from al.arguments import Parser, folder_name
 from al.errors import UserError
 from al.storage.files import write_atomically
 from al.storage.run_folder import RunFolder
@@ -195,10 +196,10 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m sweeps.runner.sync", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m sweeps.runner.sync", description=__doc__.split("\n")[0])
     parser.add_argument(
         "--results-dir",
-        type=Path,
+        type=lambda text: Path(folder_name(text)),
         default=Path(os.environ.get("WANDB_DIR", "results")),
         help="folder with the runs' wandb/ (default: WANDB_DIR, or results)",
     )
