@@ -223,3 +223,14 @@ def test_a_failure_is_an_alert_where_it_is_wanted(launcher, server, env, tmp_pat
     environment = env("online", **({"ACTIVE_LEARNING_ALERTS": "1"} if wanted else {}))
     assert launcher.run(args, environment).code == 1
     assert ("NotifyScriptableRunAlert" in [name for name, _ in server.requests]) == wanted
+
+
+@pytest.mark.slow
+def test_a_target_that_is_reached_is_an_alert_where_it_is_wanted(launcher, server, env, tmp_path):
+    common = {"variant": "balanced_3", "max_epochs": 40}
+    results = tmp_path / "results"
+    assert launcher.run(launch.small(results, **common, strategy="stratified")).code == 0
+    args = launch.small(results, **common, budget=400, strategy="margin", stop="baseline")
+    assert launcher.run(args, env("online", ACTIVE_LEARNING_ALERTS="1")).code == 0
+    (alert,) = [variables for name, variables in server.requests if name == "NotifyScriptableRunAlert"]
+    assert alert["title"].startswith("Baseline beaten: digits-balanced_3-margin-")
