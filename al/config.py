@@ -23,7 +23,7 @@ from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, StrategySchedule, get_strategy, strategy_names
 
-WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict", "checkpoint_seconds")
+WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict", "checkpoint_seconds", "pictures")
 """Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
 OWN_FEATURES = "model"
@@ -280,6 +280,7 @@ class RunConfig(BaseModel):
         "that is longer; 0: a checkpoint after every epoch",
         ge=0,
     )
+    pictures: bool = _option(True, "draw what was picked, curves and confusion matrices; without, a second or two less")
 
     @field_validator("strategy")
     @classmethod

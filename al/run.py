@@ -274,7 +274,7 @@ class Run:
         """
         with self.signals.shielded():
             sheet = None
-            if query is not None:
+            if query is not None and self.config.pictures:
                 with phase("pictures"):
                     sheet = self._pick_sheet(query)
             seconds = self._lap()
@@ -300,19 +300,17 @@ class Run:
 
     def write_results(self) -> None:
         """Write the results; `performance_metrics.json` comes last and makes the run complete."""
-        from al.tracking.plots import plot_run
-
         self.progress.doing("writing results")
-        path, best = self.folder.path, self.state.best
+        path = self.folder.path
         epochs, rounds = self.folder.epochs.read(), self.folder.rounds.read()
         self.learner.save_best(path / "best_model.safetensors")
         write_json(path / "al_tracking.json", al_tracking(self.config.strategy, self.budget, rounds))
         with phase("pictures"):
-            plots = plot_run(epochs, best, self.classes, self.title, path / "plots")
+            plots = self._plots(epochs) if self.config.pictures else []
         result = self._result(epochs, rounds)
         write_json(path / COMPLETE, result.written())
         self.checkpoint.remove()
-        write_aggregate(path)
+        write_aggregate(path, pictures=self.config.pictures)
         self.tracker.log_end(result, self.classes, plots)
         self.progress.summary(result, path, self.tracker.url)
 
@@ -353,6 +351,11 @@ class Run:
 
         path = self.folder.path / f"plots/picks/round_{query.round:03d}.png"
         return pick_sheet(self.data.train.images[query.rows], query, self.classes, path)
+
+    def _plots(self, epochs: list[EpochRecord]) -> list[Path]:
+        from al.tracking.plots import plot_run
+
+        return plot_run(epochs, self.state.best, self.classes, self.title, self.folder.path / "plots")
 
     def _lap(self) -> dict[str, float]:
         """Seconds by phase since the last commit."""
@@ -455,6 +458,6 @@ def already_complete(config: RunConfig, folder: RunFolder) -> None:
     """Say so, and mirror the run to W&B where a server is asked for."""
     print(f"complete already: {folder.path}; remove the folder to run it again")
     Checkpoint(folder.path).remove()
-    refresh_aggregate(folder.path)
+    refresh_aggregate(folder.path, pictures=config.pictures)
     if mode() == "online":
         mirror_if_needed(folder)

@@ -59,14 +59,12 @@ def aggregate(runs: Sequence[RunResult]) -> dict:
     return result
 
 
-def write_aggregate(run: Path) -> list[Path]:
+def write_aggregate(run: Path, *, pictures: bool = True) -> list[Path]:
     """Brings `<cell>/aggregated/` up to date after `run`; returns the seeds it holds.
 
     Seeds made from other images or weights stay out of it. Seeds that end at the same time take turns, so the last
     one written knows them all.
     """
-    from al.tracking.plots import plot_aggregate
-
     folder = run.parent / "aggregated"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -74,7 +72,10 @@ def write_aggregate(run: Path) -> list[Path]:
         seeds = complete_seeds(run)
         runs = [RunFolder(seed).result() for seed in seeds]
         remove_leftovers(folder)
-        plot_aggregate(seeds, folder)
+        if pictures:
+            from al.tracking.plots import plot_aggregate
+
+            plot_aggregate(seeds, folder)
         write_json(folder / COMPLETE, aggregate(runs))
     return seeds
 
@@ -103,12 +104,12 @@ def _made_from(run: Path) -> tuple[str, dict]:
     return identity.fingerprint, dict(identity.sources)
 
 
-def refresh_aggregate(run: Path) -> None:
+def refresh_aggregate(run: Path, *, pictures: bool = True) -> None:
     """Write the aggregate again where it is missing or damaged, or older than a seed, as after a kill."""
     written = run.parent / "aggregated" / COMPLETE
     newest = max(((seed / COMPLETE).stat().st_mtime for seed in complete_seeds(run)), default=0)
     if newest and (not _is_json(written) or written.stat().st_mtime < newest):
-        write_aggregate(run)
+        write_aggregate(run, pictures=pictures)
 
 
 def _is_json(path: Path) -> bool:

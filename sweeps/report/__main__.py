@@ -3,9 +3,13 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from al.arguments import Parser, folder_name
 from al.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.report.load import Results
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,29 +37,49 @@ def _parser() -> Parser:
     parser.add_argument("--out", help="folder for the report (default: RESULTS_DIR/report)")
     parser.add_argument("--target", type=float, help="accuracy in percent to reach (default: the baseline's)")
     parser.add_argument("--from-wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B instead of the folder")
+    parser.add_argument("--from-csv", metavar="FOLDER", help="read the runs from the files that --to-csv wrote")
+    parser.add_argument("--to-csv", metavar="FOLDER", help="write the runs to FOLDER as CSV, in place of a report")
     return parser
 
 
 def _report(options: argparse.Namespace) -> int:
     from sweeps.report.build import build
-    from sweeps.report.load import load_results, select
+    from sweeps.report.load import select
     from sweeps.report.studies import STUDIES
 
     if options.target is not None and not 0 < options.target <= 100:
         raise UserError(f"target={options.target:g}: an accuracy in percent lies in (0, 100]; use for example 70")
-    if options.from_wandb:
-        from sweeps.report.from_wandb import load_wandb
-
-        found = load_wandb(options.from_wandb)
-    else:
-        found = load_results(options.results_dir)
-    results = select(found, options.files, options.results_dir, options.set)
+    results = select(_found(options), options.files, options.results_dir, options.set)
+    if options.to_csv:
+        return _publish(results, Path(options.to_csv))
     out = Path(options.out) if options.out else Path(options.results_dir) / "report"
     report = build(results, options.results_dir, out, options.target, STUDIES)
     print("\n".join(report.facts), end="\n\n")
     for decision in report.decisions:
         print(decision.text, end="\n\n")
     print(f"Report: {report.index}")
+    return 0
+
+
+def _found(options: argparse.Namespace) -> "Results":
+    from sweeps.report.csv_runs import load_csv
+    from sweeps.report.from_wandb import load_wandb
+    from sweeps.report.load import load_results
+
+    if options.from_wandb and options.from_csv:
+        raise UserError("from-wandb, from-csv: two places to read the runs from; give one of them")
+    if options.from_wandb:
+        return load_wandb(options.from_wandb)
+    return load_csv(options.from_csv) if options.from_csv else load_results(options.results_dir)
+
+
+def _publish(results: "Results", folder: Path) -> int:
+    from sweeps.report.csv_runs import write_csv
+
+    if not results.runs:
+        raise UserError(f"to-csv={str(folder)!r}: no complete run to write; run the sweep first")
+    write_csv(results.runs, folder)
+    print(f"{len(results.runs)} runs, {len(results.missing)} missing: {folder}")
     return 0
 
 

@@ -1,0 +1,198 @@
+"""Compute learning curves with the suite's own run, in this process; and hold them against the kept ones.
+
+Kept are the areas under the curves of 20 seeds for each strategy. On one processor with the same libraries the curves
+of a seed come out the same to the last digit. Elsewhere rounding makes some picks others, which moves an area by less
+than a new draw of the first labels does; so what is compared is the mean over five seeds, with the same seeds of
+then, and it may have moved by as much as five new draws would.
+"""
+
+import atexit
+import contextlib
+import csv
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import train
+from al.config import RunConfig
+from al.distributed import leading
+from al.records import learning_curve
+from al.signals import StopSignals
+from al.storage.run_folder import RunFolder
+from al.strategies import REGISTRY
+from benchmarks.reference import toy_sets
+from sweeps.report.statistics import area
+
+HERE = Path(__file__).parent
+SEEDS = range(1, 21)
+CHECKED = SEEDS[:5]
+STRATEGIES = tuple(name for name, method in REGISTRY.items() if not method.baseline)
+SPREADS = 2.6
+"""Standard errors of a difference of two independent means of five that an area may move: 1 in 100 would by chance."""
+LEAST = 0.05
+"""Points that an area may move in any case, where its seeds hardly differ."""
+
+
+class Point(NamedTuple):
+    """Of one seed's learning curve: test accuracy in percent."""
+
+    strategy: str
+    seed: int
+    labels: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A data set with frozen embeddings, and how strategies are run on it."""
+
+    name: str
+    parameters: Mapping[str, object]
+    strategies: tuple[str, ...] = STRATEGIES
+
+    def images(self) -> dict[str, object]:
+        """Where the images and embeddings are; those of a toy set are written when they are first asked for."""
+        if self.parameters["dataset"] == "digits":
+            return {}
+        folder = _toy_set(self.name)
+        return {"data_dir": f"{folder / 'images'}", "features": f"file:{folder / 'features.npz'}"}
+
+    @property
+    def file(self) -> Path:
+        return HERE / f"{self.name}.csv"
+
+    def kept(self) -> list[Point]:
+        with self.file.open(newline="") as file:
+            return [
+                Point(row["strategy"], int(row["seed"]), int(row["labels"]), float(row["accuracy"]))
+                for row in csv.DictReader(file)
+            ]
+
+    def keep(self, points: Iterable[Point]) -> None:
+        lines = [",".join(Point._fields), *(f"{p.strategy},{p.seed},{p.labels},{p.accuracy!r}" for p in points)]
+        self.file.write_text("\n".join(lines) + "\n")
+
+    def curve(self, strategy: str, seed: int) -> list[Point]:
+        """The learning curve of one run, made by `train.run_once` without W&B and without pictures."""
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = {"strategy": strategy, "split_seed": seed, "results_dir": folder, "pictures": False}
+            config = RunConfig.from_mapping({**self.parameters, **self.images(), **chosen})
+            with _quiet(), leading() as leader:
+                train.run_once(config, StopSignals(), leader)
+            epochs = learning_curve(RunFolder.of(config).epochs.read())
+        return [Point(strategy, seed, epoch.labels, epoch.test["accuracy"]) for epoch in epochs]
+
+
+COMMON = {"model": "frozen", "init": "random", "device": "cpu", "precision": "float32", "batch_growth": 2.0}
+DIGITS = Bench(
+    "digits",
+    {
+        **COMMON,
+        "dataset": "digits",
+        "features": f"file:{HERE / 'digits.npz'}",
+        "variant": "balanced_25.5",
+        "budget": 320,
+        "initial_min": 20,
+        "initial_fraction": 20 / 320,
+        "batch_fraction": 20 / 320,
+    },
+)
+"""The digits of scikit-learn as 32 principal components; 20, 40, 80, 160 and 320 labels."""
+
+TOY = {
+    **COMMON,
+    "dataset": "imagefolder",
+    "variant": "balanced_100",
+    "initial_min": 4,
+    "batch_growth": 1.0,
+    "weight_decay": 1e-4,
+}
+CDALBENCH = ("random", "margin", "entropy", "coreset", "typiclust_typical", "badge", "bald")
+"""What CDALBench compares, of what is in the registry."""
+THREE_CLUST = Bench(
+    "three_clust", {**TOY, "budget": 100, "initial_fraction": 0.04, "batch_fraction": 0.04}, CDALBENCH
+)
+DIVERGING_SIN = Bench(
+    "diverging_sin", {**TOY, "budget": 80, "initial_fraction": 0.05, "batch_fraction": 0.05}, CDALBENCH
+)
+"""Four first labels, and four a round."""
+BENCHES = {bench.name: bench for bench in (DIGITS, THREE_CLUST, DIVERGING_SIN)}
+
+
+@cache
+def _toy_set(name: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    toy_sets.write(name, folder)
+    return folder
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither W&B nor a line on the terminal."""
+    known = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = "disabled"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        os.environ.pop("WANDB_MODE")
+        if known is not None:
+            os.environ["WANDB_MODE"] = known
+
+
+def areas(points: Iterable[Point]) -> dict[str, dict[int, float]]:
+    """By strategy and seed the area under the curve, divided by its width: the mean accuracy in percent."""
+    curves: dict[str, dict[int, list[Point]]] = {}
+    for point in points:
+        curves.setdefault(point.strategy, {}).setdefault(point.seed, []).append(point)
+    return {
+        strategy: {seed: area([p.labels for p in curve], [p.accuracy for p in curve]) for seed, curve in seeds.items()}
+        for strategy, seeds in curves.items()
+    }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The area of one strategy, over the same seeds then and now."""
+
+    strategy: str
+    then: float
+    now: float
+    allowed: float
+    same: bool
+    """Whether every seed's area is the same to the last digit."""
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.now - self.then) <= self.allowed
+
+    def __str__(self) -> str:
+        verdict = "the same" if self.same else "within" if self.holds else "MOVED"
+        return (
+            f"{self.strategy:18} {self.then:6.2f} -> {self.now:6.2f}   moved {self.now - self.then:+6.2f}, "
+            f"may move {self.allowed:5.2f}   {verdict}"
+        )
+
+
+def compare(strategy: str, kept: Mapping[int, float], found: Mapping[int, float]) -> Comparison:
+    """Hold the areas of some seeds, `found`, against those kept of all seeds."""
+    seeds = sorted(found)
+    spread = float(np.std(list(kept.values()), ddof=1))
+    allowed = max(SPREADS * spread * (2 / len(seeds)) ** 0.5, LEAST)
+    then, now = (float(np.mean([values[seed] for seed in seeds])) for values in (kept, found))
+    return Comparison(strategy, then, now, allowed, all(kept[seed] == found[seed] for seed in seeds))
+
+
+def check(bench: Bench, strategy: str, seeds: Sequence[int] = CHECKED) -> Comparison:
+    """Recompute some seeds of a strategy and compare them with what is kept."""
+    found = areas(point for seed in seeds for point in bench.curve(strategy, seed))
+    return compare(strategy, areas(bench.kept())[strategy], found[strategy])
