@@ -1,13 +1,13 @@
 """Two sets of points that trap one family of strategies each, as images and embeddings that the suite runs on.
 
-From CDALBench (Werner et al., "A Cross-Domain Benchmark for Active Learning", NeurIPS 2024; the definitions are those of
-`datasets/sythData.py` at github.com/wernerth94/A-Cross-Domain-Benchmark-for-Active-Learning, configs/threeclust.yaml and
-configs/divergingsin.yaml):
+From CDALBench (Werner et al., "A Cross-Domain Benchmark for Active Learning", NeurIPS 2024); the definitions are those
+of `datasets/sythData.py` and `configs/{threeclust,divergingsin}.yaml` in its repository,
+github.com/wernerth94/A-Cross-Domain-Benchmark-for-Active-Learning:
 
 - ThreeClust: two clusters of one class each, and a third that holds both classes alike. Nothing can be learnt in the
   third, and that is where a model is unsure: strategies that go by uncertainty spend their labels there.
-- DivergingSin: two waves, one of each class, that run apart from left to right. All that matters is where they are close,
-  and that is a small part of the plane: strategies that cover the plane evenly spend their labels elsewhere.
+- DivergingSin: two waves, one of each class, that run apart from left to right. All that matters is where they are
+  close, a small part of the plane: strategies that cover the plane evenly spend their labels elsewhere.
 
 The benchmark trains a linear model on the first and a small network on the second. Here both have a linear head, the
 second one on random Fourier features, which make it a machine with a Gaussian kernel.

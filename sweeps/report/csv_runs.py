@@ -87,7 +87,8 @@ def _run_row(run: Run, parameters: Sequence[str]) -> dict[str, object]:
     row |= {"train_images": run.data.train, "test_images": run.data.test, "classes": "/".join(run.data.classes)}
     row |= {"fingerprint": run.data.fingerprint, "digest": run.digest}
     row |= {f"source/{name}": digest for name, digest in sorted(run.sources.items())}
-    return row | {f"environment/{name}": value for name, value in result.environment.model_dump().items()}
+    known = result.environment.model_dump(exclude={"platform"})
+    return row | {f"environment/{name}": value for name, value in known.items()}
 
 
 def _parameter(config: RunConfig, name: str) -> object:

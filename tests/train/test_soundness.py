@@ -179,3 +179,18 @@ def test_other_zero_shot_outputs_under_the_same_name_are_refused(free_starts, la
         logits.write_text(content)
     assert outcome.code == 2
     assert "zero-shot" in outcome.stderr
+
+
+def test_without_pictures_a_run_is_the_same_run(launcher, tmp_path):
+    for name, pictures in (("with", True), ("without", False)):
+        outcome = launcher.run(launch.small(tmp_path / name, pictures=pictures))
+        assert outcome.code == 0, outcome.stderr
+    drawn, plain = (runs.only_run(tmp_path / name) for name in ("with", "without"))
+    assert drawn.name == plain.name
+    assert drawn.parent.name == plain.parent.name
+    assert not list(plain.parent.rglob("*.png"))
+    pictures = {name for name in runs.files(drawn) if name.endswith(".png")}
+    assert runs.files(drawn) - pictures == runs.files(plain)
+    for name in ("epochs.jsonl", "rounds.jsonl"):
+        both = [runs.without(runs.read_lines(folder / name), runs.TIMES) for folder in (drawn, plain)]
+        assert both[0] == both[1]

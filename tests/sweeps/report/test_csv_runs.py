@@ -1,0 +1,124 @@
+"""Runs written as CSV and read back: what a report is made of is the same."""
+
+import csv
+
+import numpy as np
+import pytest
+from report_results import World, write_cells
+
+from al.errors import UserError
+from al.records import METRICS
+from sweeps.report.__main__ import main
+from sweeps.report.analysis import analyse
+from sweeps.report.cells import organise
+from sweeps.report.csv_runs import EPOCHS, RUNS, load_csv, write_csv
+from sweeps.report.curves import learning_curve
+from sweeps.report.load import load_results
+
+DIGITS = {"dataset": "digits", "model": "small_cnn", "weights": "none", "variant": "balanced_20", "initial_min": 20}
+SMALL = World(classes=("a b", *"cdefghi", "j,"), train=2000, test=500)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A results folder, and what `write_csv` makes of it."""
+    results, published = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("csv")
+    write_cells(results, SMALL, ("stratified", "margin", "random"), (12, 34, 56), **DIGITS)
+    write_csv(load_results(results).runs, published)
+    return results, published
+
+
+@pytest.fixture
+def pairs(folders):
+    results, published = folders
+    known = {run.digest: run for run in load_results(results).runs}
+    found = load_csv(published)
+    assert found.left_out == []
+    assert {run.digest for run in found.runs} == set(known)
+    return [(known[run.digest], run) for run in found.runs]
+
+
+def test_configuration_identity_and_results_are_the_same(pairs):
+    for run, back in pairs:
+        assert back.config == run.config.model_copy(update={"results_dir": "results"})
+        assert back.identity == run.identity
+        assert back.data == run.data
+        assert back.test == run.test
+        assert back.per_class.keys() == run.per_class.keys()
+        assert back.machine == run.machine
+        assert (back.labels, back.human_labels) == (run.labels, run.human_labels)
+        assert back.seconds == pytest.approx(run.seconds, rel=1e-6)
+        assert back.result.reached_baseline == run.result.reached_baseline
+
+
+def test_learning_curves_are_the_same(pairs):
+    for run, back in pairs:
+        kept, found = learning_curve(run), learning_curve(back)
+        assert np.array_equal(found.labels, kept.labels)
+        assert np.array_equal(found.accuracy, kept.accuracy)
+        assert found.loss == pytest.approx(kept.loss, rel=1e-6)
+        assert found.seconds == pytest.approx(kept.seconds, rel=1e-5)
+
+
+def test_the_verdict_is_the_same(folders):
+    results, published = folders
+    verdicts = []
+    for found in (load_results(results), load_csv(published)):
+        (family,) = organise(found)
+        verdicts.append([analyse(setting).verdict.estimates for setting in family.settings])
+    assert verdicts[1] == verdicts[0]
+
+
+def test_a_row_of_another_version_or_changed_by_hand_is_left_out(folders, tmp_path):
+    _, published = folders
+    rows = (published / RUNS).read_text().splitlines(keepends=True)
+    (tmp_path / EPOCHS).write_text((published / EPOCHS).read_text())
+    (tmp_path / RUNS).write_text("".join([rows[0], rows[1].replace("margin", "entropy", 1), *rows[2:]]))
+    found = load_csv(tmp_path)
+    assert len(found.runs) == len(rows) - 2
+    (left_out,) = found.left_out
+    assert "digest is not that of its parameters" in left_out.reason
+
+
+def test_a_run_without_all_of_its_epochs_is_left_out(folders, tmp_path):
+    _, published = folders
+    rows = (published / EPOCHS).read_text().splitlines(keepends=True)
+    (tmp_path / RUNS).write_text((published / RUNS).read_text())
+    (tmp_path / EPOCHS).write_text("".join([rows[0], *rows[2:]]))
+    (left_out,) = load_csv(tmp_path).left_out
+    assert "epochs were trained" in left_out.reason
+
+
+def test_no_place_of_anybodys_machine_is_written(folders):
+    results, published = folders
+    text = (published / RUNS).read_text() + (published / EPOCHS).read_text()
+    assert str(results) not in text
+    assert "platform" not in text.splitlines()[0]
+
+
+def test_accuracies_are_written_in_full(folders):
+    results, published = folders
+    known = {run.digest: run for run in load_results(results).runs}
+    with (published / RUNS).open(newline="") as file:
+        for row in csv.DictReader(file):
+            assert row["test/accuracy"] == repr(known[row["digest"]].test["accuracy"])
+            assert all(f"test/{METRICS[name].key}" in row for name in ("loss", "accuracy", "f1-score"))
+
+
+def test_the_commands(folders, tmp_path, capsys):
+    results, _ = folders
+    out, report = tmp_path / "csv", tmp_path / "report"
+    assert main(["--results-dir", str(results), "--to-csv", str(out)]) == 0
+    assert "9 runs" in capsys.readouterr().out
+    assert main(["--from-csv", str(out), "--out", str(report)]) == 0
+    assert (report / "index.html").stat().st_size > 10_000
+    assert main(["--from-csv", str(tmp_path / "nowhere")]) == 2
+    assert "cannot be read (No such file or directory); name a folder that --to-csv wrote" in capsys.readouterr().err
+
+
+def test_nothing_is_no_publication(tmp_path):
+    (tmp_path / "results").mkdir()
+    with pytest.raises(UserError, match="no such folder"):
+        load_results(tmp_path / "none")
+    assert main(["--results-dir", str(tmp_path / "results"), "--to-csv", str(tmp_path / "csv")]) == 2
+    assert not (tmp_path / "csv").exists()
