@@ -9,6 +9,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
@@ -159,11 +160,11 @@ def _of_task(task: dict[str, Any]) -> Answer:
 
 def _answered(answer: Answer, choices: list[str], annotator: object) -> Answer:
     if len(set(choices)) > 1:
-        return Answer(answer.where, answer.names, answer.sha256, annotator=DISAGREE)
+        return replace(answer, annotator=DISAGREE)
     label = choices[0] if choices else None
     reason = NONE_OF_THEM if label == NONE_OF_THEM else None
     who = None if annotator is None else str(annotator)
-    return Answer(answer.where, answer.names, answer.sha256, None if reason else label, reason, who)
+    return replace(answer, label=None if reason else label, reason=reason, annotator=who)
 
 
 def _choices(results: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -54,6 +54,10 @@ class TestLabelStudio:
         (answer,) = [one for one in read_answers(GOLDEN / "label_studio_export.json")[1] if one.where == "trip/e.png"]
         assert answer.annotator == DISAGREE
 
+    def test_who_said_it(self):
+        by = {answer.where: answer.annotator for answer in read_answers(GOLDEN / "label_studio_export.json")[1]}
+        assert by["trip/a.png"] == "1"
+
     def test_addresses_tell_the_name(self):
         names = {one.where: one.names for one in read_answers(GOLDEN / "label_studio_export.json")[1]}
         assert "f.png" in names["/data/upload/3/1f2e3d4c-f.png"]
