@@ -9,8 +9,8 @@ pool in the same order, and draw from generators of the same address (seed, numb
 so each round must pick the same images in the same order, with the same scores.
 
 `--coverage=N` repeats N times, with other seeds: label some, propose with an audit, label, propose again. The 95 %
-interval of the accuracy from the audit's images is compared with the accuracy on all images that were not labelled when the audit was
-drawn.
+interval of the accuracy from the audit's images is compared with the accuracy on all images that were unlabelled when
+the audit was drawn.
 """
 
 import argparse

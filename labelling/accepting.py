@@ -30,7 +30,8 @@ def accept(project: Project, source: Path, rules: Rules = Rules()) -> Accepted:
     """
     kind, answers = read_answers(source)
     photos = find_photos(project.data, project.cache)
-    return take(project, photos, f"{kind}: {source.name}", answers, rules)
+    place = source.absolute()
+    return take(project, photos, f"{kind}: {place.parent.name}/{place.name}", answers, rules)
 
 
 def take(project: Project, photos: Photos, origin: str, answers: Sequence[Answer], rules: Rules = Rules()) -> Accepted:

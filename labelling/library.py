@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from al.errors import UserError
+from al.tracking.server import mode
 from labelling.accepting import Rules, accept, lines, take
 from labelling.photos import find_photos
 from labelling.project import Project
 from labelling.records import Accepted, Answer, Pick
 from labelling.status import Status, status_of
+from labelling.tracking import track
 
 
 def _silent(line: str) -> None:
@@ -81,6 +83,7 @@ class Learner:
 
         if k < 0 or audit < 0 or not k + audit:
             raise UserError(f"k={k}, audit={audit}: numbers of images; use 1 or more")
+        mode()  # a wrong WANDB_MODE is said before anything is done
         with self.project.locked("propose"):
             if classes:
                 known = sorted({*self.project.settings.classes, *classes})
@@ -88,8 +91,9 @@ class Learner:
             if labels is not None:
                 for line in lines(accept(self.project, labels)):
                     self.say(line)
-            request = Request(k, audit, self.options, image_url)
-            return self.project.folder_of(propose(self.project, request, self.say).round)
+            proposal = propose(self.project, Request(k, audit, self.options, image_url), self.say)
+            track(self.project, proposal, self.say)
+            return self.project.folder_of(proposal.round)
 
     def accept(
         self, labels: Mapping[str, str] | str | Path, *, replace: bool = False, new_classes: bool = False

@@ -4,7 +4,7 @@ With the same images, labels, parameters and seeds the picks are those of `train
 and what is drawn is addressed by the same names and the number of the round.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,7 +20,7 @@ from al.learning.learner import Learner, new_learner
 from al.run import candidates
 from al.storage.blocks import gather
 from al.strategies import REGISTRY, Picks, Pool
-from labelling.contents import Contents, load_contents
+from labelling.contents import Contents, load_contents, side_of
 from labelling.estimates import STOP_SET, in_stop_order, paired_difference
 from labelling.fitting import cross_fitted, fit, predict, trained_on
 from labelling.options import configuration
@@ -164,6 +164,8 @@ def propose(project: Project, request: Request, say: Say = print) -> Proposal:
     if not photos.photos:
         raise UserError(f"{project.data}: no images in it that can be read; see --help for the kinds")
     contents = load_contents(photos, config, project.cache)
+    for line in _about(contents.photos, config):
+        say(line)
     project.save(project.settings.model_copy(update={"options": options}))
     this = _round(project, config, contents)
     if request.audit:
@@ -176,6 +178,17 @@ def propose(project: Project, request: Request, say: Say = print) -> Proposal:
     )  # fmt: skip
     write_proposal(project, proposal, predictions, request.image_url)
     return proposal
+
+
+def _about(photos: Photos, config: RunConfig) -> Iterator[str]:
+    """What is in the folder, in words."""
+    side = side_of(photos, config.image_size)
+    seen = f"the centre square of each, {side}x{side} pixels" if side else "as they are"
+    copies = f" and {photos.copies:,} more of the same contents" if photos.copies else ""
+    yield f"{photos.folder}: {len(photos.photos):,} images{copies}, seen upright, {seen}"
+    for reason, count in photos.reasons().items():
+        example = next(path for path, why in photos.set_aside.items() if why == reason)
+        yield f"set aside: {count:,} {'file' if count == 1 else 'files'}, {example}: {reason}"
 
 
 def _round(project: Project, config: RunConfig, contents: Contents) -> Round:

@@ -126,7 +126,7 @@ def status_of(state: Project, target: float | None = None) -> Status:
         by_origin=_counted(_origin(event) for event in labels.values()),
         audit_labels=hits.shape[1],
         audit_open=len(asked - held.keys()),
-        since=len(labels) - model.labels if model else len(labels),
+        since=sum(not event.audit for event in labels.values()) - (model.trained_on if model else 0),
         strategy=model.strategy if model else None,
         trained_on=model.trained_on if model else 0,
         curve=curve,
@@ -269,7 +269,7 @@ def _about_stopping(status: Status) -> list[str]:
         )
     bound = (
         f"The last labels changed {last.changed.value:.1f} % of {last.images:,} predictions, so accuracy moved by "
-        f"{last.changed.high:.1f} points at the most"
+        f"{last.changed.high:.1f} points at the most, with 97.5 % confidence"
     )
     if status.accuracy is not None:
         bound += f"; all labels there could be can win {100 - status.accuracy.low:.1f} points at the most"

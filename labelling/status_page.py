@@ -25,7 +25,7 @@ def show(status: Status, console: Console | None = None) -> None:
                 table.add_row(_plain(name), f"{count:,}")
             console.print(table)
     for reason, count in status.set_aside.items():
-        console.print(f"set aside: {count:,} files, {reason}", markup=False)
+        console.print(f"set aside: {count:,} {'file' if count == 1 else 'files'}, {reason}", markup=False)
     if status.disputed:
         console.print(f"{status.disputed:,} answers contradict earlier ones and are not used", markup=False)
     for sentence in sentences(status):
@@ -39,7 +39,7 @@ def _plain(text: str) -> str:
 
 
 def headline(status: Status) -> str:
-    copies = f" (and {status.copies:,} copies)" if status.copies else ""
+    copies = f" and {status.copies:,} more of the same contents" if status.copies else ""
     return (
         f"{status.folder}: {status.images:,} images{copies}, {status.labels:,} labels in {status.rounds} "
         f"{'round' if status.rounds == 1 else 'rounds'}"
@@ -85,7 +85,7 @@ def _curve_figure(status: Status, path: Path) -> bool:
             low, high = [guess.low for guess in guesses], [guess.high for guess in guesses]
             plot.fill_between(further, low, high, color="#D55E00", alpha=0.2, linewidth=0)
         plot.set(xlabel="Labels learnt from", ylabel="Accuracy (%)")
-        plot.legend(loc="lower right")
+        plot.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2)
         save(figure, path)
     return True
 

@@ -362,6 +362,61 @@ def log_report(
         run.log({f"{job_type}/{picture.stem}_plot": wandb.Image(str(picture)) for picture in pictures})
 
 
+@dataclass(frozen=True)
+class LabellingRound:
+    """What W&B shows of one round of labelling one's own images."""
+
+    folder: Path
+    """Gets W&B's files."""
+    name: str
+    """Of the folder of images: rounds of one name are a group."""
+    number: int
+    parameters: Mapping[str, Any]
+    row: Mapping[str, float]
+    labels: Path
+    """File of all labels so far."""
+    proposal: Sequence[Path]
+    """Files of what was proposed."""
+
+
+def log_labelling_round(about: LabellingRound, say: Callable[[str], None]) -> None:
+    """One run of one row for a round; its labels and its proposal are artifacts, and it uses the proposal before.
+
+    What goes wrong on W&B's side is said, and never ends the labelling.
+    """
+    chosen = mode()
+    if chosen == "disabled":
+        return
+    keep_files_in(about.folder)
+    try:
+        if chosen == "online":
+            check_server()
+        _log_labelling_round(about, chosen)
+    except Exception as error:  # the library raises its own errors, requests' and the system's
+        say(f"W&B does not listen ({first_line(error)}): the round is in {about.folder} all the same")
+
+
+def _log_labelling_round(about: LabellingRound, chosen: str) -> None:
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", disable_code=True, init_timeout=INIT_TIMEOUT)
+    known = {"project": project(), "mode": chosen, "group": about.name, "job_type": "propose", "settings": settings}
+    name = NOT_IN_NAMES.sub("_", about.name)
+    with wandb.init(**known, name=f"{about.name}-round-{about.number}", config=dict(about.parameters)) as run:
+        run.define_metric(LABELS)
+        run.define_metric("audit/*", step_metric=LABELS)
+        if about.number and not run.offline:  # the labels of this round came by the proposal before it
+            with contextlib.suppress(wandb.errors.CommError, ValueError):
+                run.use_artifact(f"{name}-proposal:round-{about.number - 1}")
+        for kind, files in (("labels", [about.labels]), ("proposal", about.proposal)):
+            artifact = wandb.Artifact(f"{name}-{kind}", "dataset", metadata={"round": about.number, **about.row})
+            for file in files:
+                if file.is_file():
+                    artifact.add_file(str(file), policy="immutable", skip_cache=True)
+            run.log_artifact(artifact, aliases=["latest", f"round-{about.number}"])
+        run.log(dict(about.row), step=about.number, commit=True)
+
+
 def keep_files_in(results_dir: str | Path) -> None:
     """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place.
 

@@ -12,6 +12,11 @@ def features(once) -> str:
     return str(once("labelling_clip", lambda folder: save_clip(folder / "clip")) / "clip")
 
 
+@pytest.fixture(autouse=True)
+def _without_wandb(monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     return tmp_path / "photos"

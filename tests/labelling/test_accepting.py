@@ -38,7 +38,7 @@ class TestAccept:
         assert outcome.new_classes == list(photos.CLASSES)
         assert labels(project) == {path: truth[path] for path in some}
         events = project.answers()
-        assert {event.origin for event in events} == {"CSV: labels.csv"}
+        assert {event.origin for event in events} == {f"CSV: {tmp_path.name}/labels.csv"}
         assert all(event.time > 1.7e9 and not event.proposed for event in events)
 
     def test_the_same_again_changes_nothing(self, project, tmp_path, some, truth):

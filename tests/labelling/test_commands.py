@@ -40,7 +40,7 @@ class TestRounds:
             assert main(["accept", str(photos.answers(folder, truth, number))]) == 0
             assert main([*propose, "--audit=2", "--k=4"]) == 0
         out = capsys.readouterr().out
-        assert "CSV: next.csv: 6 new labels" in out
+        assert "CSV: round_000/next.csv: 6 new labels" in out
         monkeypatch.chdir(folder)
         assert main(["status", "--target=90"]) == 0
         out = " ".join(capsys.readouterr().out.split())

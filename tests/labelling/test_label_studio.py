@@ -125,7 +125,7 @@ def test_round_trip(server, folder, truth, features, tmp_path):
     assert (again.labelled, again.known) == (0, 6)
     held = {event.path: event for event in holding(learner.project.answers()).values()}
     assert all(held[pick.path].label == truth[pick.path] for pick in picks[:5])
-    assert held[picks[0].path].origin.startswith("Label Studio: full.json, annotator")
+    assert held[picks[0].path].origin.endswith("full.json, annotator 1")
 
 
 def test_its_editor_can_show_the_images(server, folder, truth, features):
