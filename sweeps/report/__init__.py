@@ -10,6 +10,7 @@ It trains nothing and knows of no paper: what a study adds to the report of its 
 - `comparisons`, `label_savings`, `inference`: learning curves -> what they prove, and the labels that it saves;
 - `analysis`, `wording`, `decision`: a setting -> the verdict on it, and the answer in words;
 - `tables`, `style`, `figures`, `zero_shot`: rows, looks, pictures;
+- `charts/`: the live charts, of each its data in Python and its drawing in JavaScript, with `vendor/`'s libraries;
 - `sections`, `page`, `build`: what the page shows, its HTML from `templates/`, all of it in one folder;
 - `studies`: what studies add; `panels`, `dashboard`: the same questions as a W&B report.
 """

@@ -14,9 +14,11 @@ from sweeps.report.figures import Picture
 from sweeps.report.first_screen import first_screen
 from sweeps.report.load import Results
 from sweeps.report.page import page
-from sweeps.report.sections import Extension, Findings, Image, Part, Section, sections
+from sweeps.report.sections import Extension, Findings, Image, Live, Part, Section, sections
 from sweeps.report.tables import Table
 from sweeps.report.zero_shot import own_zero_shot
+
+TITLE = "Active learning: what the runs say"
 
 
 class Report(NamedTuple):
@@ -61,7 +63,7 @@ def build(
         writer.table(tables.decision_table(decisions))
         written = [writer.section(section) for section in made]
         shown = [section for section in written if section.parts]
-        writer.text("index.html", page("Active learning: what the runs say", first, decisions, shown))
+        writer.text("index.html", page(TITLE, first, findings.every_analysis, decisions, shown))
     return Report(out / "index.html", first.answer, decisions, first.facts)
 
 
@@ -109,6 +111,8 @@ class _Writer:
     def _part(self, part: Part) -> Part | Image:
         if isinstance(part, Table):
             return self.table(part)
+        if isinstance(part, Live):
+            return part._replace(pictures=tuple(map(self._picture, part.pictures)))
         return self._picture(part) if isinstance(part, Picture) else part
 
     def table(self, table: Table) -> Table:

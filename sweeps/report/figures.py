@@ -444,7 +444,7 @@ def _draw_phases(rows: Sequence[tuple[str, Cell]], paths: Sequence[Path]) -> Non
         ax = axes[0, 0]
         left = np.zeros(len(rows))
         for phase, colour, hatch in PHASE_LOOKS:
-            values = np.array([_own_seconds(cell, phase) for _, cell in rows])
+            values = np.array([own_seconds(cell, phase) for _, cell in rows])
             if not values.any():
                 continue
             label = "select, rest" if phase == "select" else phase
@@ -462,7 +462,7 @@ def _draw_phases(rows: Sequence[tuple[str, Cell]], paths: Sequence[Path]) -> Non
         save_all(figure, paths)
 
 
-def _own_seconds(cell: Cell, phase: str) -> float:
+def own_seconds(cell: Cell, phase: str) -> float:
     """Seconds of a phase without the phase inside it."""
     inside = phase_seconds(cell, "cluster") if phase == "select" else 0.0
     return max(0.0, phase_seconds(cell, phase) - inside)

@@ -3,7 +3,7 @@
 A section is a function of the findings. A study adds its own by extending the list, see `sweeps.report.build`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from sweeps.report import figures, tables
 from sweeps.report.analysis import Analysis
 from sweeps.report.cells import Cell, Family
+from sweeps.report.charts.registry import CHARTS
 from sweeps.report.figures import Picture
 from sweeps.report.load import Results
 from sweeps.report.tables import Table
@@ -19,6 +20,11 @@ from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_tabl
 METHOD = Path(__file__).parent / "templates" / "method.txt"
 MOST_SHEETS = 24
 MOST_SHEET_BYTES = 300_000
+DIFFERENCES_NOTE = (
+    "A dot is a split seed, the bar the mean, the line its simultaneous 95 % interval; p is corrected for all "
+    "comparisons of the setting."
+)
+NEEDS_NOTE = "A dot is a split seed; a hollow one ended before it got there and needs more than that."
 LONG_TABLE = 12
 """Rows from which a table of what is missing starts folded."""
 
@@ -63,6 +69,16 @@ class Image(NamedTuple):
     alt: str
 
 
+class Live(NamedTuple):
+    """A chart that a script draws and the reader can ask; without scripts, its pictures stand for it."""
+
+    name: str
+    """In `charts.registry.CHARTS`."""
+    title: str
+    note: str
+    pictures: Sequence[Picture | Image] = ()
+
+
 class Sheets(NamedTuple):
     """Pictures side by side under a heading."""
 
@@ -70,7 +86,7 @@ class Sheets(NamedTuple):
     images: Sequence[Image]
 
 
-Part = Text | Table | Picture | Sheets
+Part = Text | Table | Picture | Live | Sheets
 
 
 @dataclass(frozen=True)
@@ -104,12 +120,23 @@ def sections(findings: Findings) -> list[Section]:
     return [Section(id_, title, tuple(parts(findings))) for id_, title, parts in made]
 
 
+def _live(name: str, note: str, pictures: Iterable[Picture] = ()) -> Live:
+    return Live(name, CHARTS[name].title, note, tuple(pictures))
+
+
 def _curves(findings: Findings) -> Iterator[Part]:
-    for family in findings.families:
-        yield from figures.curve_pictures(family)
+    pictures = [picture for family in findings.families for picture in figures.curve_pictures(family)]
+    if findings.every_analysis:
+        note = "Means with 95 % intervals; the baseline is the point that labels everything at once."
+        yield _live("curves", note, pictures)
+    else:
+        yield from pictures
 
 
 def _needs(findings: Findings) -> Iterator[Part]:
+    if findings.every_analysis:
+        yield _live("differences", DIFFERENCES_NOTE)
+        yield _live("needs", NEEDS_NOTE)
     yield tables.verdict_table(findings.every_analysis)
     yield tables.needs_table(findings.every_analysis)
     yield tables.comparison_table(findings.every_analysis)
@@ -129,6 +156,8 @@ def _metrics(findings: Findings) -> Iterator[Part]:
 
 
 def _classes(findings: Findings) -> Iterator[Part]:
+    if findings.every_analysis:
+        yield _live("classes", "Means over the split seeds, of the best epoch.")
     yield from tables.class_tables(findings.families)
     for family in findings.families:
         yield from figures.confusion_pictures(family, findings.best_cells(family))
@@ -148,10 +177,13 @@ def _epochs(findings: Findings) -> Iterator[Part]:
 
 
 def _time(findings: Findings) -> Iterator[Part]:
+    pictures = [picture for family in findings.families for picture in figures.time_pictures(family)]
+    if findings.every_analysis:
+        yield _live("phases", "Clustering is part of selection and shown apart.", pictures)
+    else:
+        yield from pictures
     yield tables.cost_table(findings.every_analysis)
     yield tables.time_table(findings.families)
-    for family in findings.families:
-        yield from figures.time_pictures(family)
 
 
 def _missing(findings: Findings) -> Iterator[Part]:

@@ -12,12 +12,36 @@ class Look(NamedTuple):
     line: str | tuple
     hatch: str
 
+    @property
+    def dashes(self) -> str:
+        """The line as SVG has it: lengths of dashes and gaps; empty for an unbroken one."""
+        return SVG_DASHES[self.line] if isinstance(self.line, str) else " ".join(str(3 * n) for n in self.line[1])
+
+    @property
+    def symbol(self) -> str:
+        """The marker as D3 names it."""
+        return SYMBOLS[self.marker]
+
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B6B6B", "#8C510A")
 """Okabe and Ito's palette for colour-blind readers, its black and yellow replaced: they vanish in bars and on white."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (7, 2)), (0, (3, 3)), (0, (1, 3)))
 HATCHES = ("//", "..", "\\\\", "xx", "--", "++", "oo", "||")
+
+SVG_DASHES = {"-": "", "--": "8 4", "-.": "8 3 2 3"}
+SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle",
+    "D": "diamond",
+    "v": "wye",
+    "P": "plus",
+    "X": "times",
+    "*": "star",
+}
+ON_DARK = {"#3A3A3A": "#C9C9C9", "#0072B2": "#56A8E0", "#6B6B6B": "#A6A6A6", "#8C510A": "#CF9350"}
+"""Colours that would be lost on a dark page, and what stands for them there."""
 
 FIXED_LOOKS = {
     "stratified": Look("#3A3A3A", "*", (0, (3, 2)), ""),
