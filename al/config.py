@@ -23,7 +23,9 @@ from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, StrategySchedule, get_strategy, strategy_names
 
-WHERE_IT_RUNS = ("device", "data_dir", "results_dir", "strict", "checkpoint_seconds", "pictures")
+WHERE_IT_RUNS = (
+    *("device", "images_on", "training_on", "data_dir", "results_dir", "strict", "checkpoint_seconds", "pictures"),
+)
 """Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
 OWN_FEATURES = "model"
@@ -268,6 +270,16 @@ class RunConfig(BaseModel):
 
     # where and how it runs
     device: str = _option("auto", "auto, or a torch device such as cpu")
+    images_on: Literal["auto", "device", "host", "disk"] = _option(
+        "auto",
+        "where images lie until they are used: on the device, in host memory or in a folder's memory-mapped cache; "
+        "auto: on the device where half of its free memory takes them. The outcome is the same",
+    )
+    training_on: Literal["one", "all"] = _option(
+        "one",
+        "under torchrun, processes that train: one, or all, each on its part of every batch; the same curve up to "
+        "rounding, and quicker where a batch is more than one device is busy with",
+    )
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = _option(
         "auto",
         "of scoring and evaluation; auto: float32; bfloat16 is quicker, and a tenth of the picks are others; tf32, on "

@@ -1,12 +1,14 @@
-"""One run in several processes: `torchrun` starts them, rank 0 runs the loop, the others score a share of its batches.
+"""One run in several processes: `torchrun` starts them, rank 0 runs the loop, the others take a share of its batches.
 
 Rank 0 does all that it would do alone, and alone writes, prints and logs. The others are workers: they hold the
 images and a copy of the network, and wait at torchrun's store for what to do, one message after another: the
 configuration, then each pass over images, at last the end. Batch b of a pass goes to rank b mod R, and the batches
 are those that one process would score, so their outputs are the same bit for bit. All ranks score one batch each,
-then rank 0 gathers them: the memory of none grows with the pool.
+then rank 0 gathers them: the memory of none grows with the pool. With `training_on=all` each batch of a training epoch
+is split between the ranks too, see `al.learning.sharing`.
 """
 
+import io
 import json
 import os
 import signal
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from al.learning.network_learner import TorchLearner
+    from al.learning.batches import Images
+    from al.learning.learner import StateDict
+    from al.learning.network_learner import NetworkLearner, TorchLearner
     from al.learning.scorer import Scorer
 
 ANSWER = timedelta(minutes=10)
@@ -39,7 +43,7 @@ PATIENCE = timedelta(seconds=1)
 """Of one look at the store; between two looks, signals take effect."""
 
 Message = dict
-"""JSON: the parameters of a run to begin with, or the size of a pass."""
+"""JSON: the parameters of a run to begin with, then what to `score` or to `fit`."""
 Load = Callable[..., DataSet]
 """Name, folder and image size of a data set -> its images."""
 
@@ -54,7 +58,7 @@ def ranks() -> int:
 
 
 def is_worker() -> bool:
-    """Whether this process scores for another one."""
+    """Whether this process works for another one."""
     return ranks() > 1 and int(os.environ["RANK"]) > 0
 
 
@@ -78,7 +82,7 @@ class Leader:
         self.messages = messages
         self.workers: _Workers | None = None
 
-    def begin(self, config: "RunConfig", fingerprint: str, learner: "TorchLearner") -> None:
+    def begin(self, config: "RunConfig", fingerprint: str, learner: "NetworkLearner") -> None:
         """Has the workers make ready, while this process goes on, and from now on score with `learner`.
 
         Raises:
@@ -89,6 +93,8 @@ class Leader:
         parameters = config.model_dump(mode="json") | {"precision": learner.runtime.precision}
         self.messages.send({"parameters": parameters, "fingerprint": fingerprint})
         self.workers = learner.scorer.peers = _Workers(self.messages, learner)
+        if config.training_on == "all":
+            learner.share_training(self.workers)
 
     def end(self) -> None:
         if self.messages is not None:
@@ -108,7 +114,7 @@ def serve(load: Load) -> int:
     try:
         messages = _Messages()
         if (begin := messages.receive()) is not None:
-            _score_for_rank_0(messages, begin, load)
+            _work_for_rank_0(messages, begin, load)
     except LostProcess:
         return 1
     except UserError as error:
@@ -117,7 +123,7 @@ def serve(load: Load) -> int:
     return 0
 
 
-def _score_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None:
+def _work_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
         config = RunConfig(**begin["parameters"])
         data = load(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
@@ -132,35 +138,73 @@ def _score_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None
         group = group or _Group(messages, learner)
         group.share_weights()
         learner.scorer.refresh()
-        rows = group.share_rows(np.empty(task["rows"], np.int64))
-        for _ in group.gathered(group.images[task["images"]], rows, features=task["features"]):
+        rows = group.share_numbers(np.empty(task["rows"], np.int64))
+        if "fit" in task:
+            _fit(group, learner, rows, task)
+            continue
+        for _ in group.gathered(group.images[task["score"]], rows, features=task["features"]):
             pass
     if group is not None:
         group.leave()
 
 
+def _fit(group: "_Group", learner: "NetworkLearner", rows: "NDArray[np.int64]", task: Message) -> None:
+    """This process's part of an epoch."""
+    labels = np.zeros(len(learner.images), np.int64)
+    labels[rows] = group.share_numbers(np.empty(len(rows), np.int64))
+    if task["state"]:
+        learner.trainer.optimiser.load_state_dict(group.share_state(bytes(task["state"])))
+    learner.trainer.set_lr(task["lr"])
+    learner.trainer.share_of_epoch(learner.images, labels, rows, task["fit"], group)
+
+
 class _Workers:
-    """The `Peers` of rank 0's scorer."""
+    """The `Peers` of rank 0's scorer and trainer."""
 
     def __init__(self, messages: "_Messages", learner: "TorchLearner"):
         self.messages, self.learner = messages, learner
         self.sets = [id(images) for images in (learner.images, learner.test_images)]
         self.group: _Group | None = None
 
+    def begin_epoch(
+        self,
+        labels: "NDArray[np.int64]",
+        rows: "NDArray[np.int64]",
+        number: int,
+        lr: float,
+        optimiser: "StateDict | None",
+    ) -> "_Group":
+        """See `al.learning.trainer.Peers`; their optimisers take every step that this one takes.
+
+        Raises:
+            LostProcess: a worker has died or does not answer.
+        """
+        state = b"" if optimiser is None else _as_bytes(optimiser)
+        group = self._begin({"fit": number, "rows": len(rows), "lr": lr, "state": len(state)})
+        group.share_numbers(rows)
+        group.share_numbers(labels)
+        if state:
+            group.share_state(state)
+        return group
+
+    def _begin(self, task: Message) -> "_Group":
+        if self.group is None:
+            self.messages.wait_until_ready()
+        self.messages.send(task)
+        self.group = self.group or _Group(self.messages, self.learner)
+        self.group.share_weights()
+        return self.group
+
     def outputs(
-        self, images: "torch.Tensor", rows: "NDArray[np.int64]", *, features: bool
+        self, images: "Images", rows: "NDArray[np.int64]", *, features: bool
     ) -> Iterator[tuple["torch.Tensor", "torch.Tensor"]]:
         """The outputs of all batches in their order.
 
         Raises:
             LostProcess: a worker has died or does not answer.
         """
-        if self.group is None:
-            self.messages.wait_until_ready()
-        self.messages.send({"images": self.sets.index(id(images)), "rows": len(rows), "features": features})
-        group = self.group = self.group or _Group(self.messages, self.learner)
-        group.share_weights()
-        group.share_rows(rows)
+        group = self._begin({"score": self.sets.index(id(images)), "rows": len(rows), "features": features})
+        group.share_numbers(rows)
         left = len(rows)
         for parts in group.gathered(images, rows, features=features):
             for part in parts:
@@ -244,16 +288,35 @@ class _Group:
             for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
                 tensor.copy_(part.view(tensor.shape))
 
-    def share_rows(self, rows: "NDArray[np.int64]") -> "NDArray[np.int64]":
-        """Row numbers [N] of rank 0; the others give an array to be filled."""
+    def share_numbers(self, numbers: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Rows or labels [N] of rank 0; the others give an array to be filled."""
         import torch
 
-        shared = torch.from_numpy(np.ascontiguousarray(rows)).to(self.place)
+        shared = torch.from_numpy(np.array(numbers, np.int64)).to(self.place)
         self._broadcast(shared)
         return shared.cpu().numpy()
 
+    def share_state(self, saved: bytes) -> "StateDict":
+        """A state of rank 0; the others give as many bytes."""
+        import torch
+
+        shared = torch.frombuffer(bytearray(saved), dtype=torch.uint8).to(self.place)
+        self._broadcast(shared)
+        content = io.BytesIO(shared.cpu().numpy().tobytes())
+        return torch.load(content, map_location=self.scorer.runtime.device, weights_only=True)
+
+    def add_up(self, tensor: "torch.Tensor") -> None:
+        """Makes the tensor, of one shape in all processes, the sum over them."""
+        import torch.distributed as dist
+
+        there = tensor.to(self.place)
+        with _one_line():
+            dist.all_reduce(there)
+        if there is not tensor:
+            tensor.copy_(there)
+
     def gathered(
-        self, images: "torch.Tensor", rows: "NDArray[np.int64]", *, features: bool
+        self, images: "Images", rows: "NDArray[np.int64]", *, features: bool
     ) -> Iterator[list["torch.Tensor"]]:
         """One batch of each rank at a time: on rank 0 [b, C + D] of each rank in order, elsewhere nothing.
 
@@ -262,16 +325,20 @@ class _Group:
         import torch
         import torch.distributed as dist
 
+        from al.learning.batches import batches
+
         step = self.scorer.step
         width = self.classes + features * self.scorer.model.head.in_features
         own = torch.zeros(step, width, device=self.place)
         parts = [] if self.rank else [torch.empty_like(own) for _ in range(self.ranks)]
-        for first in range(0, len(rows), step * self.ranks):
-            mine = rows[first + self.rank * step :][:step]
-            if len(mine):
-                logits, activations = self.scorer.outputs_of(images, mine)
-                own[: len(mine), : self.classes] = logits
-                own[: len(mine), self.classes :] = activations[:, : width - self.classes]
+        firsts = range(0, len(rows), step * self.ranks)
+        mine = np.concatenate([rows[first + self.rank * step :][:step] for first in firsts])
+        taken = batches(images, mine, step, self.scorer.runtime)
+        for _ in firsts:
+            if (batch := next(taken, None)) is not None:
+                logits, activations = self.scorer.outputs_of(batch)
+                own[: len(batch), : self.classes] = logits
+                own[: len(batch), self.classes :] = activations[:, : width - self.classes]
             with _one_line():
                 dist.gather(own, parts or None)
             yield parts
@@ -289,6 +356,14 @@ class _Group:
             dist.broadcast(tensor, src=0)
 
 
+def _as_bytes(state: "StateDict") -> bytes:
+    import torch
+
+    saved = io.BytesIO()
+    torch.save(state, saved)
+    return saved.getvalue()
+
+
 @contextmanager
 def _one_line(passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     """Turns what torch.distributed raises where a process is gone, but for `passing`, into a `LostProcess`."""
@@ -299,5 +374,5 @@ def _one_line(passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     except (RuntimeError, OSError) as error:
         reason = first_line(error).split("] ")[-1].split(". ")[0]  # without gloo's own source line and advice
         raise LostProcess(
-            f"a process that scores with this one was lost ({reason}); give the same command again to go on"
+            f"a process that works with this one was lost ({reason}); give the same command again to go on"
         ) from None

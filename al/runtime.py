@@ -24,6 +24,9 @@ NVIDIA = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/nvidia-smi")
 """What a system with such a GPU has, the last of them Linux on Windows; a container only where it was given one."""
 REMEDY = "install a torch for this driver and card (pytorch.org/get-started), update the driver, or use device=cpu"
 
+MEMORY = "AL_DEVICE_MIB"
+"""Environment variable, to try it out: images are placed as if the device, a CPU too, had so many MiB free."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -33,6 +36,8 @@ class Runtime:
     scoring_dtype: torch.dtype
     tf32: bool = False
     """Whether products round their operands to 10 bits, on NVIDIA cards that are faster so."""
+    memory: int | None = None
+    """Bytes that the device pretends to have; None: what it has. See `MEMORY`."""
 
     @property
     def on_cpu(self) -> bool:
@@ -95,8 +100,43 @@ class Runtime:
             tensor = torch.from_numpy(array)
         if self.on_cpu:
             return tensor
-        with self.room_for(f"{array.nbytes / 2**20:,.0f} MiB of images", "use a smaller image_size"):
+        remedy = "use images_on=host or a smaller image_size"
+        with self.room_for(f"{array.nbytes / 2**20:,.0f} MiB of images", remedy):
             return tensor.to(self.device)  # waits: of pageable memory a copy under way may see later changes
+
+    def free_memory(self) -> int | None:
+        """Bytes that the device has free; None where it is unknown, and on the CPU, which images come to uncopied."""
+        if self.memory is not None:
+            return self.memory
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # what earlier models have left to torch is free too
+            return torch.cuda.mem_get_info(self.device)[0]
+        if self.device.type == "mps":
+            return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+        return None
+
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Host memory to send batches from: pinned where only that lets a copy go on beside the program."""
+        return torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")
+
+    def sent(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Each of the batches on the device; on an NVIDIA card the next is copied while one is computed with.
+
+        A batch in host memory may change from when the one after the next is asked for. What is given is good until
+        the next is asked for.
+        """
+        if self.device.type != "cuda":
+            yield from (batch if self.on_cpu else batch.to(self.device) for batch in batches)
+            return
+        stream = _copying_stream(self.device)
+        under_way = None
+        for batch in batches:
+            following = _copy_to(batch, self.device, stream)
+            if under_way is not None:
+                yield _arrived(*under_way)
+            under_way = following
+        if under_way is not None:
+            yield _arrived(*under_way)
 
     @contextmanager
     def room_for(self, what: str, remedy: str) -> Iterator[None]:
@@ -152,6 +192,28 @@ def _copy_on(batch: torch.Tensor, buffer: torch.Tensor) -> "torch.cuda.Event":
     copied = torch.cuda.Event()
     copied.record()
     return copied
+
+
+def _copying_stream(device: torch.device) -> "torch.cuda.Stream":
+    return torch.cuda.Stream(device)
+
+
+def _copy_to(
+    batch: torch.Tensor, device: torch.device, stream: "torch.cuda.Stream"
+) -> tuple[torch.Tensor, "torch.cuda.Event"]:
+    """Starts a copy from pinned memory, beside what the device computes; the event is when it is over."""
+    with torch.cuda.stream(stream):
+        there = batch.to(device, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(stream)
+    return there, copied
+
+
+def _arrived(batch: torch.Tensor, copied: "torch.cuda.Event") -> torch.Tensor:
+    """The batch, to be used on the stream that computes; its buffer in host memory may be filled again."""
+    copied.synchronize()  # begun a whole step ago
+    batch.record_stream(torch.cuda.current_stream(batch.device))
+    return batch
 
 
 def _waited_for(buffer: torch.Tensor, copied: "torch.cuda.Event") -> NDArray:
@@ -218,7 +280,16 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
         _allow_tf32(tf32)
     elif tf32:
         raise UserError(f"precision=tf32: of NVIDIA cards only, and device={chosen.type}; use precision=float32")
-    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32)
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32, _pretended_memory())
+
+
+def _pretended_memory() -> int | None:
+    mib = os.environ.get(MEMORY, "").strip()
+    if not mib:
+        return None
+    if not mib.isdecimal():
+        raise UserError(f"{MEMORY}={mib}: not a whole number of MiB; leave it out for what the device has")
+    return int(mib) * 2**20
 
 
 def _repeatable(gpu: torch.device) -> None:

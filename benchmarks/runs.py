@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,8 @@ class Finished:
     last_epoch: float
     """From the start of the process to the last one."""
     peak_mib: float
+    cpu_seconds: float
+    """Of the processor, in the program itself and its threads."""
 
 
 def train(results: Path, *, environment: Mapping[str, str] = os.environ, **parameters: Any) -> Finished:
@@ -43,7 +46,7 @@ def train(results: Path, *, environment: Mapping[str, str] = os.environ, **param
     command = [sys.executable, "train.py", f"--results_dir={results}", *(f"--{k}={v}" for k, v in parameters.items())]
     peak = first = 0.0
     with tempfile.TemporaryFile("w+") as said:
-        start, clock = time.perf_counter(), time.time()
+        start, clock, before = time.perf_counter(), time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         environment = {**environment, "WANDB_MODE": "disabled"}
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
@@ -57,7 +60,8 @@ def train(results: Path, *, environment: Mapping[str, str] = os.environ, **param
             raise SystemExit(f"error: {' '.join(command)} ended with {process.returncode}\n{said.read()}")
     (lines,) = results.glob("*/*/epochs.jsonl")
     epochs = [json.loads(line) for line in lines.read_text().splitlines()]
-    return Finished(lines.parent, epochs, seconds, first, lines.stat().st_mtime - clock, peak)
+    cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    return Finished(lines.parent, epochs, seconds, first, lines.stat().st_mtime - clock, peak, cpu)
 
 
 def _peak(process: int) -> float:

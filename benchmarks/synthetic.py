@@ -10,26 +10,26 @@ CLASSES = 10
 SIDE = 32
 
 
-def images(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """u8[N, 32, 32, 3] and i64[N]: the pattern of a class, faint, among coarse and fine noise."""
+def images(count: int, seed: int = 0, side: int = SIDE) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """u8[N, side, side, 3] and i64[N]: the pattern of a class, faint, among coarse and fine noise."""
     patterns = np.random.default_rng(0).standard_normal((CLASSES, 4, 4, 3), dtype=np.float32)
     rng = np.random.default_rng([seed, count])
     labels = rng.permutation(np.arange(count) % CLASSES)
-    pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    pixels = np.empty((count, side, side, 3), np.uint8)
     for start in range(0, count, 1000):
         part = labels[start : start + 1000]
         coarse = 25 * patterns[part] + 30 * rng.standard_normal((len(part), 4, 4, 3), dtype=np.float32)
-        fine = 20 * rng.standard_normal((len(part), SIDE, SIDE, 3), dtype=np.float32)
-        pixels[start : start + 1000] = np.clip(128 + coarse.repeat(8, 1).repeat(8, 2) + fine, 0, 255)
+        fine = 20 * rng.standard_normal((len(part), side, side, 3), dtype=np.float32)
+        pixels[start : start + 1000] = np.clip(128 + coarse.repeat(side // 4, 1).repeat(side // 4, 2) + fine, 0, 255)
     return pixels, labels
 
 
-def write_folder(folder: Path, train: int, test: int) -> Path:
+def write_folder(folder: Path, train: int, test: int, side: int = SIDE) -> Path:
     """`folder/{train,test}/<class>/<number>.png`, for dataset=imagefolder."""
     for seed, (split, count) in enumerate({"train": train, "test": test}.items()):
         for label in range(CLASSES):
             (folder / split / str(label)).mkdir(parents=True)
-        for number, (pixels, label) in enumerate(zip(*images(count, seed))):
+        for number, (pixels, label) in enumerate(zip(*images(count, seed, side))):
             Image.fromarray(pixels).save(folder / split / str(label) / f"{number:06}.png", compress_level=1)
     return folder
 

@@ -187,4 +187,5 @@ def new_learner(config: "RunConfig", data: "DataSet", embeddings: "Embeddings | 
         embeddings=embeddings,
         output_options=options,
         scratch=scratch,
+        images_on=config.images_on,
     )

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from al.data import DataSet, Embeddings
+from al.learning.batches import Images, batches
 from al.learning.learner import ProbeSettings, StateDict
 from al.learning.metrics import confusion_matrix
 from al.learning.network_learner import TorchLearner
@@ -108,11 +109,12 @@ class ProbeTrainer:
         """L-BFGS finds its step lengths itself."""
 
     def epoch(
-        self, embeddings: torch.Tensor, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
+        self, embeddings: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
     ) -> tuple[NDArray[np.int64], float]:
         """Fits the head to `rows` of `embeddings` [N, D]; returns confusion i64[C, C] and mean loss on them."""
+        (taken,) = batches(embeddings, rows, len(rows), self.runtime)
         with torch.no_grad():
-            inputs = self.model.backbone(embeddings[self.runtime.indices(rows)].float())  # [n, D] standardised
+            inputs = self.model.backbone(taken.float())  # [n, D] standardised
         targets = torch.from_numpy(labels[rows]).to(self.runtime.device)
         weight, bias = self._optimum(inputs, targets, self._loss_weight(labels[rows]))
         with torch.no_grad():

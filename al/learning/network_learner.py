@@ -12,11 +12,12 @@ from al import seeds
 from al.data import DataSet, Embeddings
 from al.fast.convolutions import for_training
 from al.labels import LabelledSet
+from al.learning.batches import placed
 from al.learning.learner import NetworkSettings, Settings, StateDict
 from al.learning.metrics import Evaluation, confusion_matrix
 from al.learning.networks import build_model
 from al.learning.scorer import NOT_FINITE, Predictions, Scorer
-from al.learning.trainer import Trainer
+from al.learning.trainer import Peers, Trainer
 from al.runtime import Runtime
 from al.storage.blocks import blocks
 from al.storage.disk_array import DiskArray
@@ -50,6 +51,7 @@ class TorchLearner:
         embeddings: what strategies cluster in, in place of the model's activations.
         output_options: parameters of the outputs that take several passes, by name.
         scratch: folder for outputs that are too large for memory.
+        images_on: where the images lie; see `RunConfig`.
     """
 
     model: torch.nn.Module
@@ -66,17 +68,21 @@ class TorchLearner:
         embeddings: Embeddings | None,
         output_options: Mapping[str, float],
         scratch: Path,
+        images_on: str = "auto",
     ):
         self.settings, self.runtime, self.scratch = settings, runtime, scratch
+        self.name, self.images_on = data.name, images_on
         self.classes, self.options = len(data.train.classes), output_options
         self.embeddings = None if embeddings is None else embeddings.train
         self.test_labels = data.test.labels
         self.best_weights: dict[str, torch.Tensor] | None = None
 
     def show(self, train: NDArray, test: NDArray) -> None:
-        """Place the training and test inputs [N, ...], [M, ...] on the device."""
-        self.images, self.test_images = self.runtime.place(train), self.runtime.place(test)
-        self.scorer.mapped = (train, test)
+        """Place the training and test inputs [N, ...], [M, ...] where they fit."""
+        arrays = train, test
+        found = placed(arrays, self.runtime, self.images_on, self.name)
+        self.images, self.test_images = found
+        self.scorer.mapped = [array for array, there in zip(arrays, found) if isinstance(there, torch.Tensor)]
 
     def fit_epoch(self, labelled: LabelledSet, number: int, lr: float) -> Evaluation:
         self.trainer.set_lr(lr)
@@ -181,6 +187,10 @@ class NetworkLearner(TorchLearner):
             seed=seeds.integer(settings.seed, 0, "weights"),
         )
         return for_training(model) if self.runtime.on_cpu else model.to(self.runtime.device)
+
+    def share_training(self, peers: Peers) -> None:
+        """Every fit, from now on, is one of several processes."""
+        self.trainer.peers = peers
 
     def restart(self, *, warm: bool) -> None:
         if not warm:

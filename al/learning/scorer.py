@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from al.fast.convolutions import layout
 from al.fast.folding import Pairs, conv_bn_pairs, fold, refold
 from al.fast.shapes import padded
+from al.learning.batches import Images, batches
 from al.learning.networks import Classifier
 from al.runtime import Runtime, out_of_memory
-from al.storage.blocks import as_slice, read, release
+from al.storage.blocks import read, release
 from al.storage.disk_array import DiskArray
 
 Outputs = Iterator[tuple[torch.Tensor, torch.Tensor]]
@@ -27,7 +28,7 @@ Outputs = Iterator[tuple[torch.Tensor, torch.Tensor]]
 class Peers(Protocol):
     """Other processes that score a share of the batches."""
 
-    def outputs(self, images: torch.Tensor, rows: NDArray[np.int64], *, features: bool) -> Outputs:
+    def outputs(self, images: Images, rows: NDArray[np.int64], *, features: bool) -> Outputs:
         """The outputs of all batches in their order, whoever computed them."""
 
 
@@ -90,13 +91,13 @@ class Scorer:
 
     def predict(
         self,
-        images: torch.Tensor,
+        images: Images,
         rows: NDArray[np.int64] | None = None,
         labels: NDArray[np.int64] | None = None,
         *,
         features: bool = False,
     ) -> Predictions:
-        """Predictions for `rows` (all without) of `images` u8[M, H, W, 3] on the device, in their order.
+        """Predictions for `rows` (all without) of `images` u8[M, H, W, 3], in their order.
 
         Args:
             labels: i64[N] true classes of those rows, for their losses.
@@ -130,41 +131,33 @@ class Scorer:
             losses = -log_probs[np.arange(len(rows)), labels]
         return Predictions(np.exp(log_probs, out=log_probs), features_out.read(), losses)
 
-    def _outputs(self, images: torch.Tensor, rows: NDArray[np.int64], features: bool) -> Outputs:
+    def _outputs(self, images: Images, rows: NDArray[np.int64], features: bool) -> Outputs:
         if self.peers is not None and len(rows) > self.step:
             yield from self.peers.outputs(images, rows, features=features)
             return
-        index = None if self.runtime.on_cpu or _consecutive(rows) else self.runtime.indices(rows)  # once, not by batch
-        for start in range(0, len(rows), self.step):
-            batch = slice(start, start + self.step)
-            yield self.outputs_of(images, rows[batch], None if index is None else index[batch])
+        for batch in batches(images, rows, self.step, self.runtime):
+            yield self.outputs_of(batch)
 
-    def outputs_of(
-        self, images: torch.Tensor, rows: NDArray[np.int64], index: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits [b, C] and features [b, D] of one batch; on the device, without gradients.
+    def outputs_of(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits [b, C] and features [b, D] of one batch of images; on the device, without gradients.
 
         Where the device has no room for all of them they are computed in halves, from then on.
-
-        Args:
-            index: the rows as a tensor on the device, where they are there already.
 
         Raises:
             UserError: there is no room for one image.
         """
         network, parts, start = self._network(), [], 0
         with torch.inference_mode():
-            while start < len(rows):
-                part = slice(start, min(start + self._most, len(rows)))
+            while start < len(images):
+                part = images[start : start + self._most]
                 try:
-                    batch = _take(images, rows[part], None if index is None else index[part], self.runtime)
-                    parts.append(self._outputs_of_batch(network, batch))
-                    start = part.stop
+                    parts.append(self._outputs_of_batch(network, part))
+                    start += len(part)
                 except RuntimeError as error:
-                    if not out_of_memory(error) or part.stop - start == 1:
+                    if not out_of_memory(error) or len(part) == 1:
                         with self.runtime.room_for("the outputs of one image", "use a smaller image_size or model"):
                             raise
-                    self._most = (part.stop - start) // 2
+                    self._most = len(part) // 2
         for array in self.mapped:
             release(array)
         return parts[0] if len(parts) == 1 else tuple(torch.cat(outputs) for outputs in zip(*parts))
@@ -242,15 +235,3 @@ def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(features.sum(dtype=np.float64)):
         raise FloatingPointError(NOT_FINITE)
     return features
-
-
-def _consecutive(rows: NDArray[np.int64]) -> bool:
-    return isinstance(as_slice(rows), slice)
-
-
-def _take(images: torch.Tensor, rows: NDArray[np.int64], index: torch.Tensor | None, runtime: Runtime) -> torch.Tensor:
-    """`images[rows]`; consecutive rows are a view, so scoring a whole data set copies nothing."""
-    taken = as_slice(rows)
-    if isinstance(taken, slice):
-        return images[taken]
-    return images[runtime.indices(rows) if index is None else index]

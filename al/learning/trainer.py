@@ -1,5 +1,7 @@
 """Fitting: epochs of Adam on augmented images, a plateau scheduler, early stopping, best weights."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,9 +13,11 @@ from al.fast.graphs import RecordedStep
 from al.fast.launches import counted_at_once, without_copies
 from al.fast.switch import has
 from al.learning.augmentation import augmentation, warp
+from al.learning.batches import Images, batches
 from al.learning.learner import NetworkSettings, StateDict
 from al.learning.networks import Classifier
 from al.learning.scorer import to_input
+from al.learning.sharing import Parts, Processes
 from al.runtime import Runtime
 
 
@@ -26,8 +30,27 @@ def class_weights(labels: NDArray[np.int64], classes: int) -> NDArray[np.float32
     return weights
 
 
+class Peers(Protocol):
+    """Other processes that take part of every training batch."""
+
+    def begin_epoch(
+        self, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int, lr: float, optimiser: StateDict | None
+    ) -> Processes:
+        """Has them begin the epoch too, on the same weights.
+
+        Args:
+            labels: i64[n] those of `rows` i64[n].
+            optimiser: its state, where it is not what the last epoch has left.
+        """
+
+
 class Trainer:
     """One model, its optimiser and the epochs it is trained for."""
+
+    peers: Peers | None = None
+    """Set where several processes fit together."""
+    _told = False
+    """Whether they have the optimiser's state."""
 
     def __init__(
         self, model: Classifier, runtime: Runtime, *, image_size: int, settings: NetworkSettings, classes: int
@@ -49,39 +72,59 @@ class Trainer:
     def restart(self) -> None:
         """Begin again with a fresh optimiser, on the present weights."""
         self.optimiser.reset()
+        self._told = False
 
     def set_lr(self, lr: float) -> None:
         self.optimiser.lr = lr
 
     def epoch(
-        self, images: torch.Tensor, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
+        self, images: Images, labels: NDArray[np.int64], rows: NDArray[np.int64], number: int
     ) -> tuple[NDArray[np.int64], float]:
         """One pass over `rows` in random order; `number` addresses its randomness.
 
         Args:
-            images: u8[N, H, W, 3] on the device.
+            images: u8[N, H, W, 3].
             labels: i64[N] the labels that training believes, aligned with `images`.
 
         Returns:
             i64[C, C] confusion and mean loss of the epoch's own training batches.
         """
+        processes = None
+        if self.peers is not None:
+            state = None if self._told else self.optimiser.state_dict()
+            processes = self.peers.begin_epoch(labels[rows], rows, number, self.optimiser.lr, state)
+            self._told = True
+        return self.share_of_epoch(images, labels, rows, number, processes)
+
+    def share_of_epoch(
+        self,
+        images: Images,
+        labels: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        number: int,
+        processes: Processes | None,
+    ) -> tuple[NDArray[np.int64], float]:
+        """What one of several processes does of an `epoch`, all of it where there are no others."""
         order = seeds.rng(self.settings.seed, number, "order").permutation(rows)
         if len(order) % self.settings.batch_size == 1:
             order = order[:-1]  # batch normalisation cannot learn from a batch of one
         torch.manual_seed(seeds.integer(self.settings.seed, number, "dropout"))
         self.model.train()
-        starts = range(0, len(order), self.settings.batch_size)
-        with self.step.stream(), counted_at_once(self.model, len(starts)):
+        parts = Parts(len(order), self.settings.batch_size, processes)
+        with self.step.stream(), counted_at_once(self.model, len(parts)):
             maps = self._maps(len(order), number)
             targets = torch.from_numpy(labels[order]).to(self.runtime.device)
-            index = self.runtime.indices(order)
-            predicted = torch.empty_like(targets)
+            shown = batches(images, order[parts.rows], parts.step, self.runtime)
+            predicted = torch.zeros_like(targets)
             self._begin(labels[rows])
-            for start in starts:
-                batch = slice(start, start + self.settings.batch_size)
+            for batch, own in parts:  # slices of `order`: all images of a batch, and those of this process
                 with self.runtime.room_for("a training step", f"use less than batch_size={self.settings.batch_size}"):
-                    taken = images[index[batch]], targets[batch], None if maps is None else maps[batch]
-                    predicted[batch] = self.step(*taken)
+                    taken = next(shown, None), targets[own], None if maps is None else maps[own]
+                    if processes is None:
+                        predicted[own] = self.step(*taken)
+                    else:
+                        predicted[own] = self._shared_step(parts, batch, own, targets[batch], *taken)
+            parts.add_up(predicted, self._loss_sum)
             confusion = torch.bincount(targets * self.classes + predicted, minlength=self.classes**2)
             return confusion.view(self.classes, self.classes).cpu().numpy(), self._loss_sum.item() / len(order)
 
@@ -90,10 +133,7 @@ class Trainer:
 
         What else it reads and writes stays where it is in memory, and nothing waits for it: it may be recorded.
         """
-        inputs = to_input(images, self.size)
-        if maps is not None:
-            inputs = warp(inputs, maps)
-        logits, _ = self.model(inputs)
+        logits, _ = self.model(self._inputs(images, maps))
         loss = F.cross_entropy(logits, targets, weight=self._class_weights)
         self.optimiser.zero_grad()
         loss.backward()
@@ -101,11 +141,40 @@ class Trainer:
         self._loss_sum += loss.detach() * len(logits)
         return logits.detach().argmax(1)
 
+    def _shared_step(
+        self,
+        parts: Parts,
+        batch: slice,
+        own: slice,
+        targets: torch.Tensor,
+        images: torch.Tensor | None,
+        own_targets: torch.Tensor,
+        maps: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """As `_step`, of one of several processes: it has the images `own` of a batch with classes `targets`."""
+        inputs = self._inputs(images, maps)
+        with parts.whole(batch, own):
+            logits, _ = self.model(inputs)
+            loss = parts.loss(logits, own_targets, targets, self._class_weights)
+            self.optimiser.zero_grad()
+            loss.backward()
+        parts.add_up_gradients(self.model.parameters())
+        self.optimiser.step()
+        self._loss_sum += loss.detach() * len(targets)
+        return logits.detach().argmax(1)
+
     def _begin(self, labels: NDArray[np.int64]) -> None:
         """Sets what the steps of an epoch over images with these labels read and add to."""
         self._loss_sum.zero_()
         if self._class_weights is not None:
             self._class_weights.copy_(torch.from_numpy(class_weights(labels, self.classes)))
+
+    def _inputs(self, images: torch.Tensor | None, maps: torch.Tensor | None) -> torch.Tensor:
+        """What the network sees [b, 3, size, size]; nothing where there are fewer images than processes."""
+        if images is None:
+            return torch.empty(0, 3, self.size, self.size, device=self.runtime.device)
+        inputs = to_input(images, self.size)
+        return inputs if maps is None else warp(inputs, maps)
 
     def _maps(self, count: int, number: int) -> torch.Tensor | None:
         if not self.settings.augment:
@@ -119,3 +188,4 @@ class Trainer:
     def load_state_dict(self, state: StateDict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self._told = False

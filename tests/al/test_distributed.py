@@ -60,9 +60,13 @@ def is_alive(pid):
 
 
 @pytest.fixture
-def going(tmp_path):
-    """A run of two processes in its third epoch or later that goes on for long: torchrun, and the ranks."""
-    process = torchrun(*launch.small(tmp_path / "results", **ENDLESS), output=tmp_path)
+def going(tmp_path, request):
+    """A run of two processes in its third epoch or later that goes on for long: torchrun, and the ranks.
+
+    Its parameter is the run's `training_on`.
+    """
+    arguments = launch.small(tmp_path / "results", training_on=getattr(request, "param", "one"), **ENDLESS)
+    process = torchrun(*arguments, output=tmp_path)
     deadline = time.monotonic() + 90
     while not any(len(runs.read_lines(p)) > 2 for p in tmp_path.glob("results/*/*/epochs.jsonl")):
         assert process.poll() is None, (tmp_path / "stderr").read_text()
@@ -113,6 +117,24 @@ class TestSameRun:
         runs.assert_same(runs.only_run(tmp_path / "three"), runs.only_run(tmp_path / "one"))
 
 
+class TestTrainingOnAll:
+    """Adam divides by the size of a gradient, so what rounding turns about grows from epoch to epoch."""
+
+    def test_is_the_same_curve(self, launcher, tmp_path):
+        run = {"schedule": "converge", "lr": 0.001, "class_weights": "true", "augment": "true"}
+        process = torchrun(*launch.small(tmp_path / "two", training_on="all", **run), output=tmp_path)
+        assert launcher.run(launch.small(tmp_path / "one", **run)).code == 0
+        assert process.wait(280) == 0, (tmp_path / "stderr").read_text()
+        two, one = (runs.only_run(tmp_path / name) for name in ("two", "one"))
+        assert two.parent.name == one.parent.name, "how many processes there were is no part of what a run is"
+        first = [runs.read_lines(folder / "epochs.jsonl")[:6] for folder in (two, one)]
+        for ours, alone in zip(*first):
+            for split in ("train", "val", "test"):
+                assert ours[split]["loss"] == pytest.approx(alone[split]["loss"], rel=2e-3), split
+        picks = [runs.read_json(folder / "al_tracking.json")["selected_indices"] for folder in (two, one)]
+        assert len(set(picks[0]) & set(picks[1])) > 0.8 * len(picks[1])
+
+
 class TestEnd:
     def test_mistake_is_told_once(self, tmp_path):
         assert torchrun("--lr=-1", output=tmp_path).wait(60) == 1  # torchrun's, whatever a process ends with
@@ -125,6 +147,7 @@ class TestEnd:
         assert torchrun("--help", output=tmp_path).wait(60) == 0
         assert (tmp_path / "stdout").read_text().count("usage: train.py") == 1
 
+    @pytest.mark.parametrize("going", ["one", "all"], indirect=True)
     def test_lost_worker_ends_the_run_and_it_goes_on(self, going, launcher, tmp_path):
         process, ranks = going
         os.kill(ranks[1], signal.SIGKILL)

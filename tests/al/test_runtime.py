@@ -121,7 +121,7 @@ class TestDevice:
 
         monkeypatch.setattr(torch.Tensor, "to", to)
         with pytest.raises(
-            UserError, match=r"^device=cuda: no room for 3 MiB of images; use a smaller image_size, .*another device$"
+            UserError, match=r"^device=cuda: no room for 3 MiB of images; use images_on=host .*another device$"
         ):
             Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
 

@@ -183,6 +183,35 @@ class TestOutputsOnDisk:
         runs.assert_same(runs.only_run(tmp_path / "disk"), runs.only_run(tmp_path / "memory"))
 
 
+class TestImagesLargerThanTheDevice:
+    """The training set has 3.7 MiB of pixels, the test set 1.6."""
+
+    def test_the_run_is_the_same(self, launcher, tmp_path):
+        for name, mib in (("bound", "1"), ("test", "4"), ("free", "")):
+            env = launch.environment(AL_DEVICE_MIB=mib)
+            assert launcher.run(launch.small(tmp_path / name, strategy="typiclust", max_epochs=4), env).code == 0
+        for name in ("bound", "test"):
+            runs.assert_same(runs.only_run(tmp_path / name), runs.only_run(tmp_path / "free"))
+
+    def test_where_they_lie_is_no_part_of_what_a_run_is(self, launcher, tmp_path):
+        small = {"max_epochs": 3, "budget": 42}
+        for where in ("host", "device"):
+            outcome = launcher.run(launch.small(tmp_path / where, images_on=where, **small))
+            assert outcome.code == 0, outcome.stderr
+        host, device = (runs.only_run(tmp_path / where) for where in ("host", "device"))
+        assert host.parent.name == device.parent.name
+        lines = [runs.read_lines(folder / "rounds.jsonl") for folder in (host, device)]
+        assert runs.without(lines[0], runs.TIMES) == runs.without(lines[1], runs.TIMES)
+        assert (host / "best_model.safetensors").read_bytes() == (device / "best_model.safetensors").read_bytes()
+        again = launcher.run(launch.small(tmp_path / "host", images_on="device", **small))
+        assert "complete already" in again.stdout
+
+    def test_what_has_no_file_is_told(self, launcher, tmp_path):
+        outcome = launcher.run(launch.small(tmp_path, images_on="disk"))
+        assert outcome.code == 2
+        assert outcome.complaint.startswith("error: images_on=disk: the images of digits are in no file")
+
+
 def config(**changed):
     return RunConfig(**launch.SMALL | {"strategy": "coreset", "pool_sample": 200} | changed)
 
