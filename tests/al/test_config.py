@@ -253,7 +253,8 @@ class TestIdentity:
 
     @pytest.mark.parametrize("name", WHERE_IT_RUNS)
     def test_where_it_runs_does_not(self, name):
-        value = {"strict": True, "images_on": "host", "training_on": "all"}.get(name, "cpu")
+        values = {"strict": True, "images_on": "host", "training_on": "all", "checkpoint_seconds": 7, "pictures": False}
+        value = values.get(name, "cpu")
         assert RunConfig(**{name: value}).digest() == RunConfig().digest()
 
     @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from al.strategies import REGISTRY
 
 def test_every_parameter_is_read_by_somebody_who_says_so():
     declared = ALWAYS_READ | ACQUISITION | FITTING | {"features", "features_size", "minority_classes"}
+    declared |= {"split_file", "switch_after"}
     declared |= {option for table in (SCHEDULES, STARTS) for options in table.values() for option in options}
     declared |= {option for method in REGISTRY.values() for option in method.options}
     declared |= {option for output in OUTPUTS.values() for option in output.options}
