@@ -19,17 +19,17 @@ if __name__ == "__main__":  # before the imports, which take a second, and befor
     threads.sleep_while_waiting()
 
 from al import seeds
+from al.before_run import already_complete, baseline_to_beat, checked_folder
 from al.budget import budget_of
 from al.config import RunConfig
 from al.distributed import Leader, LostProcess, is_worker, leading, serve
-from al.errors import NoRoom, UserError
+from al.errors import HeldElsewhere, NoRoom, UserError
 from al.learning.learner import new_learner
 from al.options import read_parameters
 from al.records import RoundRecord
-from al.run import Run, already_complete, baseline_to_beat, checked_folder
+from al.run import Run
 from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
-from al.storage.run_folder import HeldElsewhere
 from al.strategies import Pool
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import load_embeddings

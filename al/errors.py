@@ -16,6 +16,10 @@ class UserError(Exception):
     """
 
 
+class HeldElsewhere(Exception):
+    """Another process works on this run."""
+
+
 class NoRoom(OSError):
     """The disk is full, or the user's share of it; says which file, and how much is needed.
 

@@ -8,7 +8,7 @@ from al.arguments import Parser
 from al.config import RunConfig
 from al.dataset_defaults import defaults_of
 from al.errors import UserError, nearest
-from al.tracking.wandb import sweep_parameters, under_sweep
+from al.tracking.sweep import sweep_parameters, under_sweep
 
 
 def read_parameters(arguments: Sequence[str], description: str) -> RunConfig:

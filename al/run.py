@@ -18,7 +18,6 @@ from al import seeds, stopwatch
 from al.budget import Budget, seconds_left
 from al.config import RunConfig
 from al.data import DataSet, FirstLabels
-from al.errors import UserError
 from al.identity import Identity, sha256
 from al.labels import LabelledSet, Rows
 from al.learning.early_stopping import EarlyStopping
@@ -43,10 +42,10 @@ from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
 from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
 from al.storage.files import write_json
-from al.storage.result_files import al_tracking, environment, peak_memory_mb, refresh_aggregate, write_aggregate
+from al.storage.result_files import al_tracking, environment, peak_memory_mb, write_aggregate
 from al.storage.run_folder import BESIDE, COMPLETE, RunFolder
 from al.tracking.terminal import RunProgress
-from al.tracking.wandb import NoTracker, finished_elsewhere, id_of_run, mirror_if_needed, mode, open_tracker, own_tags
+from al.tracking.wandb import NoTracker, id_of_run, open_tracker, own_tags
 
 EXIT_FAILED = 1
 
@@ -419,45 +418,3 @@ def candidates(config: RunConfig, pool: Rows, labelled: NDArray[np.bool_], numbe
     elif config.clusters_embeddings(strategy) and len(pool) == len(labelled):
         return pool
     return np.sort(np.append(rows, pool[known])) if strategy.needs_labelled else rows
-
-
-def baseline_to_beat(config: RunConfig, fingerprint: str) -> Baseline | None:
-    """The stratified run of the same split seed that stop=baseline is to beat: run here, or known to W&B.
-
-    Raises:
-        UserError: it has not been run; names the command that does.
-    """
-    if config.stop != "baseline" or config.method.baseline:
-        return None
-    baseline = config.baseline_of()
-    folder = RunFolder.of(baseline)
-    folder.check_identity(Identity.of(baseline, fingerprint))
-    test = folder.result().test if folder.complete else finished_elsewhere(baseline, fingerprint)
-    if test is None:
-        raise UserError(f"stop=baseline: no result in {folder.path}; make it with: {baseline.command()}")
-    return Baseline(cell=baseline.cell, accuracy=test["accuracy"], loss=test["loss"])
-
-
-def checked_folder(config: RunConfig, data: DataSet) -> RunFolder:
-    """The run's folder, where this run may be in it; makes nothing. A complete run that is damaged is one no more.
-
-    Raises:
-        UserError: it holds another run, or cannot be written, or W&B is asked for what it cannot do.
-    """
-    mode()
-    folder = RunFolder.of(config)
-    folder.check_identity(Identity.of(config, data.fingerprint))
-    folder.check_writable()
-    if folder.complete and (damage := folder.damage()):
-        aside = folder.set_results_aside()
-        print(f"{folder.path}: {damage}; its results are set aside as {aside.name}, and it is run again")
-    return folder
-
-
-def already_complete(config: RunConfig, folder: RunFolder) -> None:
-    """Say so, and mirror the run to W&B where a server is asked for."""
-    print(f"complete already: {folder.path}; remove the folder to run it again")
-    Checkpoint(folder.path).remove()
-    refresh_aggregate(folder.path, pictures=config.pictures)
-    if mode() == "online":
-        mirror_if_needed(folder)

@@ -15,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from al.errors import NoRoom, UserError
+from al.errors import HeldElsewhere, NoRoom, UserError
 from al.signals import StopRequested, StopSignals
-from al.storage.run_folder import HeldElsewhere
 from al.threads import sleep_while_waiting
 
 EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3

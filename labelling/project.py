@@ -22,9 +22,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from al.errors import UserError
+from al.errors import HeldElsewhere, UserError
 from al.storage.files import RecordLines, remove_leftovers, write_json
-from al.storage.run_folder import HeldElsewhere
 from labelling.records import AuditReserve, LabelEvent, Proposal, Settings
 
 STATE = "al-labels"

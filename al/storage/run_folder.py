@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from al.errors import UserError, first_line
+from al.errors import HeldElsewhere, UserError, first_line
 from al.identity import Identity, sha256
 from al.records import EpochRecord, RoundRecord, RunResult
 from al.storage.files import RecordLines, remove_leftovers, writing
@@ -21,10 +21,6 @@ BESIDE = ("best_model.safetensors", "al_tracking.json", "epochs.jsonl", "rounds.
 """Files that a complete run has beside its results."""
 COMPLETE = "performance_metrics.json"
 """Written last: a run is complete if and only if its folder has it."""
-
-
-class HeldElsewhere(Exception):
-    """Another process works on this run."""
 
 
 class RunFolder:

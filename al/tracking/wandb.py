@@ -1,57 +1,45 @@
 """Weights & Biases: a projection of the run's own lines. The only import of wandb in a run.
 
-Metric names are constants here, for sweeps, reports and dashboards to take.
+What it shows of a record, and under which name, is in `projection`.
 """
 
 import contextlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import yaml
-
 from al.errors import UserError, first_line
 from al.identity import Identity
-from al.records import CURVE_METRICS, METRICS, PHASES, SPLITS, EpochRecord, RunResult, learning_curve
+from al.records import EpochRecord, RunResult
 from al.storage.files import write_json
 from al.storage.run_folder import RunFolder
+from al.tracking.projection import (
+    CONFUSION,
+    EPOCH,
+    LABELS,
+    PICK_SHEET,
+    PICKS,
+    TEST_ACCURACY,
+    TEST_LOSS,
+    curve_summary,
+    epoch_metrics,
+    summary_of,
+)
 from al.tracking.server import Unreachable, base_url, check_server, mode, project
 
 if TYPE_CHECKING:
     from al.config import RunConfig
 
-EPOCH, ROUND, LABELS, HUMAN_LABELS = "epoch", "round", "labels", "human_labels"
-WRONG_LABELS, LR, BEST = "wrong_labels", "lr", "best"
-CURVE_ACCURACY, CURVE_LOSS, CURVE_F1 = "curve/accuracy", "curve/loss", "curve/f1"
-"""Test metrics at the end of a fit, of its best epoch: one point of the learning curve for each label count."""
-CURVE_AREA = "curve/area"
-TEST_ACCURACY, TEST_LOSS, TEST_F1 = "test/accuracy", "test/loss", "test/f1"
-CLASS_METRICS = {"precision": "precision", "recall": "recall", "f1": "f1-score"}
-SUMMARY = (
-    "labels_used",
-    "human_labels_used",
-    "wrong_labels_used",
-    "training_time_seconds",
-    "total_epochs",
-    "reached_baseline",
-    "peak_memory_mb",
-)
-PICK_SHEET = "pick/sheet"
-PICKS = "picks"
-"""Table of everything that was labelled."""
 PICTURED = 10
 """Picks of a round that have their image in the table; each image is a file of its own."""
 ALERTS = "ACTIVE_LEARNING_ALERTS"
 """Environment variable: 1 has W&B send a message when the baseline is beaten and when a run fails."""
 ARTIFACT_TIMEOUT = 120
 """Seconds that the end of a run waits for its model and its labels to arrive, besides what it waits for the rest."""
-CONFUSION = "confusion/test"
-SWEEP_PARAMETERS = "WANDB_SWEEP_PARAM_PATH"
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]")
 """What W&B does not take in an artifact's name."""
 FAILED = 1
@@ -60,82 +48,6 @@ INIT_TIMEOUT = 30.0
 """Seconds that the start of a run waits for a server that has said who is asking."""
 FINISH_TIMEOUT = "20"
 """Seconds that the end of a run waits for the server; what has not arrived is sent by the next start or `make sync`."""
-NO_DOTS = str.maketrans({".": "_", "/": "_"})  # W&B reads a dot as nesting and a slash as a section
-
-
-def under_sweep() -> bool:
-    """Whether an agent, or the local runner in its place, started this process."""
-    return SWEEP_PARAMETERS in os.environ or "WANDB_SWEEP_ID" in os.environ
-
-
-def sweep_parameters() -> dict[str, object]:
-    """The parameters that a sweep set for this run: the same file that `wandb.init` puts into `run.config`.
-
-    Raises:
-        UserError: the file is missing or is not {name: {value: ...}}.
-    """
-    path = os.environ.get(SWEEP_PARAMETERS)
-    if not path:
-        return {}
-    try:
-        entries = yaml.safe_load(Path(path).read_text()) or {}
-        own = {"wandb_version", "_wandb"}  # what the agent adds, the second to the parameters of a resumed run
-        return {name: entry["value"] for name, entry in entries.items() if name not in own}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{SWEEP_PARAMETERS}={path}: not a sweep's parameters ({reason}); unset it") from None
-
-
-def class_keys(classes: Iterable[str]) -> dict[str, str]:
-    """Class name -> its part of a W&B key; names that would share one, as `a.b` and `a_b`, are numbered."""
-    keys: dict[str, str] = {}
-    for number, name in enumerate(classes):
-        key = name.translate(NO_DOTS)
-        keys[name] = f"{key}_{number}" if key in keys.values() else key
-    return keys
-
-
-def epoch_metrics(record: EpochRecord) -> dict[str, float]:
-    """One line of `epochs.jsonl` as the flat names that W&B shows."""
-    shown = {name: getattr(record, name) for name in (EPOCH, ROUND, LABELS, HUMAN_LABELS, WRONG_LABELS, LR)}
-    for split in SPLITS:
-        shown |= {f"{split}/{METRICS[name].key}": value for name, value in record.scores(split).items()}
-    labels = class_keys(record.per_class)
-    for name, values in record.per_class.items():
-        label = labels[name]
-        shown |= {f"class/{label}/{metric}": values[key] for metric, key in CLASS_METRICS.items()}
-        shown[f"labels_by_class/{label}"] = record.labels_by_class[name]
-        if record.free_labels:
-            shown[f"wrong_labels_by_class/{label}"] = record.wrong_labels_by_class[name]
-    shown |= {f"seconds/{name}": record.seconds.get(name, 0.0) for name in PHASES}
-    if record.pick:
-        shown |= {f"pick/{name}": value for name, value in record.pick if value is not None}
-    if record.curve:
-        shown |= {f"curve/{METRICS[name].key}": record.curve[name] for name in CURVE_METRICS}
-    return shown | {BEST: record.best}
-
-
-def summary_of(result: RunResult) -> dict[str, object]:
-    """W&B's summary of a complete run: every split's metrics of the best epoch, also as `best/*`, and its costs."""
-    shown: dict[str, object] = {"best/epoch": result.best.epoch, "best_epoch": result.best.epoch}
-    for split, found in result.best.splits.items():
-        scores = {f"{split}/{METRICS[name].key}": value for name, value in found.scores.items()}
-        shown |= scores | {f"best/{name}": value for name, value in scores.items()}
-    known = {name: value for name in SUMMARY if (value := getattr(result, name)) is not None}
-    if result.reached_baseline:
-        shown["labels_to_target"] = result.labels_used
-    return shown | known | {"data": result.data.model_dump()}
-
-
-def curve_summary(epochs: Iterable[EpochRecord]) -> dict[str, float]:
-    """Area under the learning curve over log labels, divided by its width: the mean test accuracy, in percent."""
-    curve = learning_curve(epochs)
-    if len(curve) < 2:
-        return {}
-    labels = np.log([point.labels for point in curve])
-    accuracy = np.array([point.test["accuracy"] for point in curve])
-    area = ((accuracy[1:] + accuracy[:-1]) / 2 * np.diff(labels)).sum()
-    return {CURVE_AREA: float(area / (labels[-1] - labels[0]))}
 
 
 class Tracker(Protocol):

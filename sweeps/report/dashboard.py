@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from al.arguments import Parser, folder_name
 from al.errors import UserError
-from al.tracking import wandb as tracking
+from al.tracking import projection
 from sweeps.report.build import find
 from sweeps.report.cells import Family, Setting
 from sweeps.report.decision import decide
@@ -162,7 +162,7 @@ def _comparison(setting: Setting) -> Comparison:
     free = any(run.labels > run.human_labels for cell in setting.cells for run in cell.runs)
     strategies = {cell.strategy for cell in setting.everyone}
     by = "strategy" if len(strategies) == len(setting.everyone) else "cell"
-    x = tracking.HUMAN_LABELS if free else tracking.LABELS
+    x = projection.HUMAN_LABELS if free else projection.LABELS
     return Comparison(setting.title, tuple(cell.name for cell in setting.everyone), x, by)
 
 
@@ -238,7 +238,7 @@ def build_view(entity: str, project: str):
     import wandb_workspaces.workspaces as ws
 
     shown = [
-        ws.Section(name="Learning curves", panels=curve_panels(tracking.LABELS, "cell"), is_open=True),
+        ws.Section(name="Learning curves", panels=curve_panels(projection.LABELS, "cell"), is_open=True),
         ws.Section(name="At the end", panels=end_panels()),
         ws.Section(name="Time", panels=time_panels()),
         ws.Section(name="Picks", panels=pick_panels()),

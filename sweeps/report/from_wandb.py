@@ -96,7 +96,7 @@ def _epochs(history: Iterable[Mapping[str, Any]]) -> tuple[EpochRecord, ...]:
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, object]:
     """`test/f1` -> {"test": {"f1-score": ...}}, `class/cat/f1` -> {"per_class": {"cat": {"f1-score": ...}}}."""
-    from al.tracking.wandb import CLASS_METRICS
+    from al.tracking.projection import CLASS_METRICS
 
     row = {"train_size": 0, "val_size": 0, "pool_size": 0, "per_class": {}, "labels_by_class": {}, "seconds": {}}
     row |= {name: value for name, value in flat.items() if "/" not in name}

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from al.tracking import wandb as tracking
+from al.records import PHASES
+from al.tracking import projection
 
 
 def curve_panels(x: str, by: str) -> list:
@@ -10,8 +11,8 @@ def curve_panels(x: str, by: str) -> list:
     import wandb_workspaces.reports.v2 as wr
 
     panels = [
-        _curve("Test accuracy (%)", tracking.CURVE_ACCURACY, x, by),
-        _curve("Macro F1", tracking.CURVE_F1, x, by),
+        _curve("Test accuracy (%)", projection.CURVE_ACCURACY, x, by),
+        _curve("Macro F1", projection.CURVE_F1, x, by),
         wr.LinePlot(title="F1 by class", x=x, metric_regex="class/.*/f1", **_grouped(by)),
         wr.LinePlot(title="Labels by class", x=x, metric_regex="labels_by_class/.*", **_grouped(by)),
     ]
@@ -22,32 +23,32 @@ def end_panels() -> list:
     """What each configuration ended with and what it cost."""
     import wandb_workspaces.reports.v2 as wr
 
-    seconds, accuracy = wr.SummaryMetric("training_time_seconds"), wr.SummaryMetric(tracking.TEST_ACCURACY)
+    seconds, accuracy = wr.SummaryMetric("training_time_seconds"), wr.SummaryMetric(projection.TEST_ACCURACY)
     panels = [
-        _bars("Test accuracy of the best epoch (%)", tracking.TEST_ACCURACY),
+        _bars("Test accuracy of the best epoch (%)", projection.TEST_ACCURACY),
         _bars("Labels used", "labels_used"),
         _bars("Human labels used", "human_labels_used"),
         _bars("Training time (s)", "training_time_seconds"),
         wr.ScatterPlot(title="Accuracy against time, one point a run", x=seconds, y=accuracy),
-        _curve("Test loss by epoch", tracking.TEST_LOSS, tracking.EPOCH, "cell"),
+        _curve("Test loss by epoch", projection.TEST_LOSS, projection.EPOCH, "cell"),
     ]
     return _placed(panels)
 
 
 def time_panels() -> list:
     """Seconds of each phase by epoch."""
-    return _placed(
-        [_curve(f"Seconds: {phase}", f"seconds/{phase}", tracking.EPOCH, "cell") for phase in tracking.PHASES]
-    )
+    return _placed([_curve(f"Seconds: {phase}", f"seconds/{phase}", projection.EPOCH, "cell") for phase in PHASES])
 
 
 def pick_panels() -> list:
     """The picture sheets of the picks and what the strategies say of them."""
     import wandb_workspaces.reports.v2 as wr
 
-    sheets = wr.MediaBrowser(title="What was picked", media_keys=[tracking.PICK_SHEET], num_columns=4)
+    sheets = wr.MediaBrowser(title="What was picked", media_keys=[projection.PICK_SHEET], num_columns=4)
     names = {"mean_score": "Mean score of the picks", "class_entropy": "Entropy of the picks' classes"}
-    return _placed([sheets, *(_curve(title, f"pick/{name}", tracking.LABELS, "cell") for name, title in names.items())])
+    return _placed(
+        [sheets, *(_curve(title, f"pick/{name}", projection.LABELS, "cell") for name, title in names.items())]
+    )
 
 
 def _grouped(by: str) -> dict[str, object]:

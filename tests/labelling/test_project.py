@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from al.errors import UserError
-from al.storage.run_folder import HeldElsewhere
+from al.errors import HeldElsewhere, UserError
 from labelling.project import Project
 from labelling.records import LabelEvent
 

@@ -15,7 +15,8 @@ from al.config import RunConfig
 from al.errors import UserError
 from al.identity import local_sources
 from al.storage.result_files import write_aggregate
-from al.tracking.wandb import mode, sweep_parameters
+from al.tracking.server import mode
+from al.tracking.sweep import sweep_parameters
 from data_prep.datasets import load_dataset
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from al.config import RunConfig
-from al.errors import UserError
+from al.errors import HeldElsewhere, UserError
 from al.identity import Identity
 from al.storage.files import write_json
-from al.storage.run_folder import HeldElsewhere, RunFolder
+from al.storage.run_folder import RunFolder
 
 IDENTITY = Identity("d" * 64, "f" * 64)
 

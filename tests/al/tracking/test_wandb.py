@@ -12,8 +12,6 @@ import runs
 
 from al.errors import UserError
 from al.options import read_parameters
-from al.records import EpochRecord
-from al.storage.run_folder import RunFolder
 from al.tracking import wandb as tracking
 
 KEY = "5ec2e7" * 6 + "abcd"
@@ -286,24 +284,3 @@ class TestMode:
         outcome = launch.command(*launch.small(tmp_path / "results", max_epochs=4, strategy="random"), env=env)
         assert outcome.code == 0, outcome.stderr
         assert not (tmp_path / "results" / "wandb").exists()
-
-
-def test_area_is_the_mean_accuracy_over_log_labels(offline_run):
-    (row, *_) = RunFolder(offline_run.folder).epochs.read()
-    points = [(10, 50.0), (20, 60.0), (80, 80.0)]
-    curve = [row.model_copy(update={"labels": n, "best": True, "test": {"accuracy": a}}) for n, a in points]
-    assert tracking.curve_summary(curve) == pytest.approx({"curve/area": (55 + 2 * 70) / 3})
-    assert tracking.curve_summary(curve[:1]) == {}
-
-
-def test_class_names_that_would_share_a_key_do_not():
-    assert tracking.class_keys(["a.b", "a_b", "c", "a/b"]) == {"a.b": "a_b", "a_b": "a_b_1", "c": "c", "a/b": "a_b_3"}
-
-
-def test_class_names_cannot_break_metric_names(offline_run):
-    (row, *_) = runs.read_lines(offline_run.folder / "epochs.jsonl")
-    row["per_class"] = {"v1.0/left": row["per_class"]["0"]}
-    row["labels_by_class"] = {"v1.0/left": 3}
-    metrics = tracking.epoch_metrics(EpochRecord.model_validate(row))
-    assert metrics["class/v1_0_left/f1"] == row["per_class"]["v1.0/left"]["f1-score"]
-    assert metrics["labels_by_class/v1_0_left"] == 3

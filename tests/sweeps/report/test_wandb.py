@@ -10,7 +10,7 @@ from report_results import World, write_cells
 
 from al.errors import UserError
 from al.records import METRICS, PHASES, SPLITS, EpochRecord, RunResult
-from al.tracking import wandb as tracking
+from al.tracking import projection
 from sweeps.report.analysis import analyse
 from sweeps.report.cells import organise
 from sweeps.report.from_wandb import load_wandb
@@ -32,11 +32,11 @@ class Remote:
         result = json.loads((folder / "performance_metrics.json").read_text())
         self.id, self.state = known["wandb_run_id"], state
         self.config = known["config"] | {"digest": known["digest"], "cell": known["cell"]}
-        self.summary = tracking.summary_of(RunResult.read(result))
+        self.summary = projection.summary_of(RunResult.read(result))
         self.lines = [json.loads(line) for line in (folder / "epochs.jsonl").read_text().splitlines()]
 
     def scan_history(self):
-        yield from (tracking.epoch_metrics(EpochRecord.model_validate(row)) for row in self.lines)
+        yield from (projection.epoch_metrics(EpochRecord.model_validate(row)) for row in self.lines)
         yield {"confusion/test": "a chart", "_step": len(self.lines) + 1}
 
 
@@ -140,9 +140,9 @@ def test_the_dry_run_sends_nothing_and_names_only_metrics_that_exist(tmp_path, o
 def _metric_names(folders) -> set[str]:
     folder = next(folders.glob("*margin*/split_seed_12"))
     row = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])
-    names = set(tracking.epoch_metrics(EpochRecord.model_validate(row))) | {tracking.PICK_SHEET}
+    names = set(projection.epoch_metrics(EpochRecord.model_validate(row))) | {projection.PICK_SHEET}
     result = RunResult.read(json.loads((folder / "performance_metrics.json").read_text()))
-    return names | set(tracking.summary_of(result))
+    return names | set(projection.summary_of(result))
 
 
 def _panels(node):
