@@ -20,9 +20,14 @@ EXP1 := sweeps/study/exp1_baselines.yaml sweeps/study/exp1_strategies.yaml
 EXP2 := sweeps/study/exp2_baselines.yaml sweeps/study/exp2_baselines_50_1.yaml \
         sweeps/study/exp2_strategies.yaml sweeps/study/exp2_strategies_50_1.yaml
 EXP3 := sweeps/study/exp3.yaml
+# The study on frozen embeddings of image files: make study-frozen DATA=folder FEATURES=model or folder of one
+DATA ?= data/cifar10
+FROZEN = $(if $(FEATURES),,$(error FEATURES=... is missing: a vision model of the Hugging Face Hub, or its folder)) \
+         --set model=frozen features=$(FEATURES) features_size=112 pictures=false
+CONTROLS := sweeps/study/extra_exp1_random.yaml sweeps/study/extra_exp2_random.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo exp1 exp2 exp3 study registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
+.PHONY: help setup demo exp1 exp2 exp3 study study-frozen study-frozen-controls study-frozen-clip study-report registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +60,19 @@ exp3: $(VENV)/.installed ## experiment 3, CLIP labels as a free start: 30 runs
 
 study: $(VENV)/.installed ## all three experiments: 44 configurations x 5 seeds
 	$(SWEEP) $(EXP1) $(EXP2) $(EXP3) $(ARGS)
+
+study-frozen: $(VENV)/.installed ## experiments 1 and 2 on frozen embeddings, 190 runs: DATA=folder FEATURES=model
+	$(SWEEP) $(EXP1) $(EXP2) $(FROZEN) dataset=imagefolder data_dir=$(DATA) $(ARGS)
+
+study-frozen-controls: $(VENV)/.installed ## random sampling beside them, which the study lacks: 50 runs
+	$(SWEEP) $(CONTROLS) $(FROZEN) dataset=imagefolder data_dir=$(DATA) $(ARGS)
+
+study-frozen-clip: $(VENV)/.installed ## experiment 3 on published CLIP outputs, 120 runs: see its sweep file
+	$(SWEEP) sweeps/study/exp3_published_logits.yaml $(FROZEN) $(ARGS)
+
+study-report: $(VENV)/.installed ## tables, claims and figures of the published runs, from benchmarks/study alone
+	$(BIN)/python -m sweeps.study
+	$(BIN)/python -m sweeps.report --from-csv benchmarks/study --out $(RESULTS)/study-report $(ARGS)
 
 registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000 labels: 65 runs
 	$(SWEEP) sweeps/registry.yaml $(ARGS)

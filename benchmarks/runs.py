@@ -1,5 +1,7 @@
-"""Runs of `train.py` as a process of their own, watched from outside: seconds, first epoch, peak memory."""
+"""Runs of `train.py`: as a process of their own, watched from outside; or in this process, quietly."""
 
+import contextlib
+import io
 import json
 import os
 import resource
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from al.config import RunConfig
+from al.storage.run_folder import RunFolder
 from benchmarks.measuring import peak_mib
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,3 +73,21 @@ def _peak(process: int) -> float:
         return peak_mib(process)
     except ProcessLookupError:
         return 0.0
+
+
+def run_here(config: RunConfig) -> RunFolder:
+    """Carry a run out in this process, without W&B and without a line on the terminal; its folder."""
+    from al.distributed import leading
+    from al.signals import StopSignals
+    from train import run_once
+
+    known = os.environ.get("WANDB_MODE")
+    os.environ["WANDB_MODE"] = "disabled"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()), leading() as leader:
+            run_once(config, StopSignals(), leader)
+    finally:
+        os.environ.pop("WANDB_MODE")
+        if known is not None:
+            os.environ["WANDB_MODE"] = known
+    return RunFolder.of(config)

@@ -7,13 +7,10 @@ oldest kernels of one processor in place of its newest moved it by 0.28 standard
 """
 
 import atexit
-import contextlib
 import csv
-import io
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,14 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-import train
 from al.config import RunConfig
-from al.distributed import leading
 from al.records import learning_curve
-from al.signals import StopSignals
-from al.storage.run_folder import RunFolder
 from al.strategies import REGISTRY
 from benchmarks.reference import toy_sets
+from benchmarks.runs import run_here
 from sweeps.report.statistics import area, mean_interval
 
 HERE = Path(__file__).parent
@@ -81,13 +75,11 @@ class Bench:
         self.file.write_text("\n".join(lines) + "\n")
 
     def curve(self, strategy: str, seed: int) -> list[Point]:
-        """The learning curve of one run, made by `train.run_once` without W&B and without pictures."""
+        """The learning curve of one run, made in this process, without pictures."""
         with tempfile.TemporaryDirectory() as folder:
             chosen = {"strategy": strategy, "split_seed": seed, "results_dir": folder, "pictures": False}
             config = RunConfig.from_mapping({**self.parameters, **self.images(), **chosen})
-            with _quiet(), leading() as leader:
-                train.run_once(config, StopSignals(), leader)
-            epochs = learning_curve(RunFolder.of(config).epochs.read())
+            epochs = learning_curve(run_here(config).epochs.read())
         return [Point(strategy, seed, epoch.labels, epoch.test["accuracy"]) for epoch in epochs]
 
 
@@ -131,20 +123,6 @@ def _toy_set(name: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     toy_sets.write(name, folder)
     return folder
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither W&B nor a line on the terminal."""
-    known = os.environ.get("WANDB_MODE")
-    os.environ["WANDB_MODE"] = "disabled"
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        os.environ.pop("WANDB_MODE")
-        if known is not None:
-            os.environ["WANDB_MODE"] = known
 
 
 def areas(points: Iterable[Point]) -> dict[str, dict[int, float]]:

@@ -46,7 +46,7 @@ def load_csv(folder: str | Path) -> Results:
     Raises:
         UserError: there are no such files.
     """
-    results, epochs = Results(), defaultdict(list)
+    results, epochs = Results(folder=Path(folder)), defaultdict(list)
     for row in _read(Path(folder) / EPOCHS):
         epochs[row.pop("run")].append(row)
     for row in _read(Path(folder) / RUNS):

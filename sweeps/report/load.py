@@ -132,6 +132,8 @@ class Results:
     sweeps: tuple[str, ...] = ()
     command: str = ""
     """Makes everything that is missing."""
+    folder: Path | None = None
+    """Where tables of zero-shot labels lie beside published runs; None: in the results folder."""
 
 
 def load_results(results_dir: str | Path) -> Results:
@@ -348,4 +350,4 @@ def select(
     options += ["--set", *assignments] if assignments else []
     sweeps = dict.fromkeys(item.sweep for item in missing)
     command = shlex.join(["python", "-m", "sweeps.runner.local", *sweeps, *options]) if missing else ""
-    return Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, command)
+    return Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, command, results.folder)

@@ -67,6 +67,11 @@ def is_study(family: Family) -> bool:
     return is_study_data(family.everyone[0].runs[0].data)
 
 
+def has_clip_start(family: Family) -> bool:
+    """Whether runs started from CLIP's labels of CIFAR-10's classes, on whichever of its images."""
+    return set(family.classes) == set(published_zero_shot().classes) and bool(family.find(init="clip"))
+
+
 def published(run: Run) -> dict[str, float] | None:
     """The published numbers about a run's configuration: variant, strategy, start, weights and stopping rule."""
     config = run.config

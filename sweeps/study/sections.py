@@ -9,7 +9,7 @@ from sweeps.report.sections import Findings, Part, Section, zero_shot_parts
 from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_table
 from sweeps.study.claims import claims
 from sweeps.study.figures import bar_pictures
-from sweeps.study.published import is_study, published_zero_shot
+from sweeps.study.published import has_clip_start, is_study, published_zero_shot
 from sweeps.study.tables import claims_table, results_table, variants_table
 
 
@@ -33,8 +33,9 @@ def extend(findings: Findings, sections: list[Section]) -> list[Section]:
 
 
 def _claims(findings: Findings, families: Sequence[Family], own: Sequence[ZeroShot]) -> Iterator[Part]:
+    others = [family for family in findings.families if family not in families and has_clip_start(family)]
     for family in families:
-        yield findings.titled(claims_table(claims(family, own)), family)
+        yield findings.titled(claims_table(claims(family, own, next(iter(others), None))), family)
 
 
 def _study(findings: Findings, families: Sequence[Family], own: Sequence[ZeroShot]) -> Iterator[Part]:

@@ -1,0 +1,28 @@
+"""`python -m sweeps.study [FOLDER]`: the README's tables, the claims and the analysis, from published runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from al.errors import UserError
+from sweeps.report.csv_runs import load_csv
+from sweeps.report.zero_shot import own_zero_shot
+from sweeps.study.answers import answers
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 2 where there are no such runs."""
+    parser = argparse.ArgumentParser(prog="python -m sweeps.study", description=__doc__)
+    parser.add_argument("folder", nargs="?", default="benchmarks/study", help="written by sweeps.report --to-csv")
+    options = parser.parse_args(arguments)
+    try:
+        results = load_csv(options.folder)
+    except UserError as error:
+        print(f"error: {error}".replace("from-csv", "folder"), file=sys.stderr)
+        return 2
+    print("\n".join(answers(results, own_zero_shot(Path(options.folder)))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

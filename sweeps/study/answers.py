@@ -1,0 +1,214 @@
+"""What the published runs say in a page of Markdown: measured tables, the claims, and why they come out as they do.
+
+Everything is computed from the runs given, such as those of `benchmarks/study`; nothing is written here by hand.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from al.records import learning_curve
+from sweeps.report.analysis import accuracy
+from sweeps.report.cells import organise
+from sweeps.report.load import Results, Run
+from sweeps.report.statistics import Interval, mean_interval
+from sweeps.report.zero_shot import ZeroShot
+from sweeps.study.claims import CLAIMED_SAVING, STUDY_IMAGES, STUDY_STRATEGIES, claims, text
+from sweeps.study.published import Key, has_clip_start, is_study, table2
+from sweeps.study.tables import claims_table
+
+BALANCED = ("balanced_75", "balanced_50", "balanced_10", "balanced_5", "balanced_3", "balanced_1")
+COMPARED = ("stratified", "random", *STUDY_STRATEGIES)
+_STOPPING = (*((name, "full") for name in STUDY_STRATEGIES), ("random", "full"), ("random", "variant"))
+PLAIN = {"class_weights": False, "init": "stratified", "stop": "budget", "pool_scope": "full"}
+"""What most runs of experiment 1 have in common."""
+Line = str
+
+
+def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Line]:
+    """The whole page, line by line."""
+    runs = [run for run in results.runs if run.data.train == STUDY_IMAGES]
+    yield from _headed("Experiment 1: test accuracy in percent, mean ± standard deviation over seeds", balanced(runs))
+    yield from _headed("Experiment 2: labels until the baseline is beaten", imbalanced(runs))
+    others = [run for run in results.runs if run.data.train != STUDY_IMAGES]
+    yield from _headed("Experiment 3: CLIP's labels first, or true ones", clip_start(others))
+    yield from _headed("The claims", _claims(results, zero_shot))
+    yield from _headed("Why", why(runs))
+
+
+def _headed(title: str, lines: Iterator[Line]) -> Iterator[Line]:
+    yield from (f"### {title}", "", *lines, "")
+
+
+def cell(runs: Sequence[Run], **fields: Any) -> list[Run]:
+    """The runs whose configuration has these values, by seed."""
+    found = [run for run in runs if all(getattr(run.config, name) == value for name, value in fields.items())]
+    return sorted(found, key=lambda run: run.seed)
+
+
+def balanced(runs: Sequence[Run]) -> Iterator[Line]:
+    yield from _header("share", "labels", *(f"`{name}`" for name in COMPARED), "published: stratified, the strategies")
+    for variant in BALANCED:
+        mine = {name: cell(runs, variant=variant, strategy=name, **PLAIN) for name in COMPARED}
+        labels = mine["stratified"][0].labels if mine["stratified"] else 0
+        yield _row(variant.split("_")[1] + " %", f"{labels:,}", *map(_spread, mine.values()), _published(variant))
+
+
+def imbalanced(runs: Sequence[Run]) -> Iterator[Line]:
+    names = (*STUDY_STRATEGIES, "random")
+    yield from _header(
+        "majority : minority, class weights", "baseline: labels, accuracy", *(f"`{name}`" for name in names),
+        "`random` from the variant", "by the first labels alone", "published: saved",
+    )  # fmt: skip
+    for variant, share in CLAIMED_SAVING.items():
+        for weights in (False, True):
+            baseline = cell(runs, variant=variant, strategy="stratified", class_weights=weights)
+            mine = [until_baseline(runs, variant, name, weights) for name in names]
+            within = until_baseline(runs, variant, "random", weights, "variant")
+            if any(mine):
+                everyone = [run for group in mine for run in group]
+                first = sum(reached_at_once(run) for run in everyone)
+                yield _row(
+                    f"{variant.removeprefix('imbalanced_').replace('_', ' : ')}{', weighted' if weights else ''}",
+                    f"{baseline[0].labels:,}, {_spread(baseline)}",
+                    *(_labels(group, baseline) for group in (*mine, within)),
+                    f"{first} of {len(everyone)} runs",
+                    "" if weights else f"{share} %",
+                )
+
+
+def until_baseline(
+    runs: Sequence[Run], variant: str, strategy: str, weights: bool = False, scope: str = "full"
+) -> list[Run]:
+    """Runs that stop where they beat the baseline."""
+    fields = {"variant": variant, "strategy": strategy, "class_weights": weights, "pool_scope": scope}
+    return cell(runs, stop="baseline", **fields)
+
+
+def reached_at_once(run: Run) -> bool:
+    """Whether the first labels beat the baseline, before anything was chosen."""
+    return bool(run.result.reached_baseline) and len({epoch.labels for epoch in run.epochs}) == 1
+
+
+def saved(group: Sequence[Run], baseline: Sequence[Run]) -> list[float]:
+    """Percent of the baseline's labels that each seed did without; 0 where it never beat it."""
+    whole = {run.seed: run.labels for run in baseline}
+    return [
+        100 * (1 - run.labels / whole[run.seed]) if run.result.reached_baseline else 0.0
+        for run in group
+        if run.seed in whole
+    ]
+
+
+def saved_by_accuracy(group: Sequence[Run], baseline: Sequence[Run]) -> list[float]:
+    """The same where a higher test accuracy were enough; 0 where that is never reached."""
+    known = {run.seed: run for run in baseline}
+    shares = []
+    for run in (run for run in group if run.seed in known):
+        goal, whole = accuracy(known[run.seed]), known[run.seed].labels
+        beaten = [point.labels for point in learning_curve(run.epochs) if point.test["accuracy"] > goal]
+        shares.append(100 * (1 - min(beaten, default=whole) / whole))
+    return shares
+
+
+def clip_start(runs: Sequence[Run]) -> Iterator[Line]:
+    yield from _header(
+        "labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong"
+    )
+    for variant in sorted({run.config.variant for run in runs}, key=lambda name: -float(name.split("_")[1])):
+        for strategy in STUDY_STRATEGIES:
+            clip, true = (cell(runs, variant=variant, strategy=strategy, init=init) for init in ("clip", "stratified"))
+            if clip and true:
+                wrong = mean_interval([run.result.wrong_labels_used for run in clip]).mean
+                size = f"{true[0].labels:,} of {true[0].data.train:,}"
+                difference = text(_paired(clip, true), " points", sign="+")
+                yield _row(size, f"`{strategy}`", _spread(clip), _spread(true), difference, f"{wrong:.0f}")
+
+
+def _claims(results: Results, zero_shot: Sequence[ZeroShot]) -> Iterator[Line]:
+    families = organise(results)
+    clip = next((family for family in families if not is_study(family) and has_clip_start(family)), None)
+    family = next((family for family in families if is_study(family)), None)
+    if family is None:
+        yield "No run on the study's data."
+        return
+    yield from claims_table(claims(family, zero_shot, clip)).markdown().splitlines()[2:]
+
+
+def why(runs: Sequence[Run]) -> Iterator[Line]:
+    """The numbers behind the README's analysis."""
+    for variant in ("balanced_10", "balanced_5", "balanced_3", "balanced_1"):
+        control = cell(runs, variant=variant, strategy="random", **PLAIN)
+        gaps = [f"{name} {_gap(runs, variant, name, 'random')}" for name in (*STUDY_STRATEGIES, "stratified")]
+        if control:
+            yield f"- {variant}: ahead of `random`, points: {'; '.join(gaps)}."
+    for variant in CLAIMED_SAVING:
+        baseline = cell(runs, variant=variant, strategy="stratified", class_weights=False)
+        told, by_accuracy = [], []
+        for name, scope in _STOPPING:
+            group = until_baseline(runs, variant, name, scope=scope)
+            if group and baseline:
+                title = f"{name} from the variant" if scope == "variant" else name
+                told.append(f"{title} {text(mean_interval(saved(group, baseline)), ' %', 0)}")
+                by_accuracy.append(f"{title} {text(mean_interval(saved_by_accuracy(group, baseline)), ' %', 0)}")
+        if told:
+            yield f"- {variant}: labels saved under the stopping rule: {'; '.join(told)}."
+            yield f"- {variant}: labels saved by accuracy alone, its loss not asked: {'; '.join(by_accuracy)}."
+        yield from _first_labels(runs, variant, baseline)
+
+
+def _first_labels(runs: Sequence[Run], variant: str, baseline: Sequence[Run]) -> Iterator[Line]:
+    """What the balanced first labels alone reach, beside the whole imbalanced variant."""
+    group = until_baseline(runs, variant, "margin")
+    if group and baseline:
+        first = [learning_curve(run.epochs)[0] for run in group]
+        mean = np.mean([epoch.test["accuracy"] for epoch in first])
+        whole = np.mean([accuracy(run) for run in baseline])
+        yield (
+            f"- {variant}: {first[0].labels} first labels, stratified over the whole training set, reach {mean:.1f} %; "
+            f"the baseline's {baseline[0].labels:,} of the variant {whole:.1f} %."
+        )
+
+
+def _gap(runs: Sequence[Run], variant: str, strategy: str, control: str) -> str:
+    mine, other = (cell(runs, variant=variant, strategy=name, **PLAIN) for name in (strategy, control))
+    return text(_paired(mine, other), sign="+")
+
+
+def _paired(a: Sequence[Run], b: Sequence[Run]) -> Interval:
+    known = {run.seed: accuracy(run) for run in b}
+    return mean_interval([accuracy(run) - known[run.seed] for run in a if run.seed in known])
+
+
+def _spread(group: Sequence[Run]) -> str:
+    if not group:
+        return ""
+    found = mean_interval([accuracy(run) for run in group])
+    return f"{found.mean:.2f} ± {found.std:.2f}" if found.n > 1 else f"{found.mean:.2f}"
+
+
+def _labels(group: Sequence[Run], baseline: Sequence[Run]) -> str:
+    if not group:
+        return ""
+    reached = sum(bool(run.result.reached_baseline) for run in group)
+    mean = np.mean([run.labels for run in group])
+    told = f"{mean:,.0f} ({np.mean(saved(group, baseline)):.0f} % saved)"
+    return told if reached == len(group) else f"{told}, beaten in {reached} of {len(group)}"
+
+
+def _published(variant: str) -> str:
+    rows = {name: table2().get(Key(variant, name, False, False)) for name in ("stratified", *STUDY_STRATEGIES)}
+    known = {name: row["test_accuracy_mean"] for name, row in rows.items() if row}
+    others = [value for name, value in known.items() if name != "stratified"]
+    span = f", {min(others):.2f} to {max(others):.2f}" if others else ""
+    return f"{known['stratified']:.2f}{span}"
+
+
+def _header(*cells: str) -> Iterator[Line]:
+    yield _row(*cells)
+    yield _row(*["---"] * len(cells))
+
+
+def _row(*cells: str) -> Line:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,94 @@
+"""The README's tables and its analysis are what the published runs say."""
+
+import numpy as np
+import pytest
+from report_results import World, write_cells, write_study
+
+from sweeps.report.analysis import accuracy
+from sweeps.report.cells import organise
+from sweeps.report.csv_runs import load_csv, write_csv
+from sweeps.report.load import load_results
+from sweeps.report.statistics import FAILS, HOLDS
+from sweeps.study.__main__ import main
+from sweeps.study.answers import answers, cell, saved, saved_by_accuracy, until_baseline
+from sweeps.study.claims import claims
+
+THREE = ("uncertainty", "margin", "typiclust")
+SEEDS = (12, 34, 56)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """The study, its control, and CLIP's start on a smaller pool at the study's label counts, as CSV."""
+    results, folder = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("csv")
+    world = World(noise=0.2)
+    write_study(results, world, SEEDS)
+    write_cells(results, world, ("random",), SEEDS, variant="balanced_10")
+    write_cells(results, world, ("random",), SEEDS, variant="imbalanced_10_1", stop="baseline")
+    smaller = World(noise=0.2, train=10_000, clip_cost=3.0, fingerprint="e" * 64)
+    for percent in (50, 15):
+        for init in ("clip", "stratified"):
+            write_cells(results, smaller, THREE, SEEDS, variant=f"balanced_{percent}", init=init)
+    write_csv(load_results(results).runs, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(published):
+    return list(answers(load_csv(published)))
+
+
+def of_the_study(published):
+    return [run for run in load_csv(published).runs if run.data.train == 50_000]
+
+
+def test_accuracies_are_the_means_of_the_runs(published, page):
+    runs = cell(of_the_study(published), variant="balanced_10", strategy="margin", init="stratified")
+    assert [run.seed for run in runs] == list(SEEDS)
+    values = [accuracy(run) for run in runs]
+    (row,) = [line for line in page if line.startswith("| 10 % | 5,000 |")]
+    assert f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}" in row
+    assert row.endswith("| 67.11, 72.97 to 73.41 |")
+
+
+def test_labels_saved_are_those_of_the_runs(published, page):
+    runs = of_the_study(published)
+    baseline = cell(runs, variant="imbalanced_10_1", strategy="stratified", class_weights=False)
+    group = until_baseline(runs, "imbalanced_10_1", "margin")
+    assert len(group) == len(baseline) == len(SEEDS)
+    shares = saved(group, baseline)
+    assert shares == [100 * (1 - run.labels / 4100) for run in group]
+    assert all(a <= b for a, b in zip(shares, saved_by_accuracy(group, baseline)))
+    (row,) = [line for line in page if line.startswith("| 10 : 1 |")]
+    assert f"({np.mean(shares):.0f} % saved)" in row
+    assert row.endswith("| 39 % |")
+
+
+def test_a_run_that_never_beats_the_baseline_saves_nothing(published):
+    runs = of_the_study(published)
+    baseline = cell(runs, variant="imbalanced_10_1", strategy="stratified", class_weights=False)
+    lost = [run for run in until_baseline(runs, "imbalanced_10_1", "random") if not run.result.reached_baseline]
+    assert saved(lost, baseline) == [0.0] * len(lost)
+
+
+def test_the_control_stands_beside_the_strategies(page):
+    (line,) = [line for line in page if line.startswith("- balanced_10: ahead of `random`")]
+    assert all(name in line for name in (*THREE, "stratified"))
+    assert any("random" in line and "imbalanced_10_1: labels saved" in line for line in page)
+
+
+def test_the_claim_on_clip_is_judged_on_the_other_pool(published):
+    study, other = sorted(organise(load_csv(published)), key=lambda family: -family.images)
+    with_own = [claim for claim in claims(study, (), other) if claim.id == "C8"]
+    assert with_own == [claim for claim in claims(study) if claim.id == "C8"]  # it has runs from CLIP's labels itself
+    at_10, at_3 = (claim for claim in claims(other) if claim.id == "C8")
+    assert (at_10.verdict, at_3.verdict) == (FAILS, HOLDS)  # 3 points are not nothing, and they are a little
+    assert "5,000 of a pool of 10,000" in at_10.found
+    assert "1,500 of a pool of 10,000" in at_3.found
+
+
+def test_the_command(published, page, capsys, tmp_path):
+    assert main([str(published)]) == 0
+    assert capsys.readouterr().out.splitlines() == page
+    assert main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith("error: folder=")
