@@ -68,7 +68,7 @@ study-frozen-controls: $(VENV)/.installed ## random sampling beside them, which 
 	$(SWEEP) $(CONTROLS) $(FROZEN) dataset=imagefolder data_dir=$(DATA) $(ARGS)
 
 study-frozen-clip: $(VENV)/.installed ## experiment 3 on published CLIP outputs, 120 runs: see its sweep file
-	$(SWEEP) sweeps/study/exp3_published_logits.yaml $(FROZEN) $(ARGS)
+	$(SWEEP) sweeps/study/extra_clip_published_logits.yaml $(FROZEN) $(ARGS)
 
 study-report: $(VENV)/.installed ## tables, claims and figures of the published runs, from benchmarks/study alone
 	$(BIN)/python -m sweeps.study
