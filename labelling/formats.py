@@ -17,12 +17,13 @@ from urllib.parse import parse_qs, unquote, urlparse
 from al.errors import UserError
 from data_prep.sources.decoding import EXTENSIONS
 from labelling.photos import identify
+from labelling.project import STATE
 from labelling.records import Answer
 
 NONE_OF_THEM = "none of the classes"
 """A choice in Label Studio, and a folder in the tree of class folders: the image is skipped, with this reason."""
-UNSORTED = ("unsorted", "no_label")
-"""Class folders of images without an answer: ours, and CVAT's."""
+UNSORTED = ("unsorted", "no_label", "unlabelled", "unlabeled")
+"""Class folders of images without an answer: ours, CVAT's, and what people call them."""
 SKIPPED_THERE = "skipped in Label Studio"
 SYNSETS = "synsets.txt"
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?P<name>.+)")
@@ -90,7 +91,9 @@ def _csv(content: bytes, source: Path) -> tuple[str, list[Answer]]:
 
 def _class_folders(source: Path) -> Iterator[Answer]:
     """`<class>/**/<image>`: known by content, wherever the file came from; else by name, as CVAT prefixes it too."""
-    folders = sorted(entry for entry in source.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = sorted(
+        entry for entry in source.iterdir() if entry.is_dir() and entry.name[0] != "." and entry.name != STATE
+    )
     for folder in folders:
         label = folder.name
         for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS):

@@ -168,6 +168,8 @@ def propose(project: Project, request: Request, say: Say = print) -> Proposal:
         say(line)
     project.save(project.settings.model_copy(update={"options": options}))
     this = _round(project, config, contents)
+    if unanswered := _unanswered(project, this):
+        say(f"{unanswered:,} images of the last round have no answer, and may be asked for again")
     if request.audit:
         this = _with_reserve(project, this, request.audit)
     audit = _audit_rows(this, request.audit, say)
@@ -178,6 +180,11 @@ def propose(project: Project, request: Request, say: Say = print) -> Proposal:
     )  # fmt: skip
     write_proposal(project, proposal, predictions, request.image_url)
     return proposal
+
+
+def _unanswered(project: Project, this: Round) -> int:
+    earlier, held = project.rounds(), holding(this.events)
+    return sum(pick.sha256 not in held for pick in earlier[-1].picks) if earlier else 0
 
 
 def _about(photos: Photos, config: RunConfig) -> Iterator[str]:

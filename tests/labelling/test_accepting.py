@@ -118,6 +118,18 @@ class TestLocate:
         assert accept(project, tmp_path / "sorted").labelled == len(truth)
         assert labels(project) == truth
 
+    def test_class_folders_in_the_folder_of_images_itself(self, project, folder, truth):
+        """Those of the images, `unlabelled`, and the state, which is no class."""
+        for number, (path, label) in enumerate(truth.items()):
+            place = folder / (label if number % 2 else "unlabelled") / f"{number}.png"
+            place.parent.mkdir(exist_ok=True)
+            (folder / path).rename(place)
+        for name in ("2024", "2025/trip", "2025"):
+            (folder / name).rmdir()
+        outcome = accept(project, folder)
+        assert (outcome.labelled, outcome.unanswered) == (15, 15)
+        assert outcome.new_classes == list(photos.CLASSES)
+
     def test_class_folders_of_cvat_by_name_where_it_saved_anew(self, project, tmp_path, folder, truth):
         from PIL import Image
 

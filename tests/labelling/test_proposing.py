@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+import launch
 import numpy as np
 import photos
 import pytest
+import runs
 
 import al
 from al.config import RunConfig
@@ -74,35 +76,44 @@ def _photos(learner):
     return find_photos(learner.project.data, learner.project.cache)
 
 
-class TestPicks:
-    def test_are_those_of_a_run(self, tmp_path, features):
-        """The same images as class folders, the same configuration and seeds: `train.py` labels the same, in order."""
-        import launch
-        import runs
-
-        rng = np.random.default_rng(3)
-        truth = {}
-        for split in ("train", "test"):
-            for number in range(40 if split == "train" else 6):
-                name = photos.CLASSES[number % 3]
-                path = tmp_path / "images" / split / name / f"{number:03d}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                photos.picture(name, rng).save(path)
+@pytest.fixture(scope="module")
+def class_folders(tmp_path_factory):
+    """Photographs as `train.py` has them, and the class of each training image by its path."""
+    folder, rng, truth = tmp_path_factory.mktemp("class_folders"), np.random.default_rng(3), {}
+    for split, count in (("train", 40), ("test", 6)):
+        for number in range(count):
+            name = photos.CLASSES[number % 3]
+            path = folder / split / name / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            photos.picture(name, rng).save(path)
+            if split == "train":
                 truth[f"{name}/{number:03d}.png"] = name
-        common = {"model": "frozen", "features": features, "strategy": "badge", "device": "cpu"}
+    return folder, truth
+
+
+class TestPicks:
+    @pytest.mark.parametrize("kind", ["frozen", "network"])
+    def test_are_those_of_a_run(self, tmp_path, features, class_folders, kind):
+        """The same images as class folders, the same configuration and seeds: `train.py` labels the same, in order."""
+        images, truth = class_folders
+        given = {
+            "frozen": {"model": "frozen", "features": features, "strategy": "badge", "init": "maxherding"},
+            "network": {"model": "small_cnn", "weights": "none", "strategy": "entropy", "init": "random"}
+            | {"max_epochs": 3, "patience": 1, "lr": 0.003},
+        }[kind] | {"device": "cpu"}
         shape = {"variant": "balanced_100", "budget": 24, "initial_min": 9, "batch_fraction": 5 / 24}
-        config = common | shape | {"dataset": "imagefolder", "data_dir": tmp_path / "images"}
-        outcome = launch.command(*launch.arguments(**config, init="maxherding", results_dir=tmp_path / "results"))
+        shape |= {"schedule": "converge", "warm_start": "false", "dataset": "imagefolder", "data_dir": images}
+        outcome = launch.command(*launch.arguments(**given, **shape, results_dir=tmp_path / "results"))
         assert outcome.code == 0, outcome.stderr
         rounds = runs.read_lines(runs.only_run(tmp_path / "results") / "rounds.jsonl")
 
-        learner = al.open(tmp_path / "images/train", init="maxherding", **common)
+        learner = al.open(images / "train", tmp_path / "state", **given)
         sizes = [len(one["paths"]) for one in rounds]
         assert sizes == [9, 5, 5, 5]
         for number, expected in enumerate(rounds):
             picks = learner.propose(sizes[number], classes=photos.CLASSES)
             found = [f"train/{pick.path}" for pick in picks]
-            if number == 0:
+            if number == 0:  # which a run writes down in the order of rows
                 assert sorted(found) == expected["paths"]
             else:
                 assert found == expected["paths"]
