@@ -95,8 +95,7 @@ def label_by_files(
     options: argparse.Namespace, images: Path, truth: Mapping[str, str]
 ) -> Iterator[tuple[Proposal, Status]]:
     """Propose, fill in the table, accept: the commands as they are typed, round after round."""
-    data, state = images / "train", options.out / "al-labels"
-    shutil.rmtree(state, ignore_errors=True)
+    data, state = images / "train", _fresh(options.out / "al-labels")
     where = [f"--data={data}", f"--state={state}"]
     classes = ",".join(sorted({*truth.values()}))
     learner = Learner.open(data, state)
@@ -107,6 +106,14 @@ def label_by_files(
         yield learner.project.proposal(folder), learner.status()
         annotate(folder / "next.csv", truth)
         _typed(["accept", str(folder / "next.csv"), *where])
+
+
+def _fresh(state: Path) -> Path:
+    """Forget all labels and proposals; the cache stays."""
+    shutil.rmtree(state / "proposals", ignore_errors=True)
+    for name in ("labels.jsonl", "audit.json", "project.json"):
+        (state / name).unlink(missing_ok=True)
+    return state
 
 
 def _typed(arguments: Sequence[str]) -> None:
@@ -136,12 +143,10 @@ def compare(options: argparse.Namespace, images: Path, truth: Mapping[str, str])
 
 def coverage(options: argparse.Namespace, images: Path, truth: Mapping[str, str]) -> list[tuple[Interval, float]]:
     """The audit's intervals of the model at hand and of the one after it, with the truth, for each seed."""
-    data, state = images / "train", options.out / "coverage"
+    data, state = images / "train", options.out / "al-labels"
     found = []
     for seed in range(options.coverage):
-        shutil.rmtree(state / "proposals", ignore_errors=True)
-        for name in ("labels.jsonl", "audit.json"):
-            (state / name).unlink(missing_ok=True)  # the cache stays
+        _fresh(state)
         given = parameters(options) | {"init": "random", "seed": seed, "split_seed": seed}
         learner = Learner.open(data, state, **given)
         first = learner.propose(INITIAL, classes=sorted({*truth.values()}))
