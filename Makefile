@@ -1,5 +1,6 @@
 # Everything the suite does, one target each. `make help` lists them.
 #   JOBS=n     runs at a time on this machine      AGENTS=n   W&B agents on this machine      (auto: what is fastest)
+#   DATA=DIR   your images, for compare            MINUTES=n  time for it
 #   OFFLINE=1  the same sweeps without a server    ARGS=...   passed on, for example ARGS="--set data_dir=/images"
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -8,6 +9,8 @@ BIN := $(VENV)/bin
 RESULTS ?= results
 JOBS ?= 1
 AGENTS ?= 1
+DATA ?=
+MINUTES ?= 30
 ARGS ?=
 
 ifeq ($(OFFLINE),1)
@@ -21,13 +24,12 @@ EXP2 := sweeps/study/exp2_baselines.yaml sweeps/study/exp2_baselines_50_1.yaml \
         sweeps/study/exp2_strategies.yaml sweeps/study/exp2_strategies_50_1.yaml
 EXP3 := sweeps/study/exp3.yaml
 # The study on frozen embeddings of image files: make study-frozen DATA=folder FEATURES=model or folder of one
-DATA ?= data/cifar10
 FROZEN = $(if $(FEATURES),,$(error FEATURES=... is missing: a vision model of the Hugging Face Hub, or its folder)) \
          --set model=frozen features=$(FEATURES) features_size=112 pictures=false
 CONTROLS := sweeps/study/extra_exp1_random.yaml sweeps/study/extra_exp2_random.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo exp1 exp2 exp3 study study-frozen study-frozen-controls study-frozen-clip study-report registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
+.PHONY: help setup demo compare exp1 exp2 exp3 study study-frozen study-frozen-controls study-frozen-clip study-report registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,10 @@ demo: $(VENV)/.installed ## compare five strategies on digits, offline, in minut
 	WANDB_MODE=offline $(BIN)/python -m sweeps.local sweeps/demo.yaml --jobs 2 --results-dir $(RESULTS)/demo $(ARGS)
 	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo)
 
+compare: $(VENV)/.installed ## compare strategies on your own images: DATA=DIR MINUTES=30; without DATA on digits
+	WANDB_MODE=$${WANDB_MODE:-offline} $(BIN)/python -m sweeps.compare $(if $(DATA),"$(DATA)") --minutes $(MINUTES) \
+	  --jobs $(JOBS) $(if $(filter-out results,$(RESULTS)),--results-dir "$(RESULTS)") $(ARGS)
+
 exp1: $(VENV)/.installed ## experiment 1, balanced data: 90 runs
 	$(SWEEP) $(EXP1) $(ARGS)
 
@@ -62,10 +68,10 @@ study: $(VENV)/.installed ## all three experiments: 44 configurations x 5 seeds
 	$(SWEEP) $(EXP1) $(EXP2) $(EXP3) $(ARGS)
 
 study-frozen: $(VENV)/.installed ## experiments 1 and 2 on frozen embeddings, 190 runs: DATA=folder FEATURES=model
-	$(SWEEP) $(EXP1) $(EXP2) $(FROZEN) dataset=imagefolder data_dir=$(DATA) $(ARGS)
+	$(SWEEP) $(EXP1) $(EXP2) $(FROZEN) dataset=imagefolder data_dir=$(or $(DATA),data/cifar10) $(ARGS)
 
 study-frozen-controls: $(VENV)/.installed ## random sampling beside them, which the study lacks: 50 runs
-	$(SWEEP) $(CONTROLS) $(FROZEN) dataset=imagefolder data_dir=$(DATA) $(ARGS)
+	$(SWEEP) $(CONTROLS) $(FROZEN) dataset=imagefolder data_dir=$(or $(DATA),data/cifar10) $(ARGS)
 
 study-frozen-clip: $(VENV)/.installed ## experiment 3 on published CLIP outputs, 120 runs: see its sweep file
 	$(SWEEP) sweeps/study/extra_clip_published_logits.yaml $(FROZEN) $(ARGS)

@@ -14,7 +14,7 @@ from data_prep.looking import Seen, look_at_files, thumbnails
 from data_prep.near_duplicates import alike_by_pixels
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.decoding import EXTENSIONS
-from data_prep.sources.imagefolder import images_in, visible
+from data_prep.sources.imagefolder import visible
 from data_prep.split_file import SPLITS
 
 EXAMPLES = 3  # of what there is many of, that are shown
@@ -104,6 +104,8 @@ class Listing:
     """Files that are no images by their names."""
     unread: tuple[tuple[str, int], ...] = ()
     """Endings of images that are not read, with how many files have each."""
+    nested: int = 0
+    """Folders inside class folders, which are not looked into."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +139,8 @@ class FolderReport:
     """Images of nearly the same pixels."""
     unread: tuple[tuple[str, int], ...] = ()
     """Endings of images that are not read, with how many files have each."""
+    nested: int = 0
+    """Folders inside class folders, which are not looked into."""
 
     @property
     def images(self) -> int:
@@ -217,20 +221,32 @@ def list_folder(path: Path) -> Listing:
     names = sorted({entry.name for split in splits for entry in visible(path / split) if entry.is_dir()})
     if not names:
         raise UserError(f"{str(path)!r}: has no class folders; put the images of each class into a folder there")
-    found = {(split, name): images_in(path / split / name) for split in splits for name in names}
+    found = {(split, name): _images_in(path / split / name) for split in splits for name in names}
     beside = sum(not entry.is_dir() for split in splits for entry in visible(path / split))
+    inside = [entry for split, name in found for entry in _entries(path / split / name)]
     return Listing(
         path,
         splits,
         tuple(ClassCount(name, tuple(len(found[split, name][0]) for split in splits)) for name in names),
-        tuple(str(Path(split, name, file)) for (split, name), (images, _) in found.items() for file, _ in images),
+        tuple(str(Path(split, name, file)) for (split, name), (images, _) in found.items() for file in images),
         beside + sum(others for _, others in found.values()),
-        _unread(path / split / name for split, name in found),
+        _unread(inside),
+        sum(entry.is_dir() for entry in inside),
     )
 
 
-def _unread(folders: Iterable[Path]) -> tuple[tuple[str, int], ...]:
-    entries = (entry for folder in folders if folder.is_dir() for entry in visible(folder))
+def _images_in(folder: Path) -> tuple[list[str], int]:
+    """Names of images in a folder, those that cannot be read among them, and how many other entries there are."""
+    entries = _entries(folder)
+    images = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()]
+    return sorted(images), len(entries) - len(images)
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    return list(visible(folder)) if folder.is_dir() else []
+
+
+def _unread(entries: Iterable[os.DirEntry]) -> tuple[tuple[str, int], ...]:
     endings = Counter(Path(entry.name).suffix.lower() for entry in entries)
     return tuple((ending, endings[ending]) for ending in OTHER_IMAGES if endings[ending])
 
@@ -250,6 +266,7 @@ def report_on(look: Look) -> FolderReport:
         Copies.of(_copy(listing.files, row, look.same[row]) for row in repeats),
         Copies.of(_copy(listing.files, row, earlier) for earlier, row in look.near),
         listing.unread,
+        listing.nested,
     )
 
 
@@ -289,6 +306,8 @@ def findings(report: FolderReport) -> Iterator[str]:
     yield from _copies_told(report.near, "near duplicates", "nearly ", whole)
     if report.ignored:
         yield f"ignored: {report.ignored:,} entries that are no images by their names"
+    if report.nested:
+        yield f"not looked into: {report.nested:,} folders inside class folders; move their images up"
     for ending, count in report.unread:
         yield f"{ending}: {count:,} images that are not read: convert them to one of {', '.join(EXTENSIONS)}"
 

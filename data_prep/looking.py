@@ -52,9 +52,6 @@ def look_at_files(
 
     Args:
         memory: file that remembers what was seen; None: nothing is remembered.
-
-    Raises:
-        UserError: a file is gone, or may not be read.
     """
     if memory is None:
         seen: list[Seen] = []
@@ -137,10 +134,11 @@ def _connected(memory: Path) -> sqlite3.Connection:
 
 
 def _stamp(file: Path) -> tuple[int, int]:
+    """Size and time of change; of a link to nowhere what no file has."""
     try:
         status = file.stat()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}); replace or remove the file") from None
+    except OSError:
+        return -1, 0
     return status.st_size, status.st_mtime_ns
 
 

@@ -215,7 +215,11 @@ def _stamp(name: str, status: os.stat_result) -> bytes:
 
 
 def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
-    """List the images in `folder` by name, each with its status, and count what else is there."""
+    """List the images in `folder` by name, each with its status, and count what else is there.
+
+    Raises:
+        UserError: one of them cannot be read, such as a link to nowhere.
+    """
     images, others = [], 0
     for entry in visible(folder) if folder.is_dir() else ():
         if not entry.name.lower().endswith(EXTENSIONS):

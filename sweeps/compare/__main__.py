@@ -187,10 +187,7 @@ def _run_and_report(sweep: Path, results: Path, limit: int, tell: "Teller") -> i
     run_jobs(jobs, limit)
     found = select(load_results(results), [sweep], results)
     report = build(found, results, results / "report", extensions=STUDIES)
-    for decision in report.decisions:
-        tell.line(decision.text)
-    tell.line(report.answer)
-    tell.line(f"page: {report.index}")
+    tell.answer(report)
     return 0
 
 

@@ -1,13 +1,15 @@
 """How long a run takes, from two that are carried out and kept; and how many seeds that leaves time for."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from al.errors import UserError
 from al.storage.files import write_json
 from sweeps.compare.choosing import BASIC, FEWEST, Choice, Reason
+from sweeps.runner.command import threads_each
 from sweeps.runner.grid import SweepFile, load_content
 from sweeps.runner.local import Job, Runner, make_jobs, make_log_folders
 from sweeps.runner.runs import Estimate
@@ -69,7 +71,7 @@ def measure_pace(content: dict[str, object], choice: Choice, path: Path, limit: 
     key = {"runs": [sweep.configs[0].digest() for sweep in sweeps], "jobs": limit}
     if (known := _remembered(memory, key)) is not None:
         return known
-    pace = Pace(*(_seconds(sweep, limit) for sweep in sweeps))
+    pace = Pace(*_seconds(sweeps, limit))
     write_json(memory, key | asdict(pace))
     return pace
 
@@ -86,31 +88,32 @@ def _one_run(content: dict[str, object], path: Path, strategy: str) -> SweepFile
     return load_content(path, content, {"strategy": strategy, "split_seed": SEEDS[0]})
 
 
-def _seconds(sweep: SweepFile, limit: int) -> float:
-    """From start to end, of a run that is carried out now; about so many of one that was found complete."""
-    (job,), _ = make_jobs([sweep])
-    run_jobs([job], limit)
-    result = job.run.result()
-    if job.state == "done" or result is None:
-        return job.seconds
-    return result.training_time_seconds + START
+def _seconds(sweeps: Sequence[SweepFile], limit: int) -> Iterator[float]:
+    """From start to end, of runs that are carried out now, in turn; of one that was complete already nearly so."""
+    jobs, _ = make_jobs(sweeps)
+    run_jobs(jobs, limit=1, threads=threads_each(limit))
+    for job in jobs:
+        result = job.run.result()
+        yield job.seconds if job.state == "done" or result is None else result.training_time_seconds + START
 
 
-def run_jobs(jobs: list[Job], limit: int) -> Runner:
-    """Run the jobs.
+def run_jobs(jobs: list[Job], limit: int, threads: int | None = None) -> None:
+    """Run the jobs, `limit` at a time.
+
+    Args:
+        threads: of each run; None: its share of the cores.
 
     Raises:
         Stopped: one has failed, or a signal has stopped them.
     """
     make_log_folders(jobs)
-    runner = Runner(jobs, limit, Display(), Estimate({job.run.config.results_dir for job in jobs}))
+    runner = Runner(jobs, limit, Display(), Estimate({job.run.config.results_dir for job in jobs}), threads=threads)
     runner.go()
     failed = [job for job in jobs if job.state == "failed"]
     if runner.children.stop_signal:
         raise Stopped(runner.children.exit_code, "stopped: give the same command again to go on")
     if failed:
         raise Stopped(1, f"error: {failed[0].run.name}: {failed[0].error} (log: {failed[0].log})")
-    return runner
 
 
 def plan(choice: Choice, pace: Pace, minutes: float, limit: int, seeds: int | None = None) -> Plan:
@@ -154,10 +157,10 @@ def _seeds_told(count: int, pace: Pace, minutes: float, strategies: int, limit: 
     if asked:
         return Reason("seeds", str(count), "as you asked")
     if count < ENOUGH:
-        needed = (pace.first + pace.run + (ENOUGH * strategies - 2) * pace.run / limit) / 60
-        why = f"no more fit into {minutes:g} minutes; {ENOUGH}, which could prove something, take {needed:.0f}"
+        needed = math.ceil((pace.first + pace.run + (ENOUGH * strategies - 2) * pace.run / limit) / 60)
+        why = f"no more fit into {minutes:g} minutes; {ENOUGH}, the fewest that can prove anything, take {needed}"
     elif count == len(SEEDS):
-        why = f"more would fit into {minutes:g} minutes, and --seeds takes more; differences show with ten"
+        why = f"more would fit into {minutes:g} minutes: --seeds takes them, where ten leave something open"
     else:
         why = f"as many as fit into {minutes:g} minutes at {duration(pace.run)} a run"
     return Reason("seeds", str(count), why)

@@ -120,7 +120,8 @@ class Choice:
     def gauge(self) -> str:
         """The strategy that time is reckoned by: the dearest of those that stay in any case."""
         staying = self.strategies if self.asked else self.strategies[:FEWEST]
-        return max(staying, key=lambda name: BY_COST.index(name) if name in BY_COST else -1)
+        acquiring = [name for name in staying if not REGISTRY[name].baseline]
+        return max(reversed(acquiring), key=lambda name: BY_COST.index(name) if name in BY_COST else -1)
 
 
 def choose(images: Images, wishes: Wishes) -> Choice:
@@ -275,7 +276,7 @@ def _acquisition(images: Images, curve: Sequence[int]) -> dict[str, object]:
     """The parameters that give these label counts; stratified sampling gets as many as the last."""
     first, last = curve[0], curve[-1]
     return {
-        "variant": f"balanced_{max(100 * last / images.train, 0.01):.4g}",
+        "variant": f"balanced_{_percent(images, last):g}",
         "init": "random",
         "pool_scope": "full",
         "budget": last,
@@ -284,6 +285,18 @@ def _acquisition(images: Images, curve: Sequence[int]) -> dict[str, object]:
         "batch_fraction": _fraction(first, last),
         "batch_growth": 2,
     }
+
+
+def _percent(images: Images, labels: int) -> float:
+    """The percentage, taken of each class as a variant does, that comes nearest to so many labels."""
+    around = 100 * labels / images.train
+    shares = [round(around * (1 + step / 100), 4) for step in range(-30, 31)]
+    fitting = [share for share in shares if 0 < share <= 100]
+    return min(fitting, key=lambda share: (abs(_variant_size(images, share) - labels), abs(share - around)))
+
+
+def _variant_size(images: Images, percent: float) -> int:
+    return sum(max(1, int(train * percent / 100 + 0.5)) for train, _ in images.counts.values())
 
 
 def _fraction(part: int, whole: int) -> float:

@@ -1,5 +1,6 @@
 """What a comparison says on the terminal: what is in the folder, what was chosen and why, what will be run."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from al.data import DataSet, Embeddings
@@ -16,6 +18,7 @@ from data_prep.near_duplicates import COSINE, alike_by_embedding
 from data_prep.placing import LeftOut, Placement
 from sweeps.compare.calibrating import Plan
 from sweeps.compare.choosing import Choice, Reason
+from sweeps.report.build import Report
 from sweeps.runner.terminal import duration
 
 MOST_CLASSES = 24
@@ -52,21 +55,32 @@ class Teller:
         for row in rows if len(rows) <= MOST_CLASSES else [*rows[: MOST_CLASSES // 2], *rows[-MOST_CLASSES // 2 :]]:
             used = counts.get(row.name, {"train": 0, "test": 0})
             unused = sum(row.counts) - sum(used.values())
-            table.add_row(_plain(row.name), f"{used['train']:,}", f"{used['test']:,}", f"{unused:,}" if unused else "")
+            numbers = [f"{count:,}" for count in (used["train"], used["test"], unused)]
+            table.add_row(escape(_plain(row.name)), *numbers[:2], numbers[2] if unused else "")
         if len(rows) > MOST_CLASSES:
             table.caption = f"the largest and the smallest of {len(rows):,} classes"
         self.console.print(table)
 
     def choice(self, reasons: Iterable[Reason]) -> None:
         """What was chosen, a line each, with the reason."""
-        table = Table(title="chosen", title_justify="left", box=box.SIMPLE)
-        for heading in ("", "", "why"):
-            table.add_column(heading, overflow="fold")
+        table = Table(title="chosen, and why", title_justify="left", box=box.SIMPLE, show_header=False)
+        for _ in range(3):
+            table.add_column(overflow="fold")
         shown = ""
         for reason in reasons:
-            table.add_row("" if reason.what == shown else reason.what, _plain(reason.chosen), _plain(reason.why))
+            what = "" if reason.what == shown else reason.what
+            table.add_row(what, escape(_plain(reason.chosen)), escape(_plain(reason.why)))
             shown = reason.what
         self.console.print(table)
+
+    def answer(self, report: Report) -> None:
+        """What the runs say; the sentence and the page come last."""
+        for decision in report.decisions:
+            for detail in decision.details:
+                self.line(f"- {detail}")
+        self.line()
+        self.line(report.answer)
+        self.line(f"page: {report.index}")
 
     def plan(self, plan: Plan, run_seconds: float, limit: int) -> None:
         """Strategy x labels x seeds, with the time."""
@@ -74,7 +88,7 @@ class Teller:
         table = Table(title="to run", title_justify="left", box=box.SIMPLE)
         for heading, justify in (("strategy", "left"), ("labels", "left"), ("seeds", "left"), ("runs", "right")):
             table.add_column(heading, justify=justify, overflow="fold")
-        table.add_column("time at most", justify="right")
+        table.add_column("time, about", justify="right")
         for name in choice.strategies:
             seconds = len(plan.seeds) * run_seconds / limit
             table.add_row(name, _counts(choice, name), seeds, str(len(plan.seeds)), duration(seconds))
@@ -135,4 +149,5 @@ def embedding_duplicates_told(data: DataSet, embeddings: Embeddings) -> Iterator
 
 
 def _plain(text: str) -> str:
-    return text.encode(errors="surrogateescape").decode(errors="backslashreplace").replace("[", r"\[")
+    """Text that can be printed, whatever bytes the name of a file has."""
+    return os.fsencode(text).decode(errors="backslashreplace")

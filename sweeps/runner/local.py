@@ -85,14 +85,24 @@ class Runner:
 
     Args:
         again: start complete runs too, so that train.py mirrors them to W&B.
+        threads: of each run; None: its share of the cores.
     """
 
-    def __init__(self, jobs: list[Job], limit: int, view: Display, estimates: Estimate, *, again: bool = False):
+    def __init__(
+        self,
+        jobs: list[Job],
+        limit: int,
+        view: Display,
+        estimates: Estimate,
+        *,
+        again: bool = False,
+        threads: int | None = None,
+    ):
         self.jobs, self.limit, self.view, self.estimates, self.again = jobs, limit, view, estimates, again
         self.running: list[Job] = []
         self.children = Children(GRACE, groups=True)
         self._by_folder = {job.run.folder: job for job in jobs}
-        self._variables = environment(threads_each(limit))
+        self._variables = environment(threads or threads_each(limit))
         self._warm: WarmStart | None = None
         self._warm_failed = False
 

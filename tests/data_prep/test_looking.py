@@ -5,7 +5,6 @@ import os
 import pytest
 from tiny_data import image_folder
 
-from al.errors import UserError
 from data_prep import looking
 from data_prep.looking import SIDE, look_at_files, thumbnails
 
@@ -87,8 +86,11 @@ def test_a_damaged_memory_is_made_again(root, tmp_path):
     assert look(root, memory) == (expected, 0)
 
 
-def test_a_file_that_vanishes_is_one_line(root, tmp_path):
-    names = files(root)
-    (root / names[3]).unlink()
-    with pytest.raises(UserError, match="No such file"):
-        look_at_files(root, names, Count(), tmp_path / "images.sqlite")
+def test_a_file_that_vanishes_is_a_broken_one_until_it_is_back(root, tmp_path):
+    names, memory = files(root), tmp_path / "images.sqlite"
+    away = (root / names[3]).rename(tmp_path / "away.png")
+    seen = look_at_files(root, names, Count(), memory)
+    assert "No such file" in seen[3].reason
+    assert not any(one.reason for one in seen[:3] + seen[4:])
+    away.rename(root / names[3])
+    assert not look_at_files(root, names, Count(), memory)[3].reason
