@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from al.arguments import Parser, folder_name
 from al.config import RunConfig
 from al.errors import NoRoom, UserError
 from al.identity import FILE
 from al.signals import leave_on_signals
+from sweeps.runner.cards import add_workers_option, chosen
 
 if TYPE_CHECKING:
     from sweeps.compare.choosing import Choice, Images
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "python -m sweeps.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
@@ -68,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--strategies", metavar="A,B", help="what to compare with random and stratified sampling")
     parser.add_argument("--seeds", type=int, metavar="N", help="split seeds (default: as many as the time is for)")
     parser.add_argument("--minutes", type=float, default=30, metavar="M", help="time for the runs (default: 30)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
-    parser.add_argument("--results-dir", type=Path, help=f"folder that gets the results (default: {PLACE}/<name>)")
+    add_workers_option(parser, "jobs", "runs")
+    parser.add_argument(
+        "--results-dir", type=folder_name, help=f"folder that gets the results (default: {PLACE}/<name>)"
+    )
     parser.add_argument(
         "--dry-run", action="store_true",
         help="show what would be run and how long it takes, after the two runs that tell how long; they are kept",
@@ -83,24 +87,25 @@ def _compare(options: argparse.Namespace) -> int:
     from sweeps.compare.telling import Teller
     from sweeps.compare.writing import NAME, check_same_folder, sweep_content, write_sweep
 
-    check_time(options.minutes, options.seeds, options.jobs)
+    check_time(options.minutes, options.seeds)
     strategies = tuple(name.strip() for name in (options.strategies or "").split(",") if name.strip())
     tell = Teller()
     folder = _folder(options.folder, tell)
-    results = options.results_dir or PLACE / folder.name
+    results = Path(options.results_dir) if options.results_dir else PLACE / folder.name
+    limit = chosen(options.jobs, "jobs", results)
     sweep = results / NAME
     check_same_folder(sweep, folder)
     with _alone(results):
         images = _look(folder, results, tell)
         choice = choose(images, Wishes(options.features, options.features_size, strategies))
         tell.choice(choice.reasons)
-        pace = measure_pace(sweep_content(images, choice, (), results), choice, sweep, options.jobs)
+        pace = measure_pace(sweep_content(images, choice, (), results), choice, sweep, limit)
         _look_at_embeddings(choice, results, tell)
-        planned = plan(choice, pace, options.minutes, options.jobs, options.seeds)
-        tell.plan(planned, pace.run, options.jobs)
+        planned = plan(choice, pace, options.minutes, limit, options.seeds)
+        tell.plan(planned, pace.run, limit)
         write_sweep(sweep, sweep_content(images, planned.choice, planned.seeds, results), planned.choice)
         tell.line(f"sweep file: {sweep}")
-        return 0 if options.dry_run else _run_and_report(sweep, results, options.jobs, tell)
+        return 0 if options.dry_run else _run_and_report(sweep, results, limit, tell)
 
 
 def _folder(named: str | None, tell: "Teller") -> Path:

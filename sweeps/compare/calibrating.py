@@ -166,11 +166,9 @@ def _seeds_told(count: int, pace: Pace, minutes: float, strategies: int, limit: 
     return Reason("seeds", str(count), why)
 
 
-def check_time(minutes: float, seeds: int | None, limit: int) -> None:
-    """Raises UserError for a time, a number of seeds or of runs at a time that is none."""
+def check_time(minutes: float, seeds: int | None) -> None:
+    """Raises UserError for a time or a number of seeds that is none."""
     if not 0 < minutes < float("inf"):
         raise UserError(f"--minutes={minutes:g}: no time; use a number above 0, for example 30")
     if seeds is not None and seeds < 1:
         raise UserError(f"--seeds={seeds}: runs nothing; use 1 or more")
-    if limit < 1:
-        raise UserError(f"--jobs={limit}: runs nothing; use 1 or more")

@@ -22,9 +22,13 @@ def compare(*arguments, **variables):
         env=launch.environment(**variables) | {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=850,
         check=False,
     )
+
+
+pytestmark = pytest.mark.timeout(900)
+"""Several processes are started, each of which imports everything; a busy machine takes minutes for it."""
 
 
 @pytest.fixture(scope="module")
