@@ -50,7 +50,7 @@ class Budget:
         return sum(stop > labels for stop in self.milestones)
 
     def next_batch(self, labels: int) -> int:
-        """How many the next query acquires, with `labels` spent; 0 once the budget is."""
+        """Labels that the next query acquires, with `labels` spent; 0 once the budget is spent."""
         return next((stop - labels for stop in self.milestones if stop > labels), 0)
 
 
@@ -120,7 +120,7 @@ def _check(config: "RunConfig", budget: Budget, pool: int) -> None:
 
 
 def seconds_left(budget: Budget, config: "RunConfig", state: "RunState", record: "EpochRecord") -> float:
-    """An estimate from the last epoch: each query to come takes as long, and a fit twice the patience."""
+    """Estimate the seconds left: each query as long as the last, and each fit twice `patience` epochs."""
     if state.finished:
         return 0.0
     training = record.seconds["train"] + record.seconds["evaluate"]

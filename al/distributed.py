@@ -64,7 +64,7 @@ def is_worker() -> bool:
 
 @contextmanager
 def leading() -> Iterator["Leader"]:
-    """For the process that runs the loop: sees to it that its workers end when it does, however it ends."""
+    """For the process that runs the loop: its workers end when it ends, also after an error."""
     leader = Leader(_Messages() if ranks() > 1 else None)
     try:
         yield leader

@@ -1,7 +1,7 @@
 """What makes two runs the same run: configuration, images, and the local files that it names.
 
-The same path can hold other weights or other images tomorrow. What was made from these is never gone on with, passed
-over as complete, or averaged with what was made from those.
+The same path can hold other weights or other images tomorrow. Results of other files are never resumed, never passed
+over as complete, and never averaged with these.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ FILE = "file:"
 
 @dataclass(frozen=True)
 class Identity:
-    """Two runs are one where all of this is equal."""
+    """What two runs must have in common to be the same run."""
 
     digest: str
     """Of the configuration: every field that can change the outcome."""
@@ -43,7 +43,7 @@ class Identity:
         return cls(config_json["digest"], data["fingerprint"], config_json.get("sources", {}))
 
     def differs(self, other: "Identity") -> str | None:
-        """In words what of this is not as in `other`; None where they are one."""
+        """What differs from `other`, in words; None where nothing does."""
         if self.digest != other.digest:
             return "of another configuration"
         if self.fingerprint != other.fingerprint:
@@ -51,7 +51,7 @@ class Identity:
         return None if self._sources_match(other) else "from other weights or zero-shot outputs"
 
     def _sources_match(self, other: "Identity") -> bool:
-        """A revision of the Hub that one of them does not know, as runs of before do not, is no difference."""
+        """Whether the files are the same; a revision of the Hub that only one of them recorded is not compared."""
         of_one = {*self.sources} ^ {*other.sources}
         unknown = {name for name in of_one if name.endswith(REVISION)}
         names = {*self.sources, *other.sources} - unknown

@@ -47,7 +47,7 @@ class LabelledSet:
     def add(
         self, rows: Rows, labels: NDArray[np.int64], *, val_fraction: float, pool: Rows, rng: np.random.Generator
     ) -> None:
-        """Add labels; hold out `val_fraction` of all labels for validation, so many of the new ones as that lacks.
+        """Add labels; hold out `val_fraction` of all labels for validation, taken from the new ones.
 
         Args:
             rows: i64[k] distinct unlabelled rows.

@@ -374,7 +374,7 @@ def _why_not() -> str:
 
 
 def _gpu_of_this_process(name: str) -> str:
-    """Under torchrun, which starts several processes on this machine: the one of the process's number."""
+    """Under torchrun: the GPU with the number that torchrun gave this process."""
     rank, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     gpus = torch.cuda.device_count()
     if name != "cuda" and processes > 1:

@@ -82,7 +82,7 @@ def embed(
     An interrupted call goes on after the last shard it wrote. Two calls at once compute once.
 
     Raises:
-        UserError: the model cannot be had, or gives no vectors of these images.
+        UserError: the model cannot be loaded, or gives no vectors of these images.
     """
     images: ImageSet = getattr(data, split)
     entry = _entry(data, split, model, size, cache_dir)

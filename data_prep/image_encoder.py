@@ -112,7 +112,7 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
         size: side in pixels that images are resized to; None: what the model's image processor does.
 
     Raises:
-        UserError: it cannot be had, has no image processor, lacks weights, or does not take images of this size.
+        UserError: it cannot be loaded, has no image processor, lacks weights, or does not take images of this size.
     """
     folder = model_folder("features", model, REMEDY)
     from transformers import AutoImageProcessor, AutoModel

@@ -16,10 +16,10 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
 
     Args:
         parameter: what the user called it, for the error.
-        remedy: what to do where it cannot be had.
+        remedy: what to do where it cannot be loaded.
 
     Raises:
-        UserError: no such folder, and not to be had from the Hub.
+        UserError: no such folder, and the Hub does not give it.
     """
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
@@ -40,7 +40,7 @@ def model_folder(parameter: str, model: str, remedy: str) -> Path:
     except Exception as error:  # the Hub's client raises its own, its transport's and the system's errors
         reason = first_line(error)
     raise UserError(
-        f"{parameter}={model!r}: no such folder, and not to be had from the Hugging Face Hub ({reason}); {remedy}"
+        f"{parameter}={model!r}: no such folder, and the Hugging Face Hub does not give it ({reason}); {remedy}"
     )
 
 

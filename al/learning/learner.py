@@ -173,7 +173,7 @@ def new_learner(config: "RunConfig", data: "DataSet", embeddings: "Embeddings | 
         scratch: folder for outputs that are too large for memory.
 
     Raises:
-        UserError: a model, weights or a device that cannot be had.
+        UserError: a model or weights that cannot be loaded, or a device that is not there.
     """
     from al.runtime import resolve_runtime
 

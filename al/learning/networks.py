@@ -63,7 +63,7 @@ def build_model(name: str, classes: int, *, weights: str, dropout: float, image_
         image_size: side in pixels of the images it will see.
 
     Raises:
-        UserError: unknown name, weights that cannot be had or belong to another network, or images of a
+        UserError: unknown name, weights that cannot be loaded or belong to another network, or images of a
             size that the network does not take.
     """
     torch.manual_seed(seed)
@@ -139,7 +139,7 @@ def _one_line_for(what: str, remedy: str):
     try:
         yield
     except BROKEN as error:
-        raise UserError(f"{what}: cannot be had or read ({first_line(error)}); {remedy}") from None
+        raise UserError(f"{what}: cannot be downloaded or read ({first_line(error)}); {remedy}") from None
 
 
 def _hugging_face(name: str, pretrained: bool) -> nn.Module:

@@ -43,7 +43,7 @@ UNREADABLE = (
 
 
 class CorruptCheckpoint(Exception):
-    """A checkpoint that cannot be gone on from; says why, and where it is now."""
+    """A checkpoint that a run cannot resume from; says why, and where the file is now."""
 
 
 class Checkpoint:

@@ -51,7 +51,7 @@ FINISH_TIMEOUT = "20"
 
 
 class Tracker(Protocol):
-    """What the loop tells whoever follows the run."""
+    """What the loop reports to W&B."""
 
     run_id: str
     url: str | None
@@ -135,7 +135,7 @@ def own_tags() -> tuple[str, ...]:
 
 
 def id_of_run(known: str | None) -> str:
-    """W&B's id for this run: an agent's, or the one that it had before, or a new one; empty where W&B is off."""
+    """W&B's id for this run: the agent's, else the one it had before, else a new one; empty where W&B is off."""
     if mode() == "disabled":
         return ""
     return os.environ.get("WANDB_RUN_ID") or known or secrets.token_hex(4)

@@ -54,7 +54,7 @@ def load_cifar10(data_dir: Path, source: Source = PUBLISHED, progress: Progress 
     """Load the 50,000 training and 10,000 test images, downloading them into `data_dir` where they are not there.
 
     Raises:
-        UserError: the files are not there and cannot be had; says which to put where.
+        UserError: the files are not there and cannot be downloaded; says which to put where.
     """
     sets = _read_all(data_dir, source)
     if sets is None:

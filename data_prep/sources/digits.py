@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: images that every installation has, and a network learns in seconds."""
+"""scikit-learn's handwritten digits: every installation has them, and a network learns them in seconds."""
 
 import gzip
 import io

@@ -42,7 +42,7 @@ def cached_arrays(
 ) -> tuple[Arrays, str]:
     """The images of each split as u8[N, H, W, 3], memory-mapped from the cache, and their fingerprint.
 
-    Images are decoded first if the cache lacks them; a process that finds another at it waits and uses its work.
+    Images are decoded first if the cache lacks them; where another process is decoding them, this one waits for it.
 
     Raises:
         UserError: a broken image, images of several sizes, or nowhere to write the cache.
@@ -84,7 +84,7 @@ def _key(splits: Sequence["Listing"], image_size: int | None) -> str:
 
 
 def _open(entry: Path, splits: Sequence["Listing"], *, complain: bool = False) -> tuple[Arrays, str] | None:
-    """Open a cache entry; None unless it is there and what was written.
+    """Open a cache entry; None where it is missing or damaged.
 
     Args:
         complain: say so where it is there and damaged.

@@ -63,7 +63,7 @@ def load_imagefolder(
     Args:
         split_file: names the training and the test images; None: the folders `train` and `test` hold them.
 
-    Models take squares: of images that are none the centre square is used, whoever looks at them. The fingerprint
+    Models take squares: an image that is not square is cut to its centre square, for every model alike. The fingerprint
     follows from the relative paths and the decoded pixels, not from where the folder lies.
 
     Raises:

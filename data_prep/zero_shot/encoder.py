@@ -59,7 +59,7 @@ def load(model: str, runtime: Runtime) -> Encoder:
     """Load the model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
 
     Raises:
-        UserError: it cannot be had, is not CLIP-like, or lacks weights, tokenizer or image processor.
+        UserError: it cannot be loaded, is not CLIP-like, or lacks weights, tokenizer or image processor.
     """
     folder = model_folder("clip_model", model, REMEDY)
     from transformers import AutoConfig, AutoModel, AutoProcessor

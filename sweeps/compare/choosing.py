@@ -128,7 +128,7 @@ def choose(images: Images, wishes: Wishes) -> Choice:
     """Choose what to compare on these images.
 
     Raises:
-        UserError: too few images, an unknown strategy, or a model that cannot be had.
+        UserError: too few images, an unknown strategy, or a model that cannot be loaded.
     """
     model, model_reason = _model(images, wishes)
     kind = "frozen" if model["model"] == "frozen" else "network"

@@ -21,7 +21,7 @@ from al.identity import Identity
 from al.records import DataDescription, EpochRecord, RoundRecord, RunResult
 
 UNKNOWN_DEVICE = "unknown"
-"""Beginning of what stands for the device of a run that does not say."""
+"""Beginning of the device's name for a run that does not record it."""
 
 Read = TypeVar("Read")
 

@@ -44,7 +44,7 @@ HELD = 3
 
 @dataclass(eq=False)
 class Job:
-    """A run and what has become of it. `found`: it was complete already, or another process completed it."""
+    """A run and its state. `found`: it was complete already, or another process completed it."""
 
     run: Run
     variables: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Job:
 
 
 class Runner:
-    """Runs jobs, `limit` at a time, in order; one that is to beat a baseline of the list waits for that baseline.
+    """Runs jobs, `limit` at a time, in order; a job whose baseline is in the list waits for the baseline.
 
     Args:
         again: start complete runs too, so that train.py mirrors them to W&B.

@@ -59,7 +59,7 @@ class Run:
     def is_complete(self) -> bool:
         """Whether its results are there, whole, and made from this configuration, data folder and source files.
 
-        What lies in the data folder by now train.py alone can tell: it looks at every image.
+        Whether the images are still the same only train.py can tell, which reads every one.
         """
         try:
             made = RunFolder(self.folder).read_json("config.json")

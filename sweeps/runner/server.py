@@ -1,4 +1,4 @@
-"""What sweeps ask of W&B before they use it: whether there is a key, and whether anybody answers."""
+"""Before a sweep uses W&B: is there a key, and does the server answer?"""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The study's published numbers, and which of one's own runs they are about."""
+"""The study's published numbers, and the runs of ours that they belong to."""
 
 from functools import cache
 from pathlib import Path

@@ -44,10 +44,16 @@ def _offline(monkeypatch):
     [
         ({**CLIP, "clip_model": "./nowhere"}, "clip_model='nowhere': no such folder"),
         ({**CLIP, "clip_model": "/no/such/folder"}, "no such folder and not a Hub id"),
-        ({**CLIP, "clip_model": "no/such-model"}, "clip_model='no/such-model': no such folder, and not to be had"),
+        (
+            {**CLIP, "clip_model": "no/such-model"},
+            "clip_model='no/such-model': no such folder, and the Hugging Face Hub",
+        ),
         ({**CLIP, "clip_model": "file:/nowhere.csv"}, "/nowhere.csv: No such file"),
         ({**COLD, "features": "/no/such/folder"}, "features='/no/such/folder': no such folder"),
-        ({**COLD, "features": "no/such-model"}, "features='no/such-model': no such folder, and not to be had"),
+        (
+            {**COLD, "features": "no/such-model"},
+            "features='no/such-model': no such folder, and the Hugging Face Hub",
+        ),
         ({**COLD, "features": "file:/nowhere"}, "features=file:/nowhere: cannot be read"),
         ({"weights": "/nowhere.pth"}, "weights='/nowhere.pth': no such file"),
     ],
