@@ -51,7 +51,9 @@ TOUCHES = {
     "allocator": ("step", "score", "half", "start"),
     "channels_last": ("step", "score", "half", "start"),
     "folding": ("score", "half", "start"),
+    "graphs": (),  # nothing on a CPU
     "inplace": ("score", "half"),
+    "launches": ("step",),
     "padding": (),  # nothing on a CPU
     "pointwise": ("step", "score", "half"),
     "pooling": ("half",),

@@ -1,20 +1,25 @@
 """Whether this machine's GPU computes what a CPU computes, and how fast: for whoever has the card at hand.
 
-    python -m benchmarks.check                  # about a minute; `make check-device` does the same
+    python -m benchmarks.check                  # two or three minutes; `make check-device` does the same
     python -m benchmarks.check --device=cpu     # the same checks on a CPU
 
-What it prints is to be pasted into an issue: the machine, then a line a check. The exit status is 1 where one failed.
-No data set and no download: EfficientNet-B0 after three short epochs on made-up images.
+What it prints between the fences is to be pasted into an issue: the machine, then a line a check. The exit status is 1
+where one failed. No data set and no download: EfficientNet-B0 after three short epochs on made-up images, and a small
+run on the digits of scikit-learn. What it finds is kept in a file that `JOBS=auto` reads.
 """
 
 import argparse
 import copy
 import json
+import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,10 +43,26 @@ from benchmarks.training_step import STUDY
 MODEL, WARM_UP, CHECKED, PICKED = "efficientnet_b0", 320, 256, 0.05
 TOLERANCE = 1e-3
 """Of probabilities, gradients and features, relative to the largest: float32 differs by order of summation only."""
+APART = 0.05
+"""Of weights after an epoch with recorded steps, relative to the largest, where they are not the same bit for bit:
+rounding grows with every step of Adam."""
 SECONDS = 4.0
 """That a rate is measured for."""
 STEPS, SCORED, RUNS = 814_215, 209_000_000, 220
-"""Work of the study's 220 runs at 30 epochs each."""
+"""Work of the study's 220 runs at 30 epochs each, as `sweeps/study` has them."""
+GAIN = 1.05
+"""More runs at a time count as better where all together are this many times as fast."""
+ROOT = Path(__file__).resolve().parents[1]
+PIPES, LOGS, MPS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY", "nvidia-cuda-mps-control"
+SMALL_RUN = {
+    "dataset": "digits",
+    "strategy": "typiclust",
+    "variant": "balanced_50",
+    "budget": 300,
+    "max_epochs": 6,
+    "patience": 6,
+}
+"""A run of seconds, of which every part is as in a large one."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +85,7 @@ class Subject:
     def __init__(self, device: str, model: str = MODEL):
         self.cpu, self.there = resolve_runtime("cpu"), resolve_runtime(device, "float32")
         self.images, self.labels = synthetic.images(CHECKED)
-        self.model = build_model(
-            model, synthetic.CLASSES, weights="none", dropout=0.2, image_size=synthetic.SIDE, seed=0
-        )
+        self.model = _new_network(model)
         self.model = self.warmed_up()
         self.exact = self.scored(self.cpu)
 
@@ -88,15 +107,16 @@ class Subject:
         scorer = Scorer(network or self.network(runtime), runtime, synthetic.SIDE)
         return scorer.predict(runtime.place(self.images), features=True)
 
-    def trainer(self, runtime: Runtime) -> Trainer:
-        config = SimpleNamespace(**STUDY, seed=0)
-        network = self.network(runtime)
-        return Trainer(network, runtime, image_size=synthetic.SIDE, settings=config, classes=synthetic.CLASSES)
+    def trainer(self, runtime: Runtime, *, recorded: bool = True) -> Trainer:
+        trainer = _trainer_of(self.network(runtime), runtime)
+        if not recorded:
+            trainer.step.recorder = None
+        return trainer
 
-    def weights_after_an_epoch(self, runtime: Runtime) -> torch.Tensor:
-        trainer = self.trainer(runtime)
+    def after_an_epoch(self, runtime: Runtime, *, recorded: bool = True) -> Trainer:
+        trainer = self.trainer(runtime, recorded=recorded)
         trainer.epoch(runtime.place(self.images), self.labels, np.arange(CHECKED), 1)
-        return torch.cat([parameter.detach().flatten().cpu() for parameter in trainer.model.parameters()])
+        return trainer
 
     def gradient(self, runtime: Runtime) -> torch.Tensor:
         """[P] of the mean loss of a batch, in evaluation mode: dropout draws other numbers on each device."""
@@ -104,6 +124,19 @@ class Subject:
         batch, targets = runtime.place(self.images[:32]), runtime.place(self.labels[:32])
         F.cross_entropy(network(to_input(batch, synthetic.SIDE))[0], targets).backward()
         return torch.cat([p.grad.flatten().cpu() for p in network.parameters() if p.grad is not None])
+
+
+def _new_network(model: str) -> nn.Module:
+    return build_model(model, synthetic.CLASSES, weights="none", dropout=0.2, image_size=synthetic.SIDE, seed=0)
+
+
+def _trainer_of(network: nn.Module, runtime: Runtime) -> Trainer:
+    config = SimpleNamespace(**STUDY, seed=0)
+    return Trainer(network, runtime, image_size=synthetic.SIDE, settings=config, classes=synthetic.CLASSES)
+
+
+def _weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten().cpu() for parameter in trainer.model.parameters()])
 
 
 def _apart(found: Any, expected: Any) -> float:
@@ -153,10 +186,55 @@ def folding(subject: Subject) -> list[Result]:
 
 def repeats(subject: Subject) -> list[Result]:
     """Twice the same: an epoch of training, and a pass of scoring."""
-    weights = [subject.weights_after_an_epoch(subject.there) for _ in range(2)]
+    weights = [_weights(subject.after_an_epoch(subject.there)) for _ in range(2)]
     probs = [subject.scored(subject.there).probs for _ in range(2)]
     same = {"training": torch.equal(*weights), "scoring": np.array_equal(*probs)}
     return [Result(f"{name} twice", "bit for bit" if equal else "differs", equal) for name, equal in same.items()]
+
+
+def recorded_steps(subject: Subject) -> list[Result]:
+    """An epoch of steps that are recorded and launched again as a whole, beside one of steps launched one by one."""
+    name = "recorded and single steps"
+    if subject.there.recorder is None:
+        return [Result(name, f"{subject.there.device.type} has no recording of steps")]
+    recorded, plain = (subject.after_an_epoch(subject.there, recorded=whether) for whether in (True, False))
+    if not recorded.step.is_recorded:
+        return [Result(name, f"not recorded: {recorded.step.refusal or 'AL_FAST takes it away'}", False)]
+    if torch.equal(_weights(recorded), _weights(plain)):
+        return [Result(name, "the same weights after an epoch, bit for bit", True)]
+    apart = _apart(_weights(recorded), _weights(plain))
+    return [Result(name, f"weights after an epoch within {apart:.1e} (allowed {APART})", apart <= APART, apart)]
+
+
+def whole_runs(device: str) -> list[Result]:
+    """The same small run of train.py twice, and once with steps launched one by one: the same picks each time."""
+    picks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, fast in (("first", "all"), ("again", "all"), ("single steps", "-graphs")):
+            arguments = [f"--{key}={value}" for key, value in SMALL_RUN.items()]
+            arguments += [f"--device={device}", f"--results_dir={folder}/{name}"]
+            done = subprocess.run(
+                [sys.executable, str(ROOT / "train.py"), *arguments],
+                env=os.environ | {"WANDB_MODE": "disabled", "AL_FAST": fast},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+                return [Result("a whole run", f"exit status {done.returncode}: {' '.join(last)[:90]}", False)]
+            (path,) = Path(folder, name).glob("*/*/al_tracking.json")
+            picks[name] = json.loads(path.read_text())["selected_indices"]
+    count = len(picks["first"])
+    results = [Result("a whole run twice", f"the same {count} picks", True)]
+    if picks["again"] != picks["first"]:
+        results = [Result("a whole run twice", _same_picks(picks["again"], picks["first"]), False)]
+    alike = picks["single steps"] == picks["first"]
+    said = f"the same {count} picks" if alike else _same_picks(picks["single steps"], picks["first"])
+    return [*results, Result("a whole run with single steps", said, alike)]
+
+
+def _same_picks(found: list[int], expected: list[int]) -> str:
+    return f"{len(set(found) & set(expected))} of {len(expected)} picks are the same"
 
 
 def precisions(subject: Subject, device: str) -> list[Result]:
@@ -186,48 +264,159 @@ def _rate(work: Callable[[], int], seconds: float) -> float:
     return done / (time.perf_counter() - start)
 
 
-def speed(subject: Subject, seconds: float) -> list[Result]:
-    """Images scored and training steps a second, of one run alone."""
+def scoring_speed(subject: Subject, seconds: float) -> list[Result]:
+    """Images scored a second, of one run alone."""
     runtime = subject.there
     count = 500 if runtime.on_cpu else 10_000
     images = runtime.place(synthetic.images(count)[0])
-    scorer, trainer = Scorer(subject.network(runtime), runtime, synthetic.SIDE), subject.trainer(runtime)
-    placed, steps = runtime.place(subject.images), CHECKED // 32
-
-    def score() -> int:
-        return len(scorer.predict(images, features=True).probs)
-
-    def train() -> int:
-        trainer.epoch(placed, subject.labels, np.arange(CHECKED), 1)
-        return steps
-
-    rates = {"images scored a second": _rate(score, seconds), "training steps a second": _rate(train, seconds)}
-    return [Result(name, number(rate), value=rate) for name, rate in rates.items()]
+    scorer = Scorer(subject.network(runtime), runtime, synthetic.SIDE)
+    rate = _rate(lambda: len(scorer.predict(images, features=True).probs), seconds)
+    return [Result("images scored a second", number(rate), value=rate)]
 
 
-def together(device: str, model: str, seconds: float, counts: tuple[int, ...]) -> list[Result]:
-    """Training steps a second of several processes at a time, all of them added up."""
+def training_speed(subject: Subject, seconds: float) -> list[Result]:
+    """Training steps a second, of one run alone."""
     results = []
-    for count in counts:
-        command = [sys.executable, "-m", "benchmarks.check", f"--device={device}", f"--model={model}"]
-        command.append(f"--train-for={seconds}")
-        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-        for process in processes:
-            process.stdout.readline()  # ready
-        said = [process.communicate()[0] for process in processes]
-        if any(process.returncode for process in processes):
-            results.append(Result(f"{count} runs at a time", "one of them failed", False))
-            break
-        total = sum(json.loads(text) for text in said)
-        results.append(Result(f"{count} runs at a time", f"{number(total)} steps a second in all", value=total))
+    for name, recorded in (("training steps a second", True), ("of these, one by one", False)):
+        if recorded or subject.there.recorder is not None:
+            rate = _rate(_training(subject.trainer(subject.there, recorded=recorded)), seconds)
+            results.append(Result(name, number(rate), value=rate))
     return results
 
 
-def train_for(device: str, model: str, seconds: float) -> None:
-    """One of several: says that it is ready, then its steps a second, which are meant to overlap with the others'."""
-    subject = Subject(device, model)
+def _training(trainer: Trainer) -> Callable[[], int]:
+    """An epoch of a few steps; returns how many."""
+    images, labels = synthetic.images(CHECKED)
+    placed, rows = trainer.runtime.place(images), np.arange(CHECKED)
+
+    def train() -> int:
+        trainer.epoch(placed, labels, rows, 1)
+        return CHECKED // trainer.settings.batch_size
+
+    return train
+
+
+class Trainers:
+    """Processes that wait, and train for some seconds when they are told to, so many of them at a time."""
+
+    def __init__(self, count: int, device: str, model: str, environment: dict[str, str]):
+        command = [sys.executable, "-m", "benchmarks.check", f"--device={device}", f"--model={model}", "--serve"]
+        self.processes = [
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            for _ in range(count)
+        ]
+
+    def __enter__(self) -> "Trainers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.stdin.close()
+        for process in self.processes:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+    def ready(self) -> None:
+        """Raises RuntimeError where one could not begin."""
+        for process in self.processes:
+            self._answer(process)
+
+    def rate(self, count: int, seconds: float) -> float:
+        """Steps a second of `count` of them together. Raises RuntimeError where one has ended."""
+        for process in self.processes[:count]:
+            print(seconds, file=process.stdin, flush=True)
+        return sum(float(self._answer(process)) for process in self.processes[:count])
+
+    def _answer(self, process: subprocess.Popen) -> str:
+        answer = process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"one of them ended with exit status {process.wait()}")
+        return answer
+
+
+def serve(device: str, model: str) -> None:
+    """One of `Trainers`: says that it is ready, then trains for as long as each line says, and answers with a rate."""
+    runtime = resolve_runtime(device, "float32")
+    network = _new_network(model)
+    train = _training(_trainer_of(for_training(network) if runtime.on_cpu else network.to(runtime.device), runtime))
+    train()
     print("ready", flush=True)
-    print(speed(subject, seconds)[1].value)
+    for line in sys.stdin:
+        start, done = time.perf_counter(), 0
+        while time.perf_counter() - start < float(line):
+            done += train()
+        print(done / (time.perf_counter() - start), flush=True)
+
+
+def together(device: str, model: str, seconds: float, counts: tuple[int, ...], sharing: str = "") -> list[Result]:
+    """Training steps a second of several processes at a time, all of them added up.
+
+    Args:
+        sharing: how they share the card, for the lines.
+    """
+    results: list[Result] = []
+    if not counts:
+        return results
+    with Trainers(max(counts), device, model, {}) as trainers:
+        for count in counts:
+            name = f"{count} runs at a time{sharing}" if count > 1 else f"1 run{sharing}"
+            try:
+                if not results:
+                    trainers.ready()
+                rate = trainers.rate(count, seconds)
+            except (RuntimeError, OSError, ValueError) as error:
+                return [*results, Result(name, str(error)[:90], False)]
+            results.append(Result(name, f"{number(rate)} steps a second in all", value=rate))
+    return results
+
+
+def together_by_mps(device: str, model: str, seconds: float, counts: tuple[int, ...]) -> list[Result]:
+    """The same with NVIDIA's Multi-Process Service, which is started for it and ended after it, where it is not on."""
+    counts = tuple(count for count in counts if count > 1)
+    if not counts or shutil.which(MPS) is None:
+        return []
+    with tempfile.TemporaryDirectory() as folder, _mps(folder) as refused:
+        if refused:
+            return [Result("with MPS", f"could not be started here ({refused[:70]})")]
+        return together(device, model, seconds, counts, BY_MPS)
+
+
+BY_MPS = ", MPS"
+
+
+@contextmanager
+def _mps(folder: str) -> Iterator[str]:
+    """A daemon of its own, that processes started inside find; gives why there is none, or an empty string."""
+    own = {PIPES: folder, LOGS: folder}
+    before = {name: os.environ.get(name) for name in own}
+    try:
+        started = subprocess.run([MPS, "-d"], env=os.environ | own, capture_output=True, text=True, timeout=20)
+        refused = (started.stderr + started.stdout).strip() or "no reason given" if started.returncode else ""
+    except (OSError, subprocess.SubprocessError) as error:
+        refused = str(error)
+    os.environ.update({} if refused else own)
+    try:
+        yield refused
+    finally:
+        if not refused:
+            subprocess.run([MPS], input="quit\n", env=os.environ | own, capture_output=True, text=True, timeout=60)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
+
+
+def mps_is_on() -> bool:
+    return (Path(os.environ.get(PIPES) or "/tmp/nvidia-mps") / "control").exists()
 
 
 def memory(subject: Subject) -> list[Result]:
@@ -237,50 +426,120 @@ def memory(subject: Subject) -> list[Result]:
     return [Result("memory", f"{number(peak)} MiB at most of {number(total)} MiB", value=peak)]
 
 
-def estimate(results: list[Result]) -> Result:
-    """Of the study's runs, one at a time, from the two rates: without selection, start-up and what is written down."""
+@dataclass(frozen=True)
+class Best:
+    """How many runs at a time train fastest together."""
+
+    runs: int
+    steps: float
+    """A second, of all of them."""
+    with_mps: bool
+
+
+def best_of(results: list[Result]) -> Best | None:
+    """Fewest runs at a time first: more of them count where they are clearly faster."""
+    best = None
+    for result in results:
+        count, _, rest = result.name.partition(" run")
+        if not count.isdigit() or result.value is None:
+            continue
+        if best is None or result.value > GAIN * best.steps:
+            best = Best(int(count), result.value, rest.endswith(BY_MPS))
+    return best
+
+
+def estimate(results: list[Result]) -> list[Result]:
+    """Of the study's runs from the rates above: without selection, start-up, evaluation's sums and what is written."""
     rates = {result.name: result.value for result in results}
-    seconds = STEPS / rates["training steps a second"] + SCORED / rates["images scored a second"]
-    arithmetic = f"{STEPS:,} steps and {SCORED // 10**6} million images scored, one run at a time, without the rest"
-    return Result(f"the study's {RUNS} runs, an estimate", f"{seconds / 3600:.1f} hours: {arithmetic}", value=seconds)
+    scoring = SCORED / rates["images scored a second"]
+    lines = []
+    for name, steps in _ways(rates["training steps a second"], best_of(results)):
+        hours = (STEPS / steps + scoring) / 3600
+        said = (
+            f"{hours:.1f} hours = ({STEPS:,} steps / {number(steps)} a second + {SCORED // 10**6} million images / "
+            f"{number(rates['images scored a second'])} a second) / 3600"
+        )
+        lines.append(Result(f"estimate, {name}", said, value=hours * 3600))
+    return lines
+
+
+def _ways(one: float, best: Best | None) -> Iterator[tuple[str, float]]:
+    yield f"{RUNS} runs one by one", one
+    if best is not None and best.runs > 1:
+        yield f"{best.runs} at a time{BY_MPS * best.with_mps}", best.steps
 
 
 def described(runtime: Runtime) -> dict[str, Any]:
     """What to paste: the machine as torch sees it."""
     return {
         "device": runtime.name,
+        "driver": _driver(runtime),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
+        "cores": os.cpu_count(),
+        "MPS": mps_is_on(),
         "python": platform.python_version(),
         "system": platform.platform(),
     }
 
 
-def checked(options: argparse.Namespace) -> list[Result]:
+def _driver(runtime: Runtime) -> str | None:
+    program = None if runtime.on_cpu else shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    ask = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, timeout=20, check=True).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
+
+
+def checked(subject: Subject, options: argparse.Namespace) -> list[Result]:
     """Every check in turn, each printed as it is done; one that ends in an error has failed and stops no other."""
-    subject = Subject(options.device, options.model)
-    print(json.dumps(described(subject.there)), flush=True)
     done: list[Result] = []
+    device, model, seconds = options.device, options.model, options.seconds
+    on = ", MPS is on" if mps_is_on() else ""
     checks = {
         "device and CPU": lambda: same_as_cpu(subject),
         "folding": lambda: folding(subject),
         "twice the same": lambda: repeats(subject),
-        "precision": lambda: precisions(subject, options.device),
-        "speed": lambda: speed(subject, options.seconds),
-        "runs at a time": lambda: together(options.device, options.model, options.seconds, options.together),
+        "recorded steps": lambda: recorded_steps(subject),
+        "whole runs": lambda: whole_runs(device) if options.runs else [],
+        "precision": lambda: precisions(subject, device),
+        "scoring": lambda: scoring_speed(subject, seconds),
+        "training": lambda: training_speed(subject, seconds),
+        "runs at a time": lambda: together(device, model, seconds, options.together, on),
+        "runs at a time with MPS": lambda: [] if on else together_by_mps(device, model, seconds, options.together),
         "memory": lambda: memory(subject),
-        "estimate": lambda: [estimate(done)],
+        "estimate": lambda: estimate(done),
     }
     for name, check in checks.items():
         try:
             found = check()
         except Exception as error:  # whatever a card that nobody has tried comes up with is a result
-            found = [Result(name, f"{type(error).__name__}: {str(error).splitlines()[0][:90]}", False)]
+            said = (str(error).splitlines() or [""])[0][:90]
+            found = [Result(name, f"{type(error).__name__}: {said}", False)]
         for result in found:
             print(result, flush=True)
         done += found
     return done
+
+
+def write(results: list[Result], about: dict[str, Any], on_cpu: bool, path: Path) -> None:
+    """What was found, for `JOBS=auto` and for whoever wants the numbers."""
+    best = best_of(results)
+    found = {"on_cpu": on_cpu, "best_runs_at_a_time": best and best.runs, "with_mps": best and best.with_mps}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found | {"machine": about, "results": [asdict(r) for r in results]}, indent=1))
+
+
+def advice(best: Best | None) -> str:
+    """The command that the rates speak for."""
+    if best is None or best.runs == 1:
+        return ""
+    first = f"`{MPS} -d`, then " if best.with_mps and not mps_is_on() else ""
+    return f"fastest here: {first}`make study JOBS=auto OFFLINE=1`, {best.runs} runs at a time"
 
 
 def main(arguments: list[str]) -> int:
@@ -289,22 +548,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--model", default=MODEL, help="small_cnn, or of torchvision")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that a rate is measured for")
     parser.add_argument("--together", default="1,2,4,8", help="runs at a time to try, comma-separated; empty: none")
+    parser.add_argument("--no-runs", dest="runs", action="store_false", help="leave out the small runs of train.py")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks/check.json"), help="where results go")
-    parser.add_argument("--train-for", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    options.together = tuple(int(count) for count in options.together.split(",") if count)
+    options.together = tuple(sorted(int(count) for count in options.together.split(",") if count))
     try:
-        if options.train_for:
-            train_for(options.device, options.model, options.train_for)
+        if options.serve:
+            serve(options.device, options.model)
             return 0
-        results = checked(options)
+        subject = Subject(options.device, options.model)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps([asdict(result) for result in results], indent=1))
+    about = described(subject.there)
+    print(f"```\n{', '.join(f'{name} {value}' for name, value in about.items() if value is not None)}", flush=True)
+    results = checked(subject, options)
     failed = [result.name for result in results if result.passed is False]
-    print(f"FAILED: {', '.join(failed)}" if failed else "all checks passed", f"; in full: {options.out}", sep="")
+    print(f"FAILED: {', '.join(failed)}" if failed else "all checks passed", "```", sep="\n")
+    write(results, about, subject.there.on_cpu, options.out)
+    print(f"paste what is between the fences into an issue; in full: {options.out}")
+    if said := advice(best_of(results)):
+        print(said)
     return bool(failed)
 
 

@@ -1,10 +1,14 @@
 """The yardstick of the benchmarks computes what the suite computes."""
 
 import json
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from tape import TapeRecorder
+from tf32 import TensorCores
 
 from al.fast.switch import PARTS
 from al.runtime import Runtime
@@ -29,6 +33,22 @@ def test_both_sides_score_alike(sides):
 
 def test_both_sides_train_alike(sides):
     assert "loss of one batch within" in training_step.check(sides, *synthetic.images(16))
+
+
+def test_gradients_agree_more_closely_without_tf32(sides):
+    """cuDNN's TF32, which torch has on as it comes and a run of float32 has not, is what would use up the tolerance."""
+    before = torch.backends.cudnn.allow_tf32
+    apart = {}
+    try:
+        for on in (False, True):
+            torch.backends.cudnn.allow_tf32 = on
+            with TensorCores():
+                said = training_step.check(sides, *synthetic.images(16))
+            apart[on] = float(said.rpartition(" ")[2])
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    assert apart[False] < training_step.TOLERANCE / 50
+    assert apart[True] > 10 * apart[False]
 
 
 def test_a_difference_ends_the_benchmark(sides):
@@ -83,25 +103,70 @@ def test_what_a_part_buys_is_compared_within_a_turn():
     assert "buys under 5 %" in ablation.table({"all": taken["all"], "zeros": taken["all"]})[1]
 
 
-BRIEFLY = ["--device=cpu", "--model=small_cnn", "--seconds=0.05"]
+BRIEFLY = ["--device=cpu", "--model=small_cnn", "--seconds=0.05", "--no-runs"]
 
 
 def test_a_device_is_checked(tmp_path, capsys):
     """On a CPU too; two processes at a time."""
-    options = [
-        "--device=cpu",
-        "--model=small_cnn",
-        "--seconds=0.05",
-        "--together=2",
-        f"--out={tmp_path / 'check.json'}",
-    ]
-    assert check.main(options) == 0
+    assert check.main([*BRIEFLY, "--together=1,2", f"--out={tmp_path / 'check.json'}"]) == 0
     said = capsys.readouterr().out
-    results = {result["name"]: result for result in json.loads((tmp_path / "check.json").read_text())}
+    found = json.loads((tmp_path / "check.json").read_text())
+    results = {result["name"]: result for result in found["results"]}
     assert results["batch normalisation folded"]["said"] == "3 of 3"
     assert results["training twice"]["passed"]
+    assert results["recorded and single steps"]["passed"] is None
     assert results["2 runs at a time"]["value"] > 0
-    assert "all checks passed" in said
+    fenced = said.split("```")[1]
+    assert "all checks passed" in fenced
+    assert "torch " in fenced
+    assert found["on_cpu"]
+    assert found["best_runs_at_a_time"] in (1, 2)
+
+
+def rates(**values):
+    return [check.Result(name.replace("_", " "), "", value=value) for name, value in values.items()]
+
+
+def test_more_runs_at_a_time_are_better_where_they_are_clearly_faster():
+    one, two, four = ("1_run", "2_runs_at_a_time", "4_runs_at_a_time")
+    assert check.best_of(rates(**{one: 100, two: 180, four: 185})) == check.Best(2, 180, False)
+    assert check.best_of(rates(**{one: 100, two: 90})) == check.Best(1, 100, False)
+    assert check.best_of(rates(**{one: 100, two: 180, f"{four},_MPS": 400})) == check.Best(4, 400, True)
+    assert check.best_of([]) is None
+
+
+def test_the_estimate_is_its_arithmetic():
+    found = rates(images_scored_a_second=20_900, training_steps_a_second=100, **{"4_runs_at_a_time": 300})
+    one, four = check.estimate(found)
+    assert one.value == pytest.approx(814_215 / 100 + 10_000)
+    assert four.value == pytest.approx(814_215 / 300 + 10_000)
+    assert "814,215 steps / 300 a second + 209 million images" in four.said
+
+
+def test_steps_that_are_recorded_are_checked_too(monkeypatch):
+    monkeypatch.setattr(check.Runtime, "recorder", TapeRecorder())
+    subject = check.Subject("cpu", "small_cnn")
+    (result,) = check.recorded_steps(subject)
+    assert (result.passed, result.said) == (True, "the same weights after an epoch, bit for bit")
+    monkeypatch.setattr(TapeRecorder, "record", lambda *_: (_ for _ in ()).throw(RuntimeError("no such thing")))
+    (result,) = check.recorded_steps(subject)
+    assert (result.passed, result.said) == (False, "not recorded: no such thing")
+
+
+def test_runs_that_pick_otherwise_fail_the_check(monkeypatch):
+    """train.py replaced by a stand-in whose third run, with steps launched one by one, picks another image."""
+
+    def run(command, env, **_):
+        folder = Path(next(word for word in command if word.startswith("--results_dir=")).partition("=")[2])
+        (folder / "cell/split_seed_1").mkdir(parents=True)
+        picks = [1, 2, 3] if env["AL_FAST"] == "all" else [1, 2, 4]
+        (folder / "cell/split_seed_1/al_tracking.json").write_text(json.dumps({"selected_indices": picks}))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(check.subprocess, "run", run)
+    twice, single = check.whole_runs("cpu")
+    assert (twice.passed, twice.said) == (True, "the same 3 picks")
+    assert (single.passed, single.said) == (False, "2 of 3 picks are the same")
 
 
 def test_a_device_that_computes_something_else_fails_the_check(tmp_path, monkeypatch, capsys):

@@ -1,19 +1,25 @@
 """Recorded training steps give what steps one by one give, whatever changes between them."""
 
 import copy
+import signal
 
+import launch
 import numpy as np
 import pytest
+import runs
 import tiny_networks
 import torch
 from tape import TapeRecorder
 
+import train
 from al.config import RunConfig
 from al.fast import adam
 from al.fast.graphs import WARM_UP
 from al.learning.networks import build_model
 from al.learning.trainer import Trainer
 from al.runtime import Runtime
+from al.signals import STOPPING
+from al.tracking import plots
 
 BATCH, COUNT = 8, 60
 """Seven full batches and one of 4."""
@@ -243,3 +249,36 @@ def test_the_first_steps_after_a_recording_draw_their_own_numbers():
     state = torch.get_rng_state()
     trainer.runtime.recorder.record(lambda: torch.rand(100))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.fixture
+def handlers():
+    """A run in this process leaves the signals to it afterwards."""
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"strategy": "margin", "augment": "true", "class_weights": "true"}, marks=pytest.mark.slow),
+        {"strategy": "bald", "schedule": "converge", "warm_start": "false", "max_epochs": 3},
+    ],
+    ids=["an epoch a round", "fresh weights a round"],
+)
+def test_a_whole_run_ends_the_same(tmp_path, monkeypatch, handlers, changed):
+    """Weights, picks and records, over rounds of growing labelled sets and optimisers that begin again."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(plots, "pick_sheet", lambda *_: None)
+    monkeypatch.setattr(plots, "plot_run", lambda *_: [])
+    monkeypatch.setattr(Runtime, "fused_optimiser", True)
+    tape = TapeRecorder()
+    monkeypatch.setattr(Runtime, "recorder", tape)
+    for fast in ("-graphs", "all"):
+        monkeypatch.setenv("AL_FAST", fast)
+        assert train.main(launch.small(tmp_path / fast, batch_size=8, **changed)) == 0
+    assert tape.recorded == 1
+    assert tape.replayed > 20
+    runs.assert_same(runs.only_run(tmp_path / "all"), runs.only_run(tmp_path / "-graphs"))
