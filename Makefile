@@ -100,7 +100,7 @@ dashboard: $(VENV)/.installed ## create or update the W&B report
 bench: $(VENV)/.installed ## measure speed and memory against the usual stack, twenty minutes on two cores
 	$(BIN)/python -m benchmarks --out $(RESULTS)/benchmarks $(ARGS)
 
-check-device: $(VENV)/.installed ## check this machine's GPU against its CPU, a minute or two
+check-device: $(VENV)/.installed ## check this machine's GPU against its CPU, some minutes
 	$(BIN)/python -m benchmarks.check --out $(RESULTS)/benchmarks/check.json $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores

@@ -1,6 +1,6 @@
 """Whether this machine's GPU computes what a CPU computes, and how fast: for whoever has the card at hand.
 
-    python -m benchmarks.check                  # two or three minutes; `make check-device` does the same
+    python -m benchmarks.check                  # some minutes; `make check-device` does the same
     python -m benchmarks.check --device=cpu     # the same checks on a CPU
 
 What it prints between the fences is to be pasted into an issue: the machine, then a line a check. The exit status is 1
@@ -59,6 +59,7 @@ SMALL_RUN = {
     "strategy": "typiclust",
     "variant": "balanced_50",
     "budget": 300,
+    "batch_fraction": 0.2,
     "max_epochs": 6,
     "patience": 6,
 }
@@ -449,7 +450,10 @@ def best_of(results: list[Result]) -> Best | None:
 
 
 def estimate(results: list[Result]) -> list[Result]:
-    """Of the study's runs from the rates above: without selection, start-up, evaluation's sums and what is written."""
+    """Of the study's runs from the rates above: without selection, start-up, and what is written down.
+
+    Scoring is taken to be as fast as that of one run, however many there are: a pass fills a card by itself.
+    """
     rates = {result.name: result.value for result in results}
     scoring = SCORED / rates["images scored a second"]
     lines = []
@@ -464,9 +468,9 @@ def estimate(results: list[Result]) -> list[Result]:
 
 
 def _ways(one: float, best: Best | None) -> Iterator[tuple[str, float]]:
-    yield f"{RUNS} runs one by one", one
+    yield "study one by one", one
     if best is not None and best.runs > 1:
-        yield f"{best.runs} at a time{BY_MPS * best.with_mps}", best.steps
+        yield f"study {best.runs} at a time{BY_MPS * best.with_mps}", best.steps
 
 
 def described(runtime: Runtime) -> dict[str, Any]:
