@@ -36,7 +36,7 @@ def find(results: Results, results_dir: str | Path, target: float | None = None)
     families = organise(results)
     analyses = tuple(tuple(analyse(setting, target) for setting in family.settings) for family in families)
     zero_shot = tuple(own_zero_shot(results.folder or results_dir))
-    return Findings(results, Path(results_dir), tuple(families), analyses, zero_shot)
+    return Findings(results, Path(results_dir), tuple(families), analyses, zero_shot, target)
 
 
 def build(

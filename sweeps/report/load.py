@@ -7,7 +7,7 @@ named with a reason, and with the command that would make it; it is never part o
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -130,6 +130,8 @@ class Results:
     planned: int = 0
     """Runs that the sweep files ask for; 0 where there are none."""
     sweeps: tuple[str, ...] = ()
+    assignments: tuple[str, ...] = ()
+    """Parameters that every run was given besides, as `--set` takes them."""
     command: str = ""
     """Makes everything that is missing."""
     folder: Path | None = None
@@ -350,4 +352,5 @@ def select(
     options += ["--set", *assignments] if assignments else []
     sweeps = dict.fromkeys(item.sweep for item in missing)
     command = shlex.join(["python", "-m", "sweeps.runner.local", *sweeps, *options]) if missing else ""
-    return Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, command, results.folder)
+    found = Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, tuple(assignments))
+    return replace(found, command=command, folder=results.folder)

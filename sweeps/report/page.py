@@ -19,7 +19,8 @@ from sweeps.report.analysis import Analysis
 from sweeps.report.charts.registry import chart_data, scripts, tints
 from sweeps.report.decision import Decision
 from sweeps.report.first_screen import FirstScreen
-from sweeps.report.sections import Live, Section, Sheets, Text
+from sweeps.report.picks import Gallery
+from sweeps.report.sections import Live, Section, Text
 from sweeps.report.tables import Table, decision_table, shown
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,7 +63,7 @@ def _environment() -> Environment:
     made.tests["text"] = lambda part: isinstance(part, Text)
     made.tests["table"] = lambda part: isinstance(part, Table)
     made.tests["live"] = lambda part: isinstance(part, Live)
-    made.tests["sheets"] = lambda part: isinstance(part, Sheets)
+    made.tests["gallery"] = lambda part: isinstance(part, Gallery)
     made.filters |= {"shown": shown, "kind": _kind, "inlined": _inlined}
     return made
 

@@ -3,6 +3,7 @@
 A section is a function of the findings. A study adds its own by extending the list, see `sweeps.report.build`.
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,14 @@ from sweeps.report import figures, tables
 from sweeps.report.analysis import Analysis
 from sweeps.report.cells import Cell, Family
 from sweeps.report.charts.registry import CHARTS
+from sweeps.report.citations import bibtex
 from sweeps.report.figures import Picture
 from sweeps.report.load import Results
+from sweeps.report.picks import Gallery, doubt_table, galleries
 from sweeps.report.tables import Table
 from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_table
 
 METHOD = Path(__file__).parent / "templates" / "method.txt"
-MOST_SHEETS = 24
-MOST_SHEET_BYTES = 300_000
 DIFFERENCES_NOTE = (
     "A dot is a split seed, the bar the mean, the line its simultaneous 95 % interval; p is corrected for all "
     "comparisons of the setting."
@@ -39,6 +40,21 @@ class Findings:
     analyses: tuple[tuple[Analysis, ...], ...]
     """By family, one a setting."""
     zero_shot: tuple[ZeroShot, ...]
+    target: float | None = None
+    """Accuracy in percent that the user asked for."""
+
+    @property
+    def where(self) -> list[str]:
+        """The arguments that name the runs: sweep files, folder, parameters set for all."""
+        given = self.results.assignments
+        options = ["--results-dir", str(self.results_dir), *(["--set", *given] if given else [])]
+        return [*self.results.sweeps, *options]
+
+    @property
+    def command(self) -> str:
+        """Makes this report again."""
+        target = [] if self.target is None else ["--target", f"{self.target:g}"]
+        return shlex.join(["python", "-m", "sweeps.report", *self.where, *target])
 
     @property
     def every_analysis(self) -> list[Analysis]:
@@ -79,14 +95,7 @@ class Live(NamedTuple):
     pictures: Sequence[Picture | Image] = ()
 
 
-class Sheets(NamedTuple):
-    """Pictures side by side under a heading."""
-
-    title: str
-    images: Sequence[Image]
-
-
-Part = Text | Table | Picture | Live | Sheets
+Part = Text | Table | Picture | Live | Gallery
 
 
 @dataclass(frozen=True)
@@ -164,11 +173,13 @@ def _classes(findings: Findings) -> Iterator[Part]:
 
 
 def _picks(findings: Findings) -> Iterator[Part]:
+    settings = [analysis.setting for analysis in findings.every_analysis]
+    yield from galleries(settings, findings.results_dir)
+    yield doubt_table(settings)
     for family in findings.families:
         yield findings.titled(tables.wanted_table(family.settings, family.classes), family)
     for family in findings.families:
         yield from figures.pick_pictures(family)
-    yield from _sheets(findings)
 
 
 def _epochs(findings: Findings) -> Iterator[Part]:
@@ -203,26 +214,19 @@ def _missing(findings: Findings) -> Iterator[Part]:
 def _method(findings: Findings) -> Iterator[Part]:
     paragraphs = METHOD.read_text(encoding="utf-8").strip().split("\n\n")
     yield from (Text(" ".join(paragraph.split())) for paragraph in paragraphs)
+    yield Text("This page is made again by")
+    yield Text(findings.command, command=True)
+    if findings.results.sweeps:
+        yield Text("and its runs, what is complete being passed over, by")
+        yield Text(
+            shlex.join(["python", "-m", "sweeps.local", *findings.results.sweeps, *findings.where]), command=True
+        )
+    yield tables.conditions_table(findings.results.runs)
+    cited = bibtex(run.config.strategy for run in findings.results.runs)
+    if cited:
+        yield Text("The strategies are those of (BibTeX)")
+        yield Text(cited, command=True)
 
 
 def _runs(findings: Findings) -> Iterator[Part]:
     yield tables.runs_table(findings.families)
-
-
-def _sheets(findings: Findings) -> Iterator[Sheets]:
-    """The first and last sheet of picks of each strategy, one seed a setting, where the runs left them."""
-    left = MOST_SHEETS
-    for setting in (setting for family in findings.families for setting in family.settings):
-        images = [image for cell in setting.cells for image in _cell_sheets(cell, findings.results_dir)][:left]
-        left -= len(images)
-        if images:
-            yield Sheets(f"Picked images: {setting.title}", images)
-
-
-def _cell_sheets(cell: Cell, results_dir: Path) -> list[Image]:
-    run = cell.runs[0]
-    found = sorted((results_dir / run.source / "plots" / "picks").glob("round_*.png"))
-    found = [path for path in found if path.stat().st_size <= MOST_SHEET_BYTES]
-    chosen = dict.fromkeys([found[0], found[-1]]) if found else {}
-    titles = {path: f"{cell.label}, {path.stem.replace('_', ' ')}, split seed {run.seed}" for path in chosen}
-    return [Image(path, title, f"Images picked: {title}") for path, title in titles.items()]

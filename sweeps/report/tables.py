@@ -412,6 +412,22 @@ def runs_table(families: Sequence[Family]) -> Table:
     return Table("runs", "All runs", columns, rows, folded=True)
 
 
+def conditions_table(runs: Sequence[Run]) -> Table:
+    """What the runs were made by: versions, device, precision, threads and commit, with the seeds of each."""
+    groups: dict[tuple, list[Run]] = {}
+    for run in runs:
+        found = run.result.environment.model_dump()
+        groups.setdefault(tuple(sorted((name, str(value)) for name, value in found.items())), []).append(run)
+    names = sorted({name for known in groups for name, _ in known})
+    rows = []
+    for known, made in groups.items():
+        seeds = ", ".join(map(str, sorted({run.seed for run in made})))
+        training = ", ".join(map(str, sorted({run.config.seed for run in made})))
+        rows.append((len(made), seeds, training, *(dict(known).get(name) for name in names)))
+    columns = ("runs", "split seeds", "seed", *(name.replace("_", " ") for name in names))
+    return Table("conditions", "What the runs were made by", columns, rows)
+
+
 # What was picked
 
 

@@ -48,7 +48,7 @@ class Tint:
 
 def scripts() -> tuple[str, ...]:
     """The texts of the page's scripts, in the order in which they run."""
-    own = [HERE / f"{name}.js" for name in ("core", *CHARTS, "tables", "controls")]
+    own = [HERE / f"{name}.js" for name in ("core", *CHARTS, "tables", "gallery", "controls")]
     return tuple(file.read_text(encoding="utf-8").strip() for file in [*(VENDOR / name for name in LIBRARIES), *own])
 
 
