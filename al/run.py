@@ -354,7 +354,7 @@ class Run:
     def _plots(self, epochs: list[EpochRecord]) -> list[Path]:
         from al.tracking.plots import plot_run
 
-        return plot_run(epochs, self.state.best, self.classes, self.title, self.folder.path / "plots")
+        return plot_run(epochs, self.state.best, self.classes, self.title, self.folder.path / "plots", self.baseline)
 
     def _lap(self) -> dict[str, float]:
         """Seconds by phase since the last commit."""

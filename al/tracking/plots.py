@@ -3,6 +3,7 @@
 Drawn without pyplot, so that nothing global is touched.
 """
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from al.records import METRICS, BestEpoch, EpochRecord, RoundRecord, learning_curve
+from al.records import METRICS, Baseline, BestEpoch, EpochRecord, RoundRecord, learning_curve
 from al.storage.run_folder import RunFolder
 
 # Okabe and Ito's palette tells apart with any colour vision; the dashes do so without colour.
@@ -22,9 +23,16 @@ LOOKS = {
 }
 PLOTTED = tuple(name for name, metric in METRICS.items() if metric.in_aggregate)
 """Metrics with a picture of their own."""
+MOST_ROUND_NUMBERS = 24
+"""Along the epochs; more would run into each other."""
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
-SHEET_COLUMNS, SHEET_ROWS, TILE = 10, 4, 64
-TILE_WIDTH, TILE_HEIGHT, SHEET_HEADER = TILE + 20, TILE + 44, 22  # with the text that goes with a tile
+SHEET_COLUMNS, SHEET_ROWS, TILE = 10, 4, 96
+TILE_NOTE = "tile"
+"""Where a sheet's file says how many pixels its images are wide."""
+OLD_TILE = 64
+"""Of sheets that do not say how large their images are: the first versions drew them so."""
+TEXT_WIDTH, TEXT_HEIGHT, SHEET_HEADER = 20, 44, 22
+"""Pixels that the text of a tile takes beside and below it, and the line above all."""
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -33,23 +41,37 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def plot_run(epochs: list[EpochRecord], best: BestEpoch, classes: list[str], title: str, folder: Path) -> list[Path]:
-    """The study's pictures of one seed: five curves by epoch, accuracy by labels, three confusion matrices."""
-    paths = [_curve_by_epoch(epochs, metric, best.epoch, title, folder) for metric in PLOTTED]
-    paths.append(_accuracy_by_labels(epochs, title, folder))
+def plot_run(
+    epochs: list[EpochRecord],
+    best: BestEpoch,
+    classes: list[str],
+    title: str,
+    folder: Path,
+    baseline: Baseline | None = None,
+) -> list[Path]:
+    """The study's pictures of one seed: five curves by epoch, accuracy by labels, three confusion matrices.
+
+    `baseline` is drawn in where the run knows one.
+    """
+    reached = {} if baseline is None else {"accuracy": baseline.accuracy, "loss": baseline.loss}
+    paths = [_curve_by_epoch(epochs, metric, best.epoch, reached.get(metric), title, folder) for metric in PLOTTED]
+    paths.append(_accuracy_by_labels(epochs, reached.get("accuracy"), title, folder))
     for split, result in best.splits.items():
         paths.append(_confusion(np.array(result.confusion_matrix), classes, SPLIT_NAMES[split], title, folder))
     return paths
 
 
-def _curve_by_epoch(epochs: list[EpochRecord], metric: str, best_epoch: int, title: str, folder: Path) -> Path:
+def _curve_by_epoch(
+    epochs: list[EpochRecord], metric: str, best_epoch: int, reference: float | None, title: str, folder: Path
+) -> Path:
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
     x = [record.epoch for record in epochs]
     for split, look in _looks(epochs):
         axes.plot(x, [record.scores(split)[metric] for record in epochs], **look, linewidth=1.6)
     axes.axvline(best_epoch, color="0.6", linewidth=1, label="best epoch")
-    _mark_last_acquisition(axes, epochs)
+    _mark_rounds(axes, epochs)
+    _mark_reference(axes, reference)
     _label(axes, "Epoch", METRICS[metric].title, title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return save(figure, folder / f"{metric}_over_epochs.png")
@@ -60,20 +82,35 @@ def _looks(epochs: list[EpochRecord]) -> list[tuple[str, dict[str, str]]]:
     return [(split, look) for split, look in LOOKS.items() if epochs[0].scores(split)]
 
 
-def _mark_last_acquisition(axes: Axes, epochs: list[EpochRecord]) -> None:
-    """Shades the epochs during which labels still came in."""
+def _mark_rounds(axes: Axes, epochs: list[EpochRecord]) -> None:
+    """Shades the epochs during which labels still came in, and marks where each round begins, with its number."""
     during = [record.epoch for record in epochs if record.round < epochs[-1].round]
-    if during:
-        axes.axvspan(during[0] - 0.5, during[-1] + 0.5, color="0.92", zorder=0, label="labels being acquired")
+    if not during:
+        return
+    axes.axvspan(during[0] - 0.5, during[-1] + 0.5, color="0.92", zorder=0, label="labels being acquired")
+    begins = [(b.epoch, b.round) for a, b in itertools.pairwise(epochs) if b.round != a.round]
+    axes.vlines([epoch - 0.5 for epoch, _ in begins], 0, 0.03, color="0.3", transform=axes.get_xaxis_transform())
+    last = -np.inf
+    for epoch, number in begins:
+        if epoch - last >= (epochs[-1].epoch - epochs[0].epoch) / MOST_ROUND_NUMBERS:  # room for its number
+            style = {"ha": "center", "va": "bottom", "fontsize": 7, "color": "0.3"}
+            axes.text(epoch - 0.5, 0.035, str(number), transform=axes.get_xaxis_transform(), **style)
+            last = epoch
 
 
-def _accuracy_by_labels(epochs: list[EpochRecord], title: str, folder: Path) -> Path:
+def _mark_reference(axes: Axes, reference: float | None) -> None:
+    if reference is not None:
+        axes.axhline(reference, color="#009E73", linestyle=(0, (5, 2)), linewidth=1.2, label="baseline")
+
+
+def _accuracy_by_labels(epochs: list[EpochRecord], reference: float | None, title: str, folder: Path) -> Path:
     figure = Figure(figsize=(7, 4.2))
     axes = figure.subplots()
     curve = learning_curve(epochs)
     accuracy = [record.test["accuracy"] for record in curve]
-    axes.plot([record.labels for record in curve], accuracy, color="black", marker="o", markersize=4)
-    _label(axes, "Labels (training and validation)", "Test accuracy (%)", title, legend=False)
+    axes.plot([record.labels for record in curve], accuracy, color="black", marker="o", markersize=4, label="test")
+    _mark_reference(axes, reference)
+    _label(axes, "Labels (training and validation)", "Test accuracy (%)", title, legend=reference is not None)
     return save(figure, folder / "accuracy_over_labels.png")
 
 
@@ -115,7 +152,8 @@ def plot_aggregate(seeds: list[Path], folder: Path) -> list[Path]:
             mean, std = values.mean(0), values.std(0, ddof=1) if len(runs) > 1 else np.zeros(length)
             x = np.arange(1, length + 1)
             axes.plot(x, mean, **look, linewidth=1.6)
-            axes.fill_between(x, mean - std, mean + std, color=look["color"], alpha=0.18, linewidth=0)
+            low, high = np.clip([mean - std, mean + std], *_possible(metric))
+            axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
         seeds_of = f"{len(runs)} split seed{'s' * (len(runs) > 1)}"
         _label(
             axes,
@@ -128,6 +166,12 @@ def plot_aggregate(seeds: list[Path], folder: Path) -> list[Path]:
     return paths
 
 
+def _possible(metric: str) -> tuple[float, float]:
+    """The least and the most that a metric can be."""
+    title = METRICS[metric].title
+    return 0.0, 100.0 if "%" in title else np.inf if "nats" in title else 1.0
+
+
 def _stretched(values: list[float], length: int) -> list[float]:
     return values + [values[-1]] * (length - len(values))
 
@@ -138,7 +182,7 @@ def _label(axes: Axes, x: str, y: str, title: str, *, legend: bool = True) -> No
     axes.grid(color="0.9")
     axes.set_axisbelow(True)
     if legend:
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=4, frameon=False)
 
 
 def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str], path: Path) -> Path:
@@ -148,39 +192,44 @@ def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str]
         images: u8[k, H, W, 3] of `query.rows`, in that order.
         query: what the round labelled.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image, ImageDraw, PngImagePlugin
 
     shown = min(len(images), SHEET_COLUMNS * SHEET_ROWS)
     rows = -(-shown // SHEET_COLUMNS)
-    sheet = Image.new("RGB", (SHEET_COLUMNS * TILE_WIDTH + 8, rows * TILE_HEIGHT + SHEET_HEADER), "white")
+    size = (SHEET_COLUMNS * (TILE + TEXT_WIDTH) + 8, rows * (TILE + TEXT_HEIGHT) + SHEET_HEADER)
+    sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     more = f", the first {shown}" if shown < len(images) else ""
     draw.text((8, 5), f"round {query.round}: {len(images)} picked{more}; framed: predicted wrongly", fill="black")
     for i in range(shown):
-        left, top = _corner(i)
-        sheet.paste(Image.fromarray(images[i]).resize((TILE, TILE), Image.Resampling.NEAREST), (left, top))
+        left, top = _corner(i, TILE)
+        sheet.paste(Image.fromarray(images[i]).resize((TILE, TILE), Image.Resampling.BICUBIC), (left, top))
         true, predicted, score = query.true[i], query.predicted[i], query.scores[i]
         if predicted not in (None, true):
             draw.rectangle((left - 2, top - 2, left + TILE + 1, top + TILE + 1), outline="#D55E00", width=2)
         said = "not scored" if predicted is None else f"> {classes[predicted]}"
-        lines = [classes[true], said, "" if score is None else f"{score:.4f}"]
+        lines = [classes[true], said, "" if score is None else f"{score:.4g}"]
         for line, text in enumerate(lines):
-            draw.text((left, top + TILE + 2 + 12 * line), text[:13], fill="black")
+            draw.text((left, top + TILE + 2 + 12 * line), text[:18], fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    note = PngImagePlugin.PngInfo()
+    note.add_text(TILE_NOTE, str(TILE))
+    sheet.save(path, pnginfo=note)
     return path
 
 
 def sheet_tiles(path: Path, count: int) -> list[NDArray[np.uint8]]:
-    """The images on a sheet of picks, the first `count` at most, u8[64, 64, 3] each."""
+    """The images on a sheet of picks, the first `count` at most, u8[T, T, 3] each, T as the sheet says."""
     from PIL import Image
 
     with Image.open(path) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
-    corners = [_corner(i) for i in range(min(count, SHEET_COLUMNS * SHEET_ROWS))]
-    return [pixels[top : top + TILE, left : left + TILE] for left, top in corners if top + TILE <= len(pixels)]
+        tile = int(sheet.info.get(TILE_NOTE, OLD_TILE))
+    corners = [_corner(i, tile) for i in range(min(count, SHEET_COLUMNS * SHEET_ROWS))]
+    return [pixels[top : top + tile, left : left + tile] for left, top in corners if top + tile <= len(pixels)]
 
 
-def _corner(i: int) -> tuple[int, int]:
-    """Left and top of the image of pick `i` on its sheet."""
-    return 8 + i % SHEET_COLUMNS * TILE_WIDTH, SHEET_HEADER + i // SHEET_COLUMNS * TILE_HEIGHT
+def _corner(i: int, tile: int) -> tuple[int, int]:
+    """Left and top of the image of pick `i` on a sheet of images of this size."""
+    row, column = divmod(i, SHEET_COLUMNS)
+    return 8 + column * (tile + TEXT_WIDTH), SHEET_HEADER + row * (tile + TEXT_HEIGHT)

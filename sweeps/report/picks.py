@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.records import RoundRecord
-from al.tracking.plots import SHEET_COLUMNS, SHEET_ROWS, TILE, sheet_tiles
+from al.tracking.plots import SHEET_COLUMNS, SHEET_ROWS, sheet_tiles
 from sweeps.report.cells import Cell, Setting
 from sweeps.report.load import Run
 from sweeps.report.tables import Table, most_wanted
@@ -25,7 +25,7 @@ from sweeps.report.tables import Table, most_wanted
 MOST_THUMBNAILS = 360
 """On a page, whatever the number of runs: each is one to two kilobytes."""
 MOST_ROUNDS, MOST_A_ROUND, MOST_WANTED = 6, 12, 16
-SPRITE_COLUMNS = 16
+SPRITE_COLUMNS, TILE = 16, 80
 DOUBTING_RUNS = 3
 """Runs whose model must have taken an image for the same other class before its label is called doubtful."""
 DOUBTING_SHARE = 0.8
@@ -73,7 +73,7 @@ class Pick(NamedTuple):
     predicted: int | None
     score: float | None
     tile: NDArray[np.uint8]
-    """[64, 64, 3]"""
+    """[T, T, 3]"""
 
 
 class Sheets:
