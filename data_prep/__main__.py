@@ -1,4 +1,7 @@
-"""`python -m data_prep look DIR`: report on a folder of images. `python -m data_prep clip`: make zero-shot labels."""
+"""`python -m data_prep look DIR`: report on a folder of images. `python -m data_prep clip`: make zero-shot labels.
+
+`python -m data_prep map`: place the training images on a plane, for the report.
+"""
 
 import argparse
 import os
@@ -12,6 +15,7 @@ import numpy as np
 from al.arguments import Parser
 from al.config import RunConfig
 from al.errors import UserError
+from al.identity import FILE
 from al.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 FIELDS = ("dataset", "data_dir", "split_file", "image_size", "clip_model", "clip_prompt", "device", "split_seed")
 FIELDS += ("results_dir",)
 """Parameters of a run that say what its zero-shot labels are and where they lie."""
+MAP_FIELDS = ("dataset", "data_dir", "split_file", "image_size", "features", "features_size", "results_dir")
+"""Parameters of a run that say what its images are, and what embeddings of them there may be."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +75,10 @@ def _parser() -> Parser:
         help="with them, their matrix of true by predicted classes",
     )  # fmt: skip
     clip.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
+    pool_map = commands.add_parser("map", help="a map of the pool, for the report", description=map_command.__doc__)
+    pool_map.set_defaults(command=map_command)
+    for name in MAP_FIELDS:
+        _add_field(pool_map, name)
     look = commands.add_parser("look", help="a report on a folder of images", description=look_command.__doc__)
     look.set_defaults(command=look_command)
     look.add_argument("folder", type=Path, help="holds {train,test}/<class>/* or <class>/*")
@@ -132,6 +142,27 @@ def clip_command(options: argparse.Namespace) -> None:
 
         pictures = [file for file in files if file.suffix == ".png"]
         log_report(config.results_dir, f"clip-{data.name}-{options.split}", "clip", tables, pictures)
+
+
+def map_command(options: argparse.Namespace) -> None:
+    """Place the training images on a plane by t-SNE: by their pixels, or by embeddings that runs have computed."""
+    from al.config import OWN_FEATURES
+    from data_prep.datasets import load_dataset
+    from data_prep.embeddings import cached_embeddings, load_embeddings
+    from data_prep.pool_map import map_file, write_map
+
+    config = RunConfig.from_mapping({name: getattr(options, name) for name in MAP_FIELDS})
+    data = load_dataset(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
+    vectors, source = None, "pixels"
+    if config.features != OWN_FEATURES:
+        asked = config.model_copy(update={"strategy": "coreset"})  # one that reads them
+        found = load_embeddings(asked, data) if config.features.startswith(FILE) else cached_embeddings(asked, data)
+        if found is None:
+            raise UserError(f"features={config.features}: not computed yet; run an experiment with them first")
+        vectors, source = found.train, config.features
+    path = map_file(config.results_dir, data.fingerprint)
+    write_map(data, vectors, source, path)
+    print(f"{len(data.train):,} images by {source}: {path}")
 
 
 def _cut(asked: int | None, images: int) -> int:

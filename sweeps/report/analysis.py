@@ -12,6 +12,7 @@ from sweeps.report.curves import learning_curve
 from sweeps.report.inference import Evidence, Verdict, judge
 from sweeps.report.label_savings import TargetKind, TargetResult
 from sweeps.report.load import Run
+from sweeps.report.pool_map import PoolMap
 from sweeps.report.statistics import NAN, Interval, ratio_interval
 
 CONTROL = "random"
@@ -47,6 +48,8 @@ class Analysis:
     verdict: Verdict
     control: str | None
     """Label of random sampling's cell, where it was run."""
+    pool_map: PoolMap | None = None
+    """Of the setting's data, where it was made."""
 
     @property
     def best(self) -> Cell | None:

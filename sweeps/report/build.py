@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeps.report import tables
-from sweeps.report.analysis import analyse
-from sweeps.report.cells import organise
+from sweeps.report.analysis import Analysis, analyse
+from sweeps.report.cells import Setting, organise
 from sweeps.report.decision import Decision, decide
 from sweeps.report.figures import Picture
 from sweeps.report.first_screen import first_screen
 from sweeps.report.load import Results
 from sweeps.report.page import page
+from sweeps.report.pool_map import read_map
 from sweeps.report.sections import Extension, Findings, Image, Live, Part, Section, sections
 from sweeps.report.tables import Table
 from sweeps.report.zero_shot import own_zero_shot
@@ -34,7 +35,13 @@ class Report(NamedTuple):
 def find(results: Results, results_dir: str | Path, target: float | None = None) -> Findings:
     """Compute everything that a report says, before anything is drawn."""
     families = organise(results)
-    analyses = tuple(tuple(analyse(setting, target) for setting in family.settings) for family in families)
+    known = {run.data.fingerprint for run in results.runs}
+    maps = {fingerprint: read_map(Path(results_dir), fingerprint) for fingerprint in known}
+
+    def analysed(setting: Setting) -> Analysis:
+        return replace(analyse(setting, target), pool_map=maps[setting.everyone[0].runs[0].data.fingerprint])
+
+    analyses = tuple(tuple(map(analysed, family.settings)) for family in families)
     zero_shot = tuple(own_zero_shot(results.folder or results_dir))
     return Findings(results, Path(results_dir), tuple(families), analyses, zero_shot, target)
 

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from al.records import RoundRecord
 from al.tracking.plots import SHEET_COLUMNS, SHEET_ROWS, sheet_tiles
+from sweeps.report.analysis import CONTROL, Analysis
 from sweeps.report.cells import Cell, Setting
 from sweeps.report.load import Run
+from sweeps.report.pool_map import PoolMap
 from sweeps.report.tables import Table, most_wanted
 
 MOST_THUMBNAILS = 360
@@ -152,8 +154,9 @@ class _Sprite:
         return f"data:image/webp;base64,{base64.b64encode(packed.getvalue()).decode()}"
 
 
-def galleries(settings: Sequence[Setting], results_dir: Path) -> Iterator[Gallery]:
+def galleries(analyses: Sequence[Analysis], results_dir: Path) -> Iterator[Gallery]:
     """A gallery a setting: of every strategy the first split seed, some rounds from the first to the last."""
+    settings = [analysis.setting for analysis in analyses]
     cells = max(1, sum(len(setting.cells) for setting in settings))
     each = max(6, MOST_THUMBNAILS // (cells + len(settings)))
     sheets, left = Sheets(results_dir), MOST_THUMBNAILS
@@ -163,7 +166,9 @@ def galleries(settings: Sequence[Setting], results_dir: Path) -> Iterator[Galler
         sprite, classes = _Sprite(), setting.everyone[0].runs[0].data.classes
         strips = [strip for cell in setting.cells for strip in _rounds(cell, sheets, sprite, classes, each)]
         if strips:
-            strips += _remarkable(setting, sheets, sprite, classes, min(each, MOST_WANTED))
+            most = min(each, MOST_WANTED)
+            strips += _remarkable(setting, sheets, sprite, classes, most)
+            strips += _unwanted(setting, analyses[number].pool_map, sprite, classes, most)
             left -= len(sprite.tiles)
             yield Gallery(setting.title, number, tuple(strips), sprite.address)
 
@@ -199,6 +204,24 @@ def _remarkable(
     for title, found in titles:
         if found:
             yield Strip("", title, tuple(sprite.add(pick, classes, note) for pick, note in found[:most]))
+
+
+def _unwanted(
+    setting: Setting, known: PoolMap | None, sprite: _Sprite, classes: Sequence[str], most: int
+) -> Iterator[Strip]:
+    """Of the images that the map has pictures of, some that no strategy ever picked; random sampling has no opinion."""
+    choosing = [cell for cell in setting.cells if cell.strategy != CONTROL]
+    if known is None or not choosing:
+        return
+    starts = {row for cell in choosing for run in cell.runs for row in run.rounds[0].rows}
+    asked = {row for cell in choosing for run in cell.runs for query in run.rounds[1:] for row in query.rows}
+    never = [row for row in known.pictured if row not in asked | starts][:most]
+    if never:
+        each = ((known.pictured[row], int(known.labels[row])) for row in never)
+        found = [Pick(known.paths[k], true, None, None, known.pictures[k]) for k, true in each]
+        share = f"{len([row for row in known.pictured if row not in asked])} of {len(known.pictured)} drawn at random"
+        title = f"Wanted by no strategy in any run ({share} are)"
+        yield Strip("", title, tuple(sprite.add(pick, classes) for pick in found))
 
 
 def _queries(setting: Setting) -> Iterator[tuple[Run, RoundRecord]]:

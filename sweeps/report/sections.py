@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from al.config import RunConfig
 from sweeps.report import figures, tables
 from sweeps.report.analysis import Analysis
-from sweeps.report.cells import Cell, Family
+from sweeps.report.cells import Cell, Family, Setting
 from sweeps.report.charts.registry import CHARTS
 from sweeps.report.citations import bibtex
 from sweeps.report.figures import Picture
@@ -174,12 +175,25 @@ def _classes(findings: Findings) -> Iterator[Part]:
 
 def _picks(findings: Findings) -> Iterator[Part]:
     settings = [analysis.setting for analysis in findings.every_analysis]
-    yield from galleries(settings, findings.results_dir)
+    if any(analysis.pool_map for analysis in findings.every_analysis):
+        yield _live("places", "Click one to follow it through all charts.")
+    elif settings:
+        yield Text("A map of the pool, with the picks on it, is added by")
+        yield Text(_map_command(settings[0], findings.results_dir), command=True)
+    yield from galleries(findings.every_analysis, findings.results_dir)
     yield doubt_table(settings)
     for family in findings.families:
         yield findings.titled(tables.wanted_table(family.settings, family.classes), family)
     for family in findings.families:
         yield from figures.pick_pictures(family)
+
+
+def _map_command(setting: Setting, results_dir: Path) -> str:
+    config = setting.config.model_copy(update={"results_dir": str(results_dir)})
+    fields = ("dataset", "data_dir", "split_file", "image_size", "features", "features_size", "results_dir")
+    given = {name: getattr(config, name) for name in fields if name in RunConfig.model_fields}
+    changed = {name: value for name, value in given.items() if value != RunConfig.model_fields[name].default}
+    return shlex.join(["python", "-m", "data_prep", "map", *(f"--{name}={value}" for name, value in changed.items())])
 
 
 def _epochs(findings: Findings) -> Iterator[Part]:

@@ -306,3 +306,19 @@ def _dump(path: Path, content: Any) -> None:
 
 def _lines(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_pool_map(root: Path, world: World) -> None:
+    """Writes a map of the world's images as `python -m data_prep map` does, a place each at random."""
+    rng = np.random.default_rng(1)
+    rows = np.arange(0, world.train, max(1, world.train // 50))
+    (root / "maps").mkdir(parents=True)
+    np.savez(
+        root / "maps" / f"{world.fingerprint[:32]}.npz",
+        points=rng.random((world.train, 2)).astype(np.float32),
+        labels=rng.integers(0, len(world.classes), world.train),
+        rows=rows,
+        pictures=rng.integers(0, 255, (len(rows), 16, 16, 3), dtype=np.uint8),
+        paths=np.array([f"train/{row:05d}" for row in rows]),
+        source=np.array("pixels"),
+    )

@@ -14,6 +14,7 @@ from sweeps.report.charts.curves import curves
 from sweeps.report.charts.differences import differences
 from sweeps.report.charts.needs import needs
 from sweeps.report.charts.phases import phases
+from sweeps.report.charts.places import places
 from sweeps.report.style import ON_DARK, Look, looks
 
 HERE = Path(__file__).parent
@@ -33,6 +34,7 @@ CHARTS = {
     "differences": LiveChart("Differences, seed by seed", differences),
     "needs": LiveChart("Labels needed for a target", needs),
     "classes": LiveChart("Recall by class", class_recalls),
+    "places": LiveChart("Where the picks lie", places),
     "phases": LiveChart("Seconds by phase", phases),
 }
 """By the name of the script that draws it, which is the name of its part of the data too."""

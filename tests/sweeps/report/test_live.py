@@ -7,10 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import browser, needs_browser
-from report_results import World, write_cells, write_study
+from report_results import CIFAR, World, write_cells, write_pool_map, write_study
 
+from al.records import RoundRecord
+from al.tracking.plots import pick_sheet
 from sweeps.report.__main__ import main
 from sweeps.report.charts import registry
 
@@ -32,6 +35,7 @@ def page(tmp_path_factory):
     world = World(HOSTILE, train=1000, test=500, effects={"margin": 3.0, "typiclust": -2.0})
     for variant in ("balanced_20", "balanced_40"):
         write_cells(root, world, STRATEGIES, SEEDS, variant=variant, **RUNS)
+    write_pool_map(root, world)
     return make_report(root)
 
 
@@ -65,8 +69,10 @@ def test_fits_says_nothing_and_asks_for_nothing(window, page, width, dark):
     assert window.run("return document.documentElement.scrollWidth") <= width
     assert window.console() == []
     assert window.requests() == [page.as_uri()]
-    drawn = window.run("return [...document.querySelectorAll('figure.live:not(.empty) svg[role=img]')].length")
-    assert drawn == len(registry.CHARTS)
+    drawn = window.run(
+        "return [...document.querySelectorAll('figure.live:has(svg[role=img])')].map((f) => f.dataset.chart)"
+    )
+    assert set(drawn) == set(registry.CHARTS)
     background = window.run("return getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(255, 255, 255)") is not dark
 
@@ -194,9 +200,22 @@ def test_axe_finds_no_serious_fault(window, page, tmp_path, dark):
     assert serious == {}
 
 
+def draw_sheets(folder: Path) -> None:
+    """The sheets of a run, of images that no format makes small: a noisy one each."""
+    rng = np.random.default_rng(len(folder.parent.name))
+    for line in (folder / "rounds.jsonl").read_text().splitlines()[1:]:
+        query = RoundRecord.model_validate_json(line)
+        images = rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8)
+        shown = query.model_copy(update={"rows": query.rows[:40]})
+        pick_sheet(images[: len(shown.rows)], shown, list(CIFAR), folder / f"plots/picks/round_{query.round:03d}.png")
+
+
 @pytest.mark.slow
 def test_the_page_of_220_runs_is_small_and_quick(window, tmp_path):
     write_study(tmp_path, World())
+    write_pool_map(tmp_path, World())
+    for folder in tmp_path.glob("*/split_seed_*"):
+        draw_sheets(folder)
     page = make_report(tmp_path)
     assert page.stat().st_size < 3e6
     window.open(page)

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from report_results import World, write_cells
+from report_results import World, write_cells, write_pool_map
 
 from al.records import RoundRecord
 from al.tracking.plots import TILE, pick_sheet
@@ -40,12 +40,16 @@ def root(tmp_path_factory):
     return root
 
 
+def analyses_of(root):
+    return find(load_results(root), root).every_analysis
+
+
 def settings_of(root):
-    return [analysis.setting for analysis in find(load_results(root), root).every_analysis]
+    return [analysis.setting for analysis in analyses_of(root)]
 
 
 def test_every_strategy_shows_its_rounds_from_the_first_to_the_last(root):
-    (gallery,) = picks.galleries(settings_of(root), root)
+    (gallery,) = picks.galleries(analyses_of(root), root)
     for strategy in STRATEGIES:
         strips = [strip for strip in gallery.strips if strip.strategy == strategy]
         rounds = [int(re.match(r"round (\d+), \d+ picked, split seed 12", strip.title)[1]) for strip in strips]
@@ -71,11 +75,11 @@ def test_a_tile_is_the_image_of_its_row(root):
 
 
 def test_sheets_that_are_missing_or_broken_leave_the_rest(root, tmp_path):
-    assert list(picks.galleries(settings_of(root), tmp_path)) == []
+    assert list(picks.galleries(analyses_of(root), tmp_path)) == []
     for path in root.glob("*margin*/split_seed_12/plots/picks/round_001.png"):
         kept = path.read_bytes()
         path.write_bytes(kept[:100])
-        (gallery,) = picks.galleries(settings_of(root), root)
+        (gallery,) = picks.galleries(analyses_of(root), root)
         path.write_bytes(kept)
         assert {strip.strategy for strip in gallery.strips} >= set(STRATEGIES)
 
@@ -117,3 +121,19 @@ def test_the_page_shows_them_and_how_it_was_made(root, capsys):
     assert "badge" not in page
     assert "strategies = {" not in page
     assert "<td>12, 34, 56</td>" in page
+
+
+def test_what_no_strategy_ever_wanted_is_shown_where_there_is_a_map(root):
+    write_pool_map(root, World(CLASSES, train=600, test=300))
+    (gallery,) = picks.galleries(analyses_of(root), root)
+    strip = next(strip for strip in gallery.strips if strip.title.startswith("Wanted by no strategy"))
+    asked = {
+        row
+        for path in root.glob("*/split_seed_*/rounds.jsonl")
+        if "random" not in path.parts[-3]
+        for line in path.read_text().splitlines()
+        for row in json.loads(line)["rows"]
+    }
+    shown = [int(thumb.path.removeprefix("train/")) for thumb in strip.thumbnails]
+    assert shown
+    assert not set(shown) & asked
