@@ -49,6 +49,7 @@ setup: $(VENV)/.installed ## install what the suite needs into .venv
 
 demo: $(VENV)/.installed ## compare five strategies on digits, offline, in minutes
 	WANDB_MODE=offline $(BIN)/python -m sweeps.local sweeps/demo.yaml --jobs 2 --results-dir $(RESULTS)/demo $(ARGS)
+	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m data_prep map --dataset=digits --results-dir=$(RESULTS)/demo)
 	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo)
 
 compare: $(VENV)/.installed ## compare strategies on your own images: DATA=DIR MINUTES=30; without DATA on digits
