@@ -93,7 +93,7 @@ def class_folders(tmp_path_factory):
 
 class TestPicks:
     @pytest.mark.parametrize("kind", ["frozen", "network"])
-    def test_are_those_of_a_run(self, tmp_path, features, class_folders, kind):
+    def test_are_those_of_a_run(self, tmp_path, features, class_folders, launcher, kind):
         """The same images as class folders, the same configuration and seeds: `train.py` labels the same, in order."""
         images, truth = class_folders
         given = {
@@ -103,7 +103,7 @@ class TestPicks:
         }[kind] | {"device": "cpu"}
         shape = {"variant": "balanced_100", "budget": 24, "initial_min": 9, "batch_fraction": 5 / 24}
         shape |= {"schedule": "converge", "warm_start": "false", "dataset": "imagefolder", "data_dir": images}
-        outcome = launch.command(*launch.arguments(**given, **shape, results_dir=tmp_path / "results"))
+        outcome = launcher.run(launch.arguments(**given, **shape, results_dir=tmp_path / "results"))
         assert outcome.code == 0, outcome.stderr
         rounds = runs.read_lines(runs.only_run(tmp_path / "results") / "rounds.jsonl")
 
