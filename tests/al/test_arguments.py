@@ -6,7 +6,7 @@ import pytest
 
 COMMANDS = {
     "sweeps.runner.local": ["--wrong"],
-    "sweeps.runner.launch": ["--agents", "many"],
+    "sweeps.runner.launch": ["--wrong"],
     "sweeps.runner.sync": ["--wrong"],
     "sweeps.report.__main__": ["--target", "high"],
     "data_prep.__main__": [],
