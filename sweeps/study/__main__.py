@@ -1,9 +1,9 @@
 """`python -m sweeps.study [FOLDER]`: the README's tables, the claims and the analysis, from published runs."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from al.arguments import Parser
 from al.errors import UserError
 from sweeps.report.csv_runs import load_csv
 from sweeps.report.zero_shot import own_zero_shot
@@ -12,7 +12,7 @@ from sweeps.study.answers import answers
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 where there are no such runs."""
-    parser = argparse.ArgumentParser(prog="python -m sweeps.study", description=__doc__)
+    parser = Parser(prog="python -m sweeps.study", description=__doc__)
     parser.add_argument("folder", nargs="?", default="benchmarks/study", help="written by sweeps.report --to-csv")
     options = parser.parse_args(arguments)
     try:

@@ -9,6 +9,8 @@ COMMANDS = {
     "sweeps.runner.launch": ["--wrong"],
     "sweeps.runner.sync": ["--wrong"],
     "sweeps.report.__main__": ["--target", "high"],
+    "sweeps.study.__main__": ["--wrong"],
+    "sweeps.compare.__main__": ["--wrong"],
     "data_prep.__main__": [],
     "train": ["--lr"],
 }
