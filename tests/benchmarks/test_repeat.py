@@ -65,4 +65,4 @@ class TestTrainingChoices:
         ]
         lines = training_choices.table(outcomes)
         assert len(lines) == 2 + len(training_choices.CHOICES) * len(training_choices.STRATEGIES)
-        assert "| cold | `margin` | 30 | 90.0 % | 82.0 % | +1.0 [+1.0, +1.0] | 70.0 % |" in lines
+        assert "| cold | `margin` | 30 | 90.0 % | 81.5 % | +1.0 [+1.0, +1.0] | 70.0 % |" in lines
