@@ -57,7 +57,7 @@ class TestTrainingChoices:
     def test_the_table_has_every_choice_with_what_it_changes(self):
         outcomes = [
             training_choices.Outcome(
-                choice, strategy, seed, 250, 30, 90.0, 80.0 + (choice == "cold") + seed / 100, 70.0
+                choice, strategy, seed, 250, 30, 90.0, 80.0 + (choice == "converged") + seed / 100, 70.0
             )
             for choice in training_choices.CHOICES
             for strategy in training_choices.STRATEGIES
@@ -65,4 +65,4 @@ class TestTrainingChoices:
         ]
         lines = training_choices.table(outcomes)
         assert len(lines) == 2 + len(training_choices.CHOICES) * len(training_choices.STRATEGIES)
-        assert "| cold | `margin` | 30 | 90.0 % | 81.5 % | +1.0 [+1.0, +1.0] | 70.0 % |" in lines
+        assert "| converged | `margin` | 30 | 90.0 % | 81.5 % | +1.0 [+1.0, +1.0] | 70.0 % |" in lines
