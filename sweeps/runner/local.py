@@ -27,6 +27,7 @@ from al.storage.files import write_atomically
 from sweeps.runner.cards import add_workers_option, advice, chosen, free_card, variables_of
 from sweeps.runner.command import command_line, environment, parameter_file, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load
+from sweeps.runner.machines import EXECUTORS, check_locks, follow, new_executor, parse_settings, submit
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import PREEMPTED, Child, Children
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
@@ -277,6 +278,7 @@ def make_log_folders(jobs: Iterable[Job]) -> None:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another with --results-dir") from None
         if not os.access(folder, os.W_OK):
             raise UserError(f"{folder}: cannot be written to; choose another with --results-dir")
+        check_locks(folder)
 
 
 def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, workers: str) -> None:
@@ -329,11 +331,43 @@ def _run(options: argparse.Namespace) -> int:
         describe(of_file, estimates, limit, "jobs")
         return 0
     make_log_folders(jobs)
+    if options.executor:
+        return _on_machines(options, jobs, limit)
     if note := advice(limit):
         print(note, file=sys.stderr)
     runner = Runner(jobs, limit, Display(), estimates)
     runner.go()
     return conclude(runner, of_file)
+
+
+def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], limit: int) -> int:
+    """Starts jobs on other machines, waits for them and says what is complete; the exit code."""
+    if options.machines < 1 or options.minutes <= 0:
+        given = f"--machines {options.machines} --minutes {options.minutes:g}"
+        raise UserError(f"{given}: both must be more than nothing; use 1 or more")
+    logs = jobs[0].log.parent / "machines"
+    executor = new_executor(options.executor, logs, options.minutes, parse_settings(options.machine))
+    arguments = [*options.files, "--jobs", str(limit), "--sweep-seed", str(options.sweep_seed)]
+    arguments += ["--results-dir", options.results_dir] if options.results_dir else []
+    arguments += ["--set", *options.set] if options.set else []
+    started = submit(executor, arguments, options.machines, options.minutes)
+    print(f"{len(started)} jobs for {len(jobs)} runs: {', '.join(job.job_id for job in started)}; logs in {logs}")
+    try:
+        complaints = follow(started)
+    except KeyboardInterrupt:
+        if options.executor == "slurm":
+            print("the jobs go on; scancel ends them, and the same command follows what is left", file=sys.stderr)
+        else:
+            for job in started:
+                job.cancel()
+        return 130
+    left = [job.run for job in jobs if not job.run.is_complete()]
+    for line in complaints:
+        print(line, file=sys.stderr)
+    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are complete")
+    if left:
+        print(f"error: {len(left)} runs are not, {left[0].name} first; start again to go on", file=sys.stderr)
+    return 1 if left else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -342,6 +376,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_workers_option(parser, "jobs", "runs")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")
     parser.add_argument("--sweep-seed", type=int, default=42, help="of the draws of method: random (default 42)")
+    machines = parser.add_argument_group("many machines", "jobs by submitit that share the results folder")
+    machines.add_argument("--executor", choices=EXECUTORS, help="where the jobs go; submitit-local: this machine")
+    machines.add_argument("--machines", type=int, default=1, help="jobs at a time, each doing --jobs runs (default 1)")
+    machines.add_argument(
+        "--minutes", type=float, default=240, help="a job may take before it is queued again (default 240)"
+    )
+    machines.add_argument(
+        "--machine", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help="submitit's parameters of a job, such as slurm_partition=gpu gpus_per_node=1 cpus_per_task=8",
+    )  # fmt: skip
     add_run_options(parser)
     return exit_code_of(_run, parser.parse_args(arguments))
 

@@ -160,9 +160,14 @@ class Estimate:
 
     def seconds(self, config: RunConfig) -> float | None:
         """None where no run of this model and data set has been done."""
+        alike = self.alike(config)
+        return fmean(alike) if alike else None
+
+    def alike(self, config: RunConfig) -> list[float]:
+        """Seconds of the runs of this model and data set that are most alike."""
         wanted = tuple(getattr(config, name) for name in SETTING)
         alike: dict[int, list[float]] = {}
         for known, times in self._known.items():
             if known[:2] == wanted[:2]:
                 alike.setdefault(sum(map(eq, known, wanted)), []).extend(times)
-        return fmean(alike[max(alike)]) if alike else None
+        return alike[max(alike)] if alike else []

@@ -1,0 +1,188 @@
+"""The runs of sweep files on many machines without a W&B server: jobs that submitit starts, on Slurm or here.
+
+Every job is `python -m sweeps.local` on the same files and the same shared results folder: it takes the next run that
+nobody has, so there is nobody to hand runs out. Before a job's time is up its runs save their state, and the job is put
+back into the queue.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from al.errors import UserError
+
+if TYPE_CHECKING:
+    from submitit import Executor
+    from submitit import Job as Submitted
+    from submitit.helpers import DelayedSubmission
+
+EXECUTORS = {"slurm": "slurm", "submitit-local": "local"}
+"""Values of --executor, and submitit's names for them."""
+POLL = 0.5
+GRACE = 90
+"""Seconds before a job's end at which its runs are told to save their state."""
+EXTRA = "pip install 'active-learning-swept[slurm]', which brings submitit"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One job: a local runner in a process of its own. submitit pickles it, and calls it on the machine."""
+
+    command: tuple[str, ...]
+    folder: str
+    """The project's, where the command is started."""
+    grace: int = GRACE
+    """Seconds from the signal to the end of the job."""
+
+    def __call__(self) -> int:
+        """The runner's exit code."""
+        process = subprocess.Popen(self.command, cwd=self.folder)
+        _RUNNING.append(process.pid)
+        while not _is_over(process.pid):
+            time.sleep(POLL)
+        return process.wait()
+
+    def checkpoint(self) -> "DelayedSubmission":
+        """What is to be done once there is time again: the same; runs go on where they were. submitit calls it."""
+        from submitit.helpers import DelayedSubmission
+
+        last = time.monotonic() + 0.8 * self.grace
+        for pid in _RUNNING:
+            os.kill(pid, signal.SIGUSR1)
+            while not _is_over(pid) and time.monotonic() < last:
+                time.sleep(POLL)
+            if not _is_over(pid):  # its runs go on from their last checkpoint
+                os.kill(pid, signal.SIGKILL)
+        return DelayedSubmission(Machine(self.command, self.folder, self.grace))
+
+
+_RUNNING: list[int] = []
+"""The runner of the job that this process is."""
+
+
+def _is_over(pid: int) -> bool:
+    """Without collecting its exit code, as this is asked in a signal handler too."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def grace_of(minutes: float) -> int:
+    """Seconds before the end of a job of so many minutes at which it gets the signal."""
+    return max(1, min(GRACE, int(60 * minutes / 3)))
+
+
+def new_executor(name: str, folder: Path, minutes: float, settings: dict[str, str]) -> "Executor":
+    """submitit's executor of that name; its pickles and logs go to `folder`.
+
+    Args:
+        minutes: a job may take before it is put back into the queue.
+        settings: more of submitit's parameters, such as `slurm_partition`.
+
+    Raises:
+        UserError: submitit or Slurm is not here, or does not know a parameter.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise UserError(f"--executor={name}: needs submitit; {EXTRA}") from None
+    grace = grace_of(minutes)
+    numbers = {key: int(value) if value.isdecimal() else value for key, value in settings.items()}
+    try:
+        if EXECUTORS[name] == "local":
+            executor = submitit.LocalExecutor(folder=folder / "%j")
+            executor.update_parameters(timeout_min=minutes, signal_delay_s=grace, **numbers)
+        else:
+            executor = submitit.AutoExecutor(folder=folder / "%j", cluster=EXECUTORS[name])
+            whole = max(1, round(minutes))
+            executor.update_parameters(timeout_min=whole, slurm_signal_delay_s=grace, name="sweep", **numbers)
+    except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"--executor={name}: {said}; see submitit's parameters, or use --executor=submitit-local"
+        ) from None
+    return executor
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` by name.
+
+    Raises:
+        UserError: one is not of that form.
+    """
+    settings = dict(entry.partition("=")[::2] for entry in given)
+    for name, value in settings.items():
+        if not name or not value:
+            raise UserError(f"--machine {name}: not NAME=VALUE; write for example slurm_partition=gpu")
+    return settings
+
+
+def submit(executor: "Executor", arguments: Sequence[str], machines: int, minutes: float) -> "list[Submitted]":
+    """Starts so many jobs, each a local runner with these arguments."""
+    job = Machine((sys.executable, "-m", "sweeps.local", *arguments), str(Path.cwd()), grace_of(minutes))
+    return [executor.submit(job) for _ in range(machines)]
+
+
+def follow(jobs: "list[Submitted]") -> list[str]:
+    """Waits until all have ended; what became of those that did not end well, one line each."""
+    ended: set[str] = set()
+    while len(ended) < len(jobs):
+        for job in jobs:
+            if job.job_id not in ended and job.done():
+                ended.add(job.job_id)
+                print(f"job {job.job_id} has ended: {len(ended)} of {len(jobs)}", flush=True)
+        time.sleep(POLL)
+    return [line for job in jobs if (line := _complaint(job))]
+
+
+def _complaint(job: "Submitted") -> str:
+    error = job.exception()
+    if error is None:
+        return ""
+    last = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return f"job {job.job_id}: {last} (log: {job.paths.stderr})"
+
+
+def check_locks(folder: Path) -> None:
+    """Sees whether a lock in `folder` keeps a second process out, which all that share it rely on.
+
+    Raises:
+        UserError: it does not, as on some network file systems.
+    """
+    import fcntl
+
+    probe = folder / f".lock-check.{os.getpid()}"
+    try:
+        with probe.open("w") as first, probe.open("w") as second:
+            try:
+                fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                holds = _is_kept_out(second.fileno())
+            except OSError:
+                holds = False
+    finally:
+        probe.unlink(missing_ok=True)
+    if not holds:
+        raise UserError(
+            f"{folder}: file locks do not lock here, so two processes could do one run at once; mount the file system "
+            "with flock (NFS 4, Lustre's -o flock), or choose a folder elsewhere with --results-dir"
+        )
+
+
+def _is_kept_out(descriptor: int) -> bool:
+    """Whether another process cannot take the lock."""
+    import fcntl
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
