@@ -27,6 +27,8 @@ EXECUTORS = {"slurm": "slurm", "submitit-local": "local"}
 POLL = 0.5
 GRACE = 90
 """Seconds before a job's end at which its runs are told to save their state."""
+OFTEN = 1000
+"""Times that a job may be put back into the queue; submitit's own controller on this machine does it six times."""
 EXTRA = "pip install 'active-learning-swept[slurm]', which brings submitit"
 
 
@@ -94,10 +96,10 @@ def new_executor(name: str, folder: Path, minutes: float, settings: dict[str, st
     numbers = {key: int(value) if value.isdecimal() else value for key, value in settings.items()}
     try:
         if EXECUTORS[name] == "local":
-            executor = submitit.LocalExecutor(folder=folder / "%j")
+            executor = submitit.LocalExecutor(folder=folder / "%j", max_num_timeout=OFTEN)
             executor.update_parameters(timeout_min=minutes, signal_delay_s=grace, **numbers)
         else:
-            executor = submitit.AutoExecutor(folder=folder / "%j", cluster=EXECUTORS[name])
+            executor = submitit.AutoExecutor(folder / "%j", cluster=EXECUTORS[name], slurm_max_num_timeout=OFTEN)
             whole = max(1, round(minutes))
             executor.update_parameters(timeout_min=whole, slurm_signal_delay_s=grace, name="sweep", **numbers)
     except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
