@@ -219,6 +219,8 @@ class _Messages:
 
     def __init__(self) -> None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # one line for a lost process, and no stack of C++
+        # NCCL's errors then come out of the call that meets them, and no thread of its own ends the process
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         import torch.distributed as dist
 
         with _one_line():
@@ -374,5 +376,6 @@ def _one_line(passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
     except (RuntimeError, OSError) as error:
         reason = first_line(error).split("] ")[-1].split(". ")[0]  # without gloo's own source line and advice
         raise LostProcess(
-            f"a process that works with this one was lost ({reason}); give the same command again to go on"
+            f"a process that works with this one was lost, or kept it waiting for {ANSWER.seconds // 60} minutes "
+            f"({reason}); give the same command again to go on"
         ) from None

@@ -10,7 +10,9 @@ from pathlib import Path
 import launch
 import pytest
 import runs
+import torch.distributed
 
+from al import distributed
 from al.errors import UserError
 from al.runtime import _gpu_of_this_process
 
@@ -202,3 +204,28 @@ class TestDevices:
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
         with pytest.raises(UserError, match="--nproc-per-node=3: there are 2 GPUs"):
             _gpu_of_this_process("cuda")
+
+
+class TestLostProcess:
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "NCCL error in: Proc.cpp:3384, remote process exited or there was a network error\nncclRemoteError",
+            "[Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7, OpType=GATHER)",
+            "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4711",
+        ],
+    )
+    def test_is_one_line_with_how_long_it_was_waited_for(self, said):
+        with pytest.raises(distributed.LostProcess) as lost, distributed._one_line():
+            raise torch.distributed.DistBackendError(said)
+        assert "\n" not in str(lost.value)
+        assert "10 minutes" in str(lost.value)
+        assert "give the same command again" in str(lost.value)
+
+    def test_comes_out_of_the_call_with_nccl_too(self, monkeypatch):
+        """Else a thread of NCCL's ends the process with a stack of C++."""
+        monkeypatch.setenv("TORCH_NCCL_BLOCKING_WAIT", "")  # so that it is taken back afterwards
+        del os.environ["TORCH_NCCL_BLOCKING_WAIT"]
+        monkeypatch.setattr(torch.distributed, "rendezvous", lambda *_, **__: iter([(None, 0, 2)]))
+        distributed._Messages()
+        assert os.environ["TORCH_NCCL_BLOCKING_WAIT"] == "1"
