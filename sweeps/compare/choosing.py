@@ -267,8 +267,9 @@ def _labels(images: Images, kind: str) -> tuple[tuple[int, ...], Reason]:
             f"{images.folder}: {images.train:,} training images of {classes:,} classes leave nothing to choose from: "
             f"the first labels take {first:,}; add images, or take out the smallest classes"
         )
-    limit = "half of the training images" if last == most else f"about {LABELS_A_CLASS[kind]} a class"
-    why = f"doubling each round, from {first / classes:.3g} a class at random up to {limit}"
+    share, each = counts[-1] / images.train, counts[-1] / classes
+    end = f"{each:.3g} a class, {100 * share:.0f} % of the training images"
+    why = f"doubling each round, from {first / classes:.3g} a class, drawn at random, to {end}"
     return tuple(counts), Reason("labels", f"{counts[0]:,} to {counts[-1]:,}", why)
 
 
