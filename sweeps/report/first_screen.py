@@ -27,6 +27,8 @@ class Row(NamedTuple):
     dot: float
     low: float
     high: float
+    proved: bool
+    """Whether the verdict has the strategy ahead of the reference; if not, its saving may be chance."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,20 @@ class Chart:
     rows: tuple[Row, ...]
 
     @property
+    def note(self) -> str:
+        """Why an interval without zero may still prove nothing; empty where every row is proved."""
+        if all(row.proved for row in self.rows):
+            return ""
+        return (
+            "Hollow: not proved. Each interval is of this one accuracy alone; the verdict is on the whole curve and "
+            "allows for every comparison."
+        )
+
+    @property
     def told(self) -> str:
         """The chart for those who do not see it."""
-        return f"{self.title}: " + "; ".join(f"{row.name} {row.text}" for row in self.rows)
+        rows = (f"{row.name} {row.text}" + ("" if row.proved else " (not proved)") for row in self.rows)
+        return f"{self.title}: " + "; ".join(rows)
 
 
 class FirstScreen(NamedTuple):
@@ -63,19 +76,24 @@ def _chart(analyses: Sequence[Analysis]) -> Chart | None:
     """Of one setting every strategy, of several the leader of each; None where no saving is known."""
     if len(analyses) == 1:
         (analysis,) = analyses
-        found = [(name, main_saving(analysis, name)) for name in analysis.verdict.estimates]
+        found = [(name, main_saving(analysis, name), analysis) for name in analysis.verdict.estimates]
         goal = told_target(analysis.main_target) if analysis.main_target else ""
         title = f"Labels saved to reach {goal}"
     else:
         leads = [(analysis, analysis.best.label) for analysis in analyses if analysis.best]
-        found = [(f"{analysis.setting.title}: {name}", main_saving(analysis, name)) for analysis, name in leads]
+        found = [(f"{known.setting.title}: {name}", main_saving(known, name), known) for known, name in leads]
         title = "Labels saved by the strategy with the highest mean"
-    known = [(name, saving) for name, saving in found if saving is not None][:MOST_ROWS]
-    return _scaled(title, known) if known else None
+    known = [
+        (name, saving, saving.strategy in analysis.verdict.ahead)
+        for name, saving, analysis in found
+        if saving is not None
+    ]
+    return _scaled(title, known[:MOST_ROWS]) if known else None
 
 
-def _scaled(title: str, savings: Sequence[tuple[str, Saving]]) -> Chart:
-    ends = [end for _, saving in savings for end in (saving.low, saving.percent, saving.high) if not np.isnan(end)]
+def _scaled(title: str, savings: Sequence[tuple[str, Saving, bool]]) -> Chart:
+    """The chart of savings, each with its name and whether it is proved."""
+    ends = [end for _, saving, _ in savings for end in (saving.low, saving.percent, saving.high) if not np.isnan(end)]
     left, right = max(-WIDEST, min(0.0, *ends)), min(WIDEST, max(10.0, *ends))
     room = 0.03 * (right - left)
     left, width = left - room, right - left + 2 * room
@@ -84,9 +102,9 @@ def _scaled(title: str, savings: Sequence[tuple[str, Saving]]) -> Chart:
         return float(np.clip(100 * (percent - left) / width, 0, 100))
 
     rows = []
-    for name, saving in savings:
+    for name, saving, proved in savings:
         low, high = _ends(saving, left, left + width)
-        rows.append(Row(name, f"{saved(saving)} %", place(saving.percent), place(low), place(high)))
+        rows.append(Row(name, f"{saved(saving)} %", place(saving.percent), place(low), place(high), proved))
     return Chart(title, place(0.0), tuple(rows))
 
 

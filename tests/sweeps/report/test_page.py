@@ -213,9 +213,22 @@ def test_the_first_screen_answers_in_a_sentence_with_a_chart_and_what_it_rests_o
     assert chart.startswith("Labels saved to reach what random sampling reaches with")
     for strategy in ("margin", "typiclust", "uncertainty"):
         assert re.search(strategy + r" \d+ \[\d+, \d+\] %", chart)
+    assert "Hollow" not in first
     for fact in ("15 complete runs of 5 configurations", "split seeds 12, 34, 56", "2,000 + 500 images of 10 classes"):
         assert fact in first
     assert "Run on 2023-11-14. By commit 000000000000; torch 2; device cpu." in first
+
+
+def test_a_saving_that_the_verdict_does_not_prove_is_drawn_hollow_and_told_so(tmp_path):
+    world = World(classes="abcdefghij", train=2000, test=500, noise=2.0, effects={"margin": 0.5, "uncertainty": 0.0})
+    write_cells(tmp_path, world, ("random", "margin", "uncertainty"), (12, 34, 56), **DIGITS)
+    assert main(["--results-dir", str(tmp_path)]) == 0
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "nothing can be told apart yet" in re.search(r'<p class="answer">(.*?)</p>', page).group(1)
+    chart = page[page.index('<figure class="savings"') :].split("</figure>")[0]
+    assert chart.count('<div class="saving open"') == chart.count('<div class="saving') > 0
+    assert "(not proved)" in chart
+    assert "Hollow: not proved." in chart
 
 
 def test_several_settings_are_counted_in_one_sentence(tmp_path, capsys):
