@@ -81,7 +81,7 @@ study-report: $(VENV)/.installed ## tables, claims and figures of the published 
 	$(BIN)/python -m sweeps.study
 	$(BIN)/python -m sweeps.report --from-csv benchmarks/study --out $(RESULTS)/study-report $(ARGS)
 
-registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000 labels: 65 runs
+registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000 labels: 170 runs
 	$(SWEEP) sweeps/registry.yaml $(ARGS)
 
 clip: $(VENV)/.installed ## zero-shot labels with their statistics, for experiment 3

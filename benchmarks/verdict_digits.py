@@ -61,7 +61,7 @@ def learning_curve(
             labelled = np.isin(np.arange(len(train)), rows)
             probs = model.predict_proba(train).astype(np.float32)
             pool = Pool(labelled=labelled, classes=10, probs=probs, features=train, activations=train)
-            rows = np.concatenate([rows, REGISTRY[strategy].select(pool, following - count, rng).rows])
+            rows = np.concatenate([rows, REGISTRY[strategy].select(pool, following - count, rng).positions])
     return curve
 
 

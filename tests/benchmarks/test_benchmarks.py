@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tape import TapeRecorder
@@ -12,7 +13,18 @@ from tf32 import TensorCores
 
 from al.fast.switch import PARTS
 from al.runtime import Runtime
-from benchmarks import ablation, check, scoring, synthetic, training_step, usual, whole_run
+from benchmarks import (
+    ablation,
+    check,
+    duplicates,
+    registry,
+    scoring,
+    synthetic,
+    training_step,
+    usual,
+    verdict_digits,
+    whole_run,
+)
 from benchmarks.measuring import Measurement, Spread, Target, line
 from benchmarks.sides import Sides, ours_from
 
@@ -180,3 +192,55 @@ def test_a_device_that_computes_something_else_fails_the_check(tmp_path, monkeyp
     options = [*BRIEFLY, "--together=", f"--out={tmp_path / 'check.json'}"]
     assert check.main(options) == 1
     assert "FAILED: probabilities, device and CPU" in capsys.readouterr().out
+
+
+def test_copies_are_bought_where_scores_are_ranked_and_not_where_the_pool_is_covered():
+    digits = duplicates.Digits.load()
+    assert duplicates.one_run(digits, "margin", 0)[0] == 75, "three of four"
+    assert duplicates.one_run(digits, "maxherding", 0)[0] == 0
+    assert 0 < duplicates.one_run(digits, "margin, power", 0)[0] < 20
+
+
+def test_curves_of_digits_are_run_by_the_registry():
+    rng, (images, labels) = np.random.default_rng(0), duplicates.Digits.load()[:2]
+    first = rng.choice(np.arange(len(images) - verdict_digits.TEST), 50, replace=False)
+    curve = verdict_digits.learning_curve(images, labels, first, "margin", [0])
+    assert len(curve) == len(verdict_digits.LABELS)
+    assert 50 < curve[0] < curve[-1] < 100
+
+
+def write_runs(path, leads, seeds=(12, 34, 56, 78, 90)):
+    """Curves of 10 to 1,000 labels: `random`, and others so many points above it."""
+    rng, rows, labels = np.random.default_rng(0), [], np.array([10, 40, 160, 1000])
+    for seed in seeds:
+        luck = rng.normal()
+        for name, lead in {"random": 0.0, **leads}.items():
+            strategy, _, options = name.partition(" ")
+            accuracy = 40 + 6 * np.log(labels) + luck + lead * (labels > 10) + rng.normal(0, 0.2, 4)
+            values = ("balanced_20", 10, strategy, options, seed, labels, accuracy, accuracy / 100, 1, 1, "0")
+            told = [" ".join(map(str, value)) if isinstance(value, np.ndarray) else value for value in values]
+            rows.append(dict(zip(registry.COLUMNS, told, strict=True)))
+    registry.write(rows, path)
+
+
+def test_the_registrys_verdict_is_drawn_from_the_csv_file_alone(tmp_path, capsys):
+    write_runs(
+        tmp_path / "runs.csv", {"margin": 5.0, "entropy": -5.0, "badge": 0.02, "probcover probcover_delta=0.9": 9.0}
+    )
+    registry.main([f"--runs={tmp_path / 'runs.csv'}", f"--figure={tmp_path / 'registry.png'}"])
+    out = capsys.readouterr().out
+    assert "- ahead of random: `margin`\n- behind random: `entropy`\n" in out
+    assert "| `probcover probcover_delta=0.9` |" in out, "shown, and no part of the verdict"
+    assert (tmp_path / "registry.png").stat().st_size > 10_000
+
+
+def test_the_published_runs_are_complete_and_tell_of_every_strategy():
+    from al.strategies import REGISTRY
+
+    runs = registry.read(registry.RUNS)
+    for curves in runs.values():
+        plain = {name for name in curves if "=" not in name}
+        assert plain == {name for name in REGISTRY if name != "stratified"} | {"typiclust_typical then margin"}
+        assert len({frozenset(seeds) for name, seeds in curves.items() if name in plain}) == 1, "seeds are paired"
+        firsts = {curve.accuracy[0] for seeds in curves.values() for seed, curve in seeds.items() if seed == 12}
+        assert len(firsts) == 1, "everybody starts from the same labels"
