@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from report_results import World, write_cells
 from tape import TapeRecorder
 from tf32 import TensorCores
 
 from al.fast.switch import PARTS
 from al.runtime import Runtime
+from al.strategies import REGISTRY
 from benchmarks import (
     ablation,
     check,
@@ -27,6 +29,8 @@ from benchmarks import (
 )
 from benchmarks.measuring import Measurement, Spread, Target, line
 from benchmarks.sides import Sides, ours_from
+from sweeps.report.csv_runs import write_csv
+from sweeps.report.load import load_results
 
 
 @pytest.fixture(scope="module")
@@ -209,38 +213,30 @@ def test_curves_of_digits_are_run_by_the_registry():
     assert 50 < curve[0] < curve[-1] < 100
 
 
-def write_runs(path, leads, seeds=(12, 34, 56, 78, 90)):
-    """Curves of 10 to 1,000 labels: `random`, and others so many points above it."""
-    rng, rows, labels = np.random.default_rng(0), [], np.array([10, 40, 160, 1000])
-    for seed in seeds:
-        luck = rng.normal()
-        for name, lead in {"random": 0.0, **leads}.items():
-            strategy, _, options = name.partition(" ")
-            accuracy = 40 + 6 * np.log(labels) + luck + lead * (labels > 10) + rng.normal(0, 0.2, 4)
-            values = ("balanced_20", 10, strategy, options, seed, labels, accuracy, accuracy / 100, 1, 1, "0")
-            told = [" ".join(map(str, value)) if isinstance(value, np.ndarray) else value for value in values]
-            rows.append(dict(zip(registry.COLUMNS, told, strict=True)))
-    registry.write(rows, path)
+@pytest.fixture
+def published_runs(tmp_path):
+    """Runs of five seeds in which margin is ahead of random sampling by 5 points, and entropy behind by as many."""
+    world = World(effects={"margin": 5.0, "entropy": -5.0}, noise=0.2)
+    common = {"variant": "balanced_1", "pool_scope": "variant", "initial_min": 50}
+    write_cells(tmp_path / "results", world, ("random", "margin", "entropy"), **common)
+    write_csv(load_results(tmp_path / "results").runs, tmp_path / "csv")
+    return tmp_path / "csv"
 
 
-def test_the_registrys_verdict_is_drawn_from_the_csv_file_alone(tmp_path, capsys):
-    write_runs(
-        tmp_path / "runs.csv", {"margin": 5.0, "entropy": -5.0, "badge": 0.02, "probcover probcover_delta=0.9": 9.0}
-    )
-    registry.main([f"--runs={tmp_path / 'runs.csv'}", f"--figure={tmp_path / 'registry.png'}"])
+def test_the_registrys_verdict_is_drawn_from_published_runs_alone(published_runs, tmp_path, capsys):
+    registry.main([f"--runs={published_runs}", f"--figure={tmp_path / 'registry.png'}"])
     out = capsys.readouterr().out
+    assert "### balanced_1, from 50 labels: 5 split seeds\n" in out
     assert "- ahead of random: `margin`\n- behind random: `entropy`\n" in out
-    assert "| `probcover probcover_delta=0.9` |" in out, "shown, and no part of the verdict"
     assert (tmp_path / "registry.png").stat().st_size > 10_000
 
 
-def test_the_published_runs_are_complete_and_tell_of_every_strategy():
-    from al.strategies import REGISTRY
-
-    runs = registry.read(registry.RUNS)
-    for curves in runs.values():
-        plain = {name for name in curves if "=" not in name}
-        assert plain == {name for name in REGISTRY if name != "stratified"} | {"typiclust_typical then margin"}
-        assert len({frozenset(seeds) for name, seeds in curves.items() if name in plain}) == 1, "seeds are paired"
-        firsts = {curve.accuracy[0] for seeds in curves.values() for seed, curve in seeds.items() if seed == 12}
-        assert len(firsts) == 1, "everybody starts from the same labels"
+def test_the_published_runs_tell_of_every_strategy_and_each_starts_from_the_same_labels():
+    analyses = registry.settings_of(registry.RUNS)
+    everybody = {name for name in REGISTRY if name != "stratified"} | {"typiclust_typical,margin"}
+    for analysis in analyses:
+        cells = analysis.setting.cells
+        assert {cell.strategy for cell in cells} == everybody
+        for seed in cells[0].by_seed:
+            firsts = {cell.by_seed[seed].epochs[0].test["accuracy"] for cell in cells if seed in cell.by_seed}
+            assert len(firsts) == 1
