@@ -32,7 +32,7 @@ CONTROLS := sweeps/study/extra_exp1_random.yaml sweeps/study/extra_exp2_random.y
 .PHONY: help setup demo compare exp1 exp2 exp3 study study-frozen study-frozen-controls study-frozen-clip study-report registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The stamp is younger than the lists of packages, so a changed list installs again.
 $(VENV)/.installed: requirements.txt
