@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[2]
 SWEEPS = ROOT / "sweeps"
 STUDY = sorted((SWEEPS / "study").glob("exp*.yaml"))
 BAYES = SWEEPS / "bayes.yaml"
-ALL = sorted(path for path in SWEEPS.rglob("*.yaml") if path != BAYES)
+MACHINES = [SWEEPS / "k8s.yaml", SWEEPS / "sky.yaml"]
+"""What starts runners on other machines: no sweep files."""
+ALL = sorted(path for path in SWEEPS.rglob("*.yaml") if path not in (BAYES, *MACHINES))
 SPLIT_SEEDS = (12, 34, 56, 78, 90)
 VARIANTS = {"8C@50%_2C@1%": "imbalanced_50_1", "8C@10%_2C@1%": "imbalanced_10_1", "8C@3%_2C@1%": "imbalanced_3_1"}
 
