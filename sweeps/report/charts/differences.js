@@ -20,7 +20,7 @@ report.charts.differences = (setting, choice, width) => {
   const lines = families.flatMap((family) => [family, ...rows.filter((row) => row.family === family).map((row) => row.name)]);
   const drawn = report.plot(`Differences by split seed: ${rows.map((row) => `${row.name} ${report.interval(row.estimate, row.low, row.high, 1)} ${p(row)}`).join("; ")}`, {
     width, height: 60 + 34 * lines.length, marginLeft: narrow ? 12 : 220, marginRight: narrow ? 12 : 90, marginBottom: 42, marginTop: 4,
-    x: { label: `points of ${found.measure}`, grid: true, labelAnchor: "center", labelArrow: false, domain: [reach[0] - room, reach[1] + room] },
+    x: { label: narrow ? "points" : `points of ${found.measure}`, grid: true, labelAnchor: "center", labelArrow: false, domain: [reach[0] - room, reach[1] + room] },
     y: { domain: lines, label: null, axis: narrow ? null : "left", tickSize: 0, tickFormat: (name) => (families.includes(name) ? "" : name) },
     marks: [
       Plot.ruleX([0], { stroke: "var(--text)" }),
