@@ -49,12 +49,13 @@
     follow.title = `follow ${name} through all charts`;
     follow.addEventListener("click", () => report.follow(name));
     const swatch = Plot.plot({
-      width: 34, height: 14, margin: 0, axis: null, ariaHidden: "true", x: { domain: [0, 2] }, y: { domain: [-1, 1] },
+      width: 34, height: 14, margin: 0, axis: null, x: { domain: [0, 2] }, y: { domain: [-1, 1] },
       marks: [
         Plot.ruleY([0], { stroke: report.colour(name), strokeWidth: 2, strokeDasharray: report.dash(name) }),
         Plot.dot([[1, 0]], { symbol: report.symbol(name), fill: report.colour(name), r: 4 }),
       ],
     });
+    swatch.setAttribute("aria-hidden", "true");
     return element("span", { className: "chip" }, box, swatch, follow);
   }
 

@@ -64,6 +64,8 @@ report.interval = (value, low, high, digits = 1) =>
 report.plot = (label, options) => {
   const drawn = Plot.plot({ style: { fontSize: "13px", background: "none" }, ariaLabel: label, ...options });
   drawn.setAttribute("role", "img");
+  // Plot names its groups, which only a role may have.
+  for (const group of drawn.querySelectorAll("g[aria-label]")) group.setAttribute("role", "group");
   return drawn;
 };
 

@@ -211,10 +211,11 @@ def draw_sheets(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_page_of_220_runs_is_small_and_quick(window, tmp_path):
     write_study(tmp_path, World())
     write_pool_map(tmp_path, World())
-    for folder in tmp_path.glob("*/split_seed_*"):
+    for folder in tmp_path.glob("*/split_seed_12"):  # the seed whose picks are shown
         draw_sheets(folder)
     page = make_report(tmp_path)
     assert page.stat().st_size < 3e6
