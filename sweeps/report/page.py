@@ -26,7 +26,7 @@ from sweeps.report.tables import Table, decision_table, shown
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 4
 """Settings from which the answers are a table first."""
-COLOURS = 64
+COLOURS = 32
 """Of a picture on the page."""
 LONG = 40
 """Characters from which a cell may break its line."""

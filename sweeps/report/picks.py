@@ -24,7 +24,7 @@ from sweeps.report.load import Run
 from sweeps.report.pool_map import PoolMap
 from sweeps.report.tables import Table, most_wanted
 
-MOST_THUMBNAILS = 360
+MOST_THUMBNAILS = 320
 """On a page, whatever the number of runs: each is one to two kilobytes."""
 MOST_ROUNDS, MOST_A_ROUND, MOST_WANTED = 6, 12, 16
 SPRITE_COLUMNS, TILE = 16, 80

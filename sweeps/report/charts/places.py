@@ -8,7 +8,7 @@ from sweeps.report.analysis import Analysis
 from sweeps.report.load import Run
 from sweeps.report.pool_map import PoolMap
 
-MOST_POOL, MOST_PICKS = 600, 200
+MOST_POOL, MOST_PICKS = 400, 160
 """Points of the pool, and picks of a strategy, that a page holds."""
 
 
