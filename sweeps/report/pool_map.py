@@ -34,7 +34,8 @@ class PoolMap:
 def read_map(results_dir: Path, fingerprint: str) -> PoolMap | None:
     """The map of the data with this fingerprint; None where there is none that can be read."""
     try:
-        with np.load(results_dir / "maps" / f"{fingerprint[:32]}.npz", allow_pickle=False) as found:
+        path = results_dir / "maps" / f"{fingerprint[:32]}.npz"
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in ("points", "labels", "rows", "pictures")}
             return PoolMap(**arrays, source=str(found["source"]), paths=tuple(map(str, found["paths"])))
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):

@@ -333,6 +333,7 @@ def test_a_frozen_model_fits_once_a_round_and_leaves_the_same_files(launcher, di
 
 def test_a_frozen_run_that_was_killed_ends_the_same(launcher, digits_file, tmp_path):
     whole, cut = (curve(digits_file, tmp_path / name, strategy="badge") for name in ("whole", "cut"))
+    cut |= {"checkpoint_seconds": 0}
     assert start(launcher, whole).code == 0
     assert start(launcher, cut, strike=("replace checkpoint.pt", 3, launch.signal.SIGKILL)).code == -9
     assert start(launcher, cut).code == 0

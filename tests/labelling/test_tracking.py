@@ -4,6 +4,7 @@ import json
 
 import photos
 import pytest
+import wandb
 from wandb_server import WandbServer
 
 import al
@@ -20,6 +21,7 @@ def server(tmp_path, monkeypatch):
         for name in ("WANDB_DIR", "WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "WANDB_FINISH_TIMEOUT"):
             monkeypatch.setenv(name, str(tmp_path) if name == "WANDB_DIR" else "1" if "LOG" in name else "20")
         yield server
+        wandb.teardown()  # its settings outlive a run: the next test of this process has another server
 
 
 def test_rounds_are_runs_of_one_row_with_lineage(server, folder, truth, features):
