@@ -46,8 +46,8 @@ class Chart:
         if all(row.proved for row in self.rows):
             return ""
         return (
-            "Hollow: not proved. Each interval is of this one accuracy alone; the verdict is on the whole curve and "
-            "allows for every comparison."
+            "Hollow: not proved. The interval is of one accuracy; the verdict is on the whole curve, and does not put "
+            "the strategy ahead."
         )
 
     @property

@@ -60,14 +60,20 @@ class TestFind:
             Project.find(folder, None)
 
 
+def started_holder(project):
+    """A process that has the project's lock, and the event that ends it."""
+    context = multiprocessing.get_context("fork")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(project.state, ready, done))
+    other.start()
+    assert ready.wait(30)
+    return other, done
+
+
 class TestLocked:
     def test_the_second_says_who_holds_it(self, folder, truth):
         project = Project.create(folder)
-        context = multiprocessing.get_context("fork")
-        ready, done = context.Event(), context.Event()
-        other = context.Process(target=hold, args=(project.state, ready, done))
-        other.start()
-        assert ready.wait(30)
+        other, done = started_holder(project)
         with pytest.raises(HeldElsewhere, match=rf"process {other.pid} on .*propose, since"), project.locked("accept"):
             pass
         done.set()
@@ -78,11 +84,7 @@ class TestLocked:
 
     def test_a_killed_holder_holds_nothing(self, folder, truth):
         project = Project.create(folder)
-        context = multiprocessing.get_context("fork")
-        ready, done = context.Event(), context.Event()
-        other = context.Process(target=hold, args=(project.state, ready, done))
-        other.start()
-        assert ready.wait(30)
+        other, _ = started_holder(project)
         other.kill()
         other.join()
         with project.locked("accept"):
