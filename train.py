@@ -59,7 +59,7 @@ def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
         leader.begin(config, data.fingerprint, learner)
         with Run(config, data, pool, budget, learner, baseline=baseline, signals=signals) as run:
             if not run.resume():
-                run.begin(first)
+                run.begin(first, embeddings)
             run.start_tracking(first)
             while not run.finished:
                 run.judge(fit_and_evaluate(run))  # the best epoch of its fit? does the learning rate fall?

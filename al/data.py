@@ -55,6 +55,10 @@ class Embeddings:
     """[N, D]"""
     test: NDArray
     """[M, D]"""
+    seconds: float | None = None
+    """What computing them took, whichever run did; None where that is not known."""
+    cached: bool = False
+    """Whether they had been computed before and were only read."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,9 @@ from al.learning import metrics
 from al.learning.metrics import Evaluation
 
 SPLITS = ("train", "val", "test")
-PHASES = ("train", "score", "select", "cluster", "evaluate", "checkpoint", "pictures", "tracking", "round")
-"""Phases of an epoch that are timed. `cluster` lies within `select`, and `round` is all of it."""
+PHASES = ("embed", "train", "score", "select", "cluster", "evaluate", "checkpoint", "pictures", "tracking", "round")
+"""Phases of an epoch that are timed. `cluster` lies within `select`, and `round` is all of it but `embed`: what
+computing the embeddings took before the first epoch, in this run or in the one that cached them."""
 
 
 @dataclass(frozen=True)

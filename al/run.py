@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from al import seeds, stopwatch
 from al.budget import Budget, seconds_left
 from al.config import RunConfig
-from al.data import DataSet, FirstLabels
+from al.data import DataSet, Embeddings, FirstLabels
 from al.identity import Identity, sha256
 from al.labels import LabelledSet, Rows
 from al.learning.early_stopping import EarlyStopping
@@ -44,7 +44,7 @@ from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
 from al.storage.files import write_json
 from al.storage.result_files import al_tracking, environment, peak_memory_mb, write_aggregate
 from al.storage.run_folder import BESIDE, COMPLETE, RunFolder
-from al.tracking.terminal import RunProgress
+from al.tracking.terminal import RunProgress, duration
 from al.tracking.wandb import NoTracker, id_of_run, open_tracker, own_tags
 
 EXIT_FAILED = 1
@@ -186,8 +186,16 @@ class Run:
         self.progress.say(f"goes on after epoch {state.epoch}, with {state.labelled.count} labels")
         return True
 
-    def begin(self, first: FirstLabels) -> None:
-        """Label the initial pool of a run that starts from nothing."""
+    def begin(self, first: FirstLabels, embeddings: Embeddings | None) -> None:
+        """Label the initial pool of a run that starts from nothing.
+
+        What computing the embeddings took is counted to the first epoch, whichever run computed them: they are cached
+        for all, and the one that happened to come first would seem slow.
+        """
+        if embeddings is not None and embeddings.seconds is not None:
+            self.stopwatch.add("embed", embeddings.seconds)
+            if embeddings.cached:
+                self.progress.say(f"embeddings: from the cache; computing them took {duration(embeddings.seconds)}")
         self.folder.epochs.keep(0)
         self.folder.rounds.keep(0)
         self._add_labels(first.rows, first.labels)

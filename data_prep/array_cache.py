@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ Encode = Callable[[NDArray[np.uint8]], Iterator[NDArray[np.float32]]]
 """Images u8[n, H, W, 3] -> their vectors f32[b, D], batch after batch."""
 
 META = "meta.json"
+SECONDS = "seconds.txt"
+"""Beside the shards: a line for each, so that an entry made in several goes knows what it took."""
 SHARD = 2048  # images between two writes; what a cut costs at most
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?")
 
@@ -38,6 +41,8 @@ class Contents:
     """By name, each with a row for every image; memory-mapped."""
     source: str
     """What made them, in words."""
+    seconds: float | None = None
+    """What encoding all images took, over every call that had a part in it; None: not recorded."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Entry:
             if self._shard(start) is not None:
                 yield len(rows)
                 continue
-            batches = []
+            batches, begun = [], time.perf_counter()
             for batch in encode(rows):
                 if not np.isfinite(batch).all():
                     raise UserError(
@@ -111,7 +116,7 @@ class Entry:
                     )
                 batches.append(batch)  # [b, D]
                 yield len(batch)
-            self._write_shard(start, np.concatenate(batches))
+            self._write_shard(start, np.concatenate(batches), time.perf_counter() - begun)
 
     def join(self, name: str) -> NDArray[np.float32]:
         """Join the shards into one array [N, D] of the entry; memory-mapped, as it may not fit in memory."""
@@ -134,7 +139,9 @@ class Entry:
                 _save(self._part / f"{name}.npy", array)
             for file in self._part.glob("rows_*"):  # shards are of no use any more
                 file.unlink()
-            write_info(self._part / META, {"description": dict(self.description), "source": source})
+            written = {"description": dict(self.description), "source": source, "seconds": self._encoding_seconds()}
+            (self._part / SECONDS).unlink(missing_ok=True)
+            write_info(self._part / META, written)
             self._part.rename(self.folder)
 
     def _read(self) -> Contents:
@@ -156,7 +163,8 @@ class Entry:
             self._check_old(arrays)
             with suppress(OSError):
                 write_info(self.folder / META, info)
-        return Contents(arrays, info["source"])
+        seconds = info.get("seconds")
+        return Contents(arrays, info["source"], seconds if isinstance(seconds, float) else None)
 
     def _check_old(self, arrays: Arrays) -> None:
         for name, array in arrays.items():
@@ -188,13 +196,22 @@ class Entry:
                 return file
         return None
 
-    def _write_shard(self, start: int, vectors: NDArray[np.float32]) -> None:
+    def _encoding_seconds(self) -> float | None:
+        """The sum over the shards; None where nothing was encoded, or the file is not what was written."""
+        try:
+            return float(sum(map(float, (self._part / SECONDS).read_text().split())))
+        except (OSError, ValueError):
+            return None
+
+    def _write_shard(self, start: int, vectors: NDArray[np.float32], seconds: float) -> None:
         needed = 2 * 4 * self.images * vectors.shape[1]  # the shards, and the array that they are joined into
         with self._writing(needed):
             self._part.mkdir(parents=True, exist_ok=True)
             unfinished = self._part / f"rows_{start}.tmp"
             _save(unfinished, vectors)
             unfinished.replace(self._part / f"rows_{start}_{checksum(unfinished)}.shard")
+            with (self._part / SECONDS).open("a") as taken:
+                taken.write(f"{seconds:.3f}\n")
 
     @contextmanager
     def _writing(self, needed: int | None = None) -> Iterator[None]:

@@ -5,6 +5,7 @@ what `model=frozen` learns from.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile, ZipFile
@@ -16,7 +17,7 @@ from al.data import DataSet, Embeddings, ImageSet
 from al.errors import UserError, first_line
 from al.identity import FILE
 from al.storage.blocks import BLOCK_ROWS, release
-from data_prep.array_cache import Entry, model_identity
+from data_prep.array_cache import Contents, Entry, model_identity
 from data_prep.progress import Progress, show_progress
 
 if TYPE_CHECKING:
@@ -49,18 +50,25 @@ def load_embeddings(config: "RunConfig", data: DataSet, progress: Progress = sho
         return from_file(Path(config.features.removeprefix(FILE)), data)
     from al.runtime import resolve_runtime
 
-    runtime = resolve_runtime(config.device, config.precision)
-    cache = cache_dir(config.results_dir)
-    return Embeddings(
-        *(embed(data, split, config.features, config.features_size, runtime, cache, progress) for split in SPLITS)
-    )
+    found = cached_embeddings(config, data)
+    if found is None:
+        runtime = resolve_runtime(config.device, config.precision)
+        given = config.features, config.features_size, runtime, cache_dir(config.results_dir), progress
+        found = _joined([_load_or_compute(data, split, *given) for split in SPLITS], cached=False)
+    return found
 
 
 def cached_embeddings(config: "RunConfig", data: DataSet) -> Embeddings | None:
     """The embeddings that `features` names, if a run has computed them; nothing is computed, and torch not loaded."""
     cache = cache_dir(config.results_dir)
     found = [_entry(data, split, config.features, config.features_size, cache).load() for split in SPLITS]
-    return None if None in found else Embeddings(*(contents.arrays[ARRAY] for contents in found))
+    return None if None in found else _joined(found, cached=True)
+
+
+def _joined(found: Sequence[Contents], *, cached: bool) -> Embeddings:
+    seconds = [contents.seconds for contents in found]
+    known = None if None in seconds else sum(seconds)
+    return Embeddings(*(contents.arrays[ARRAY] for contents in found), seconds=known, cached=cached)
 
 
 def embed(
@@ -84,6 +92,18 @@ def embed(
     Raises:
         UserError: the model cannot be loaded, or gives no vectors of these images.
     """
+    return _load_or_compute(data, split, model, size, runtime, cache_dir, progress).arrays[ARRAY]
+
+
+def _load_or_compute(
+    data: DataSet,
+    split: str,
+    model: str,
+    size: int | None,
+    runtime: "Runtime",
+    cache_dir: Path,
+    progress: Progress,
+) -> Contents:
     images: ImageSet = getattr(data, split)
     entry = _entry(data, split, model, size, cache_dir)
     if (found := entry.load()) is None:
@@ -93,7 +113,7 @@ def embed(
                 found = entry.load()
     if found is None:
         raise UserError(f"{entry.folder}: was changed while it was written; start again")
-    return found.arrays[ARRAY]
+    return found
 
 
 def _entry(data: DataSet, split: str, model: str, size: int | None, cache_dir: Path) -> Entry:

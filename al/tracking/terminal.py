@@ -93,6 +93,8 @@ def _summary_rows(result: RunResult) -> list[tuple[str, str]]:
         ("time", f"{duration(result.training_time_seconds)}: {phases}"),
         ("peak memory", f"{result.peak_memory_mb:,.0f} MiB"),
     ]
+    if embedding := result.seconds["embed"]:
+        rows.insert(4, ("embeddings", f"{duration(embedding)}, once for all runs that use them"))
     if result.baseline:
         verdict = "beaten" if result.reached_baseline else "not beaten"
         rows.insert(2, ("baseline", f"{verdict}: {result.baseline.accuracy:.2f} %"))

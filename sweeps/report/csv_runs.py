@@ -24,7 +24,7 @@ RUNS, EPOCHS = "runs.csv", "epochs.csv"
 DIGITS = 7
 """Significant digits of what is not exact anyway: losses, seconds. Accuracies are written in full."""
 COUNTS = ("epoch", "round", "labels", "human_labels", "train_size", "val_size", "pool_size")
-PHASES = ("round", "train", "evaluate", "score", "select")
+PHASES = ("embed", "round", "train", "evaluate", "score", "select")
 EPOCH_METRICS = {"train": ("loss", "accuracy"), "val": ("loss", "accuracy"), "test": ("loss", "accuracy", "f1-score")}
 NOT_PUBLISHED = {*WHERE_IT_RUNS, "results_dir"} - {"data_dir"}
 """Parameters that change nothing and say where somebody's files were; the data's folder is part of a cell's name."""
@@ -76,7 +76,8 @@ def _run_row(run: Run, parameters: Sequence[str]) -> dict[str, object]:
     row: dict[str, object] = {name: _parameter(run.config, name) for name in parameters}
     row |= {"labels": run.labels, "human_labels": run.human_labels, "wrong_labels": result.wrong_labels_used}
     row |= {"test/accuracy": result.test["accuracy"], "test/f1": result.test.get("f1-score")}
-    row |= {"seconds": _short(run.seconds), "epochs": result.total_epochs, "best_epoch": result.best.epoch}
+    row |= {"seconds": _short(result.training_time_seconds)}
+    row |= {"epochs": result.total_epochs, "best_epoch": result.best.epoch}
     row |= {"reached_baseline": result.reached_baseline, "baseline_cell": baseline and baseline.cell}
     row |= {f"baseline_{name}": baseline and getattr(baseline, name) for name in ("accuracy", "loss")}
     for split in SPLITS:

@@ -18,7 +18,7 @@ class Curve(NamedTuple):
     labels: NDArray[np.float64]
     human_labels: NDArray[np.float64]
     seconds: NDArray[np.float64]
-    """From the start of the run until the label count's last epoch."""
+    """From the start of the run until the label count's last epoch, the embeddings included."""
     accuracy: NDArray[np.float64]
     """Test accuracy in percent."""
     loss: NDArray[np.float64]
@@ -40,9 +40,9 @@ def learning_curve(run: Run) -> Curve:
 
 
 def epoch_seconds(run: Run) -> NDArray[np.float64]:
-    """[E] seconds of each epoch with the acquisition that followed it."""
+    """[E] seconds of each epoch with the acquisition that followed it; the embeddings come before the first."""
     parts = sum(run.phase(name) for name in ("train", "evaluate", "score", "select"))
-    return np.maximum(run.phase("round"), parts)
+    return run.phase("embed") + np.maximum(run.phase("round"), parts)
 
 
 class Band(NamedTuple):

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from sweeps.report.analysis import accuracies, accuracy
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
 from sweeps.report.comparisons import Estimate
-from sweeps.report.figures import Picture, bound, legend_below, save_all, whiskers
+from sweeps.report.curve_figures import whiskers
 from sweeps.report.load import Run
+from sweeps.report.picture import Picture, bound, legend_below, save_all
 from sweeps.report.statistics import Interval, mean_interval
 from sweeps.report.style import Look, drawing, looks
 from sweeps.study.published import published
@@ -55,7 +56,7 @@ class Measure(NamedTuple):
 
 
 ACCURACY = Measure("test accuracy (%)", "test_accuracy_mean", accuracy, False)
-SECONDS = Measure("training time (s)", "training_time_s", lambda run: run.seconds, True)
+SECONDS = Measure("training time (s)", "training_time_s", lambda run: run.result.training_time_seconds, True)
 LABELS = Measure("labels used", "labels_used", lambda run: float(run.human_labels), False)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from sweeps.report.cells import Family
-from sweeps.report.figures import Picture
+from sweeps.report.picture import Picture
 from sweeps.report.sections import Findings, Part, Section, zero_shot_parts
 from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_table
 from sweeps.study.claims import claims

@@ -7,7 +7,8 @@ from sweeps.report.analysis import accuracy, optional
 from sweeps.report.cells import Cell, Family
 from sweeps.report.load import Run
 from sweeps.report.statistics import NAN, mean_interval
-from sweeps.report.tables import Table, mean_of, safe_mean
+from sweeps.report.table import Table
+from sweeps.report.tables import mean_of, safe_mean
 from sweeps.study.claims import Claim
 from sweeps.study.published import VARIANTS, Key, key_of, published, table2
 
@@ -32,7 +33,7 @@ def _accuracy_on(split: str) -> Callable[[Run], float]:
 
 MEASURES = (
     ("labels", "labels_used", lambda run: float(run.labels)),
-    ("seconds", "training_time_s", lambda run: run.seconds),
+    ("seconds", "training_time_s", lambda run: run.result.training_time_seconds),
     ("train acc. (%)", "train_accuracy", _accuracy_on("train")),
     ("val acc. (%)", "val_accuracy", _accuracy_on("val")),
     ("test acc. (%)", "test_accuracy_mean", accuracy),

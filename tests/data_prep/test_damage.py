@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from tiny_data import CLASSES, data_set, image_folder, silent
 
 from al.errors import UserError
 from data_prep import array_cache, checksums
+from data_prep.array_cache import Entry
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import embed
 from data_prep.zero_shot.labels import import_logits, zero_shot
@@ -147,6 +149,28 @@ def test_a_damaged_shard_of_a_cut_run_is_made_again(tiny_models, cpu, tmp_path, 
         embed(data, "train", model, 32, cpu, tmp_path / "cut", cut_short)
     change(min(tmp_path.glob("cut/*.part/*.shard")))
     np.testing.assert_array_equal(embed(data, "train", model, 32, cpu, tmp_path / "cut", silent), expected)
+
+
+def test_what_encoding_took_is_kept_over_a_cut_and_old_entries_do_not_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(array_cache, "SHARD", 4)
+    images = np.zeros((10, 2, 2, 3), np.uint8)
+    entry = Entry(tmp_path, {"of": "zeros"}, "these vectors", "embeddings", len(images))
+
+    def slowly(rows):
+        time.sleep(0.05)
+        yield np.ones((len(rows), 3), np.float32)
+
+    for _ in zip(range(2), entry.encode(images, slowly)):
+        pass  # cut while the third shard is under way
+    for _ in entry.encode(images, slowly):
+        pass
+    entry.join("embeddings")
+    entry.finish({}, source="a test")
+    assert 0.15 <= entry.load().seconds < 1  # three shards, each encoded once
+    assert not list(tmp_path.glob("*/seconds.txt"))
+    info = json.loads((entry.folder / "meta.json").read_text())
+    (entry.folder / "meta.json").write_text(json.dumps({"description": info["description"], "source": "before"}))
+    assert entry.load().seconds is None
 
 
 @pytest.mark.parametrize("which", ["embeddings", "zero-shot labels"])

@@ -331,6 +331,24 @@ def test_a_frozen_model_fits_once_a_round_and_leaves_the_same_files(launcher, di
     assert not (run / "plots" / "confusion_matrix_validation.png").exists()
 
 
+def test_every_run_is_counted_what_its_embeddings_took_whoever_computed_them(launcher, models, tmp_path):
+    shared = {"features": models["resnet"], "features_size": 32, "strategy": "margin", "budget": 20}
+    found = []
+    for split_seed in (1, 2):
+        outcome = start(launcher, curve(None, tmp_path, split_seed=split_seed, **shared))
+        assert outcome.code == 0, outcome.stderr
+        assert ("embeddings: from the cache; computing them took" in outcome.stdout) is (split_seed == 2)
+        (run,) = tmp_path.glob(f"*/split_seed_{split_seed}")
+        found.append((runs.read_lines(run / "epochs.jsonl"), runs.read_json(run / "performance_metrics.json")))
+    first, second = ([row["seconds"]["embed"] for row in epochs] for epochs, _ in found)
+    assert first[0] > 0
+    assert first == second == [first[0], *[0] * (len(first) - 1)]
+    for epochs, metrics in found:
+        assert metrics["seconds"]["embed"] == first[0]
+        own = sum(row["seconds"]["round"] for row in epochs)
+        assert own <= metrics["training_time_seconds"] == metrics["seconds"]["round"]
+
+
 def test_a_frozen_run_that_was_killed_ends_the_same(launcher, digits_file, tmp_path):
     whole, cut = (curve(digits_file, tmp_path / name, strategy="badge") for name in ("whole", "cut"))
     cut |= {"checkpoint_seconds": 0}

@@ -40,6 +40,7 @@ class World:
         threads=2,
         sources=None,
         loss_penalty=0.0,
+        embedding=None,
     ):
         self.classes, self.train, self.test = tuple(classes), train, test
         self.effects = EFFECTS | (effects or {})
@@ -49,6 +50,8 @@ class World:
         self.fingerprint, self.device, self.threads = fingerprint, device, threads
         self.sources = sources or {}
         self.loss_penalty = loss_penalty
+        self.embedding = embedding
+        """Seconds that computing the embeddings took; None: records of before it was timed."""
 
     def truth(self, config: RunConfig, labels: float) -> float:
         """Accuracy in percent without seed offset and noise."""
@@ -182,6 +185,8 @@ def _epoch(config, world, rng, number, round_, labels, free, truth, last):
     seconds = {"train": train_s, "evaluate": 1.0, "score": 2.0 * acquires * slow, "select": 0.5 * acquires * slow}
     seconds["cluster"] = 0.4 * acquires * slow if config.strategy == "typiclust" else 0.0
     seconds["round"] = sum(seconds[name] for name in ("train", "evaluate", "score", "select"))
+    if world.embedding is not None:
+        seconds["embed"] = world.embedding if number == 1 else 0.0
     fraction = accuracy / 100
     group = {
         "loss": 3 - 2.5 * fraction + world.loss_penalty * (config.strategy != "stratified"),

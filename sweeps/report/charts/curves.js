@@ -5,7 +5,7 @@
   const AXES = {
     labels: "labels",
     human: "labels given by people",
-    seconds: "seconds of the run (training, evaluation, selection)",
+    seconds: "seconds of the run (embeddings, training, evaluation, selection)",
     money: "cost in your currency (labels by people, hours of compute)",
   };
   const WIDE = 16; // largest over smallest label count from which the axis is logarithmic

@@ -60,6 +60,18 @@ def test_learning_curves_are_the_same(pairs):
         assert found.seconds == pytest.approx(kept.seconds, rel=1e-5)
 
 
+def test_what_embeddings_took_comes_back_and_older_files_have_none(tmp_path):
+    for name, took in (("old", None), ("new", 40.0)):
+        world = World(classes=[str(k) for k in range(10)], train=1437, test=360, embedding=took)
+        write_cells(tmp_path / name, world, ("margin",), (1,), **DIGITS)
+        write_csv(load_results(tmp_path / name).runs, tmp_path / f"{name} csv")
+    (kept,) = load_results(tmp_path / "new").runs
+    old, new = (load_csv(tmp_path / f"{name} csv").runs[0] for name in ("old", "new"))
+    assert (old.embed_seconds, new.embed_seconds) == (0, 40)
+    assert new.seconds == pytest.approx(kept.seconds)
+    assert "seconds/embed" not in (tmp_path / "old csv" / "epochs.csv").read_text()
+
+
 def test_the_verdict_is_the_same(folders):
     results, published = folders
     verdicts = []
