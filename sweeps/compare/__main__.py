@@ -85,7 +85,7 @@ def _compare(options: argparse.Namespace) -> int:
     from sweeps.compare.calibrating import check_time, measure_pace, plan
     from sweeps.compare.choosing import Wishes, choose
     from sweeps.compare.telling import Teller
-    from sweeps.compare.writing import NAME, check_same_folder, sweep_content, write_sweep
+    from sweeps.compare.writing import NAME, check_same_folder, earlier_value, sweep_content, write_sweep
 
     check_time(options.minutes, options.seeds)
     strategies = tuple(name.strip() for name in (options.strategies or "").split(",") if name.strip())
@@ -97,7 +97,8 @@ def _compare(options: argparse.Namespace) -> int:
     check_same_folder(sweep, folder)
     with _alone(results):
         images = _look(folder, results, tell)
-        choice = choose(images, Wishes(options.features, options.features_size, strategies))
+        earlier = earlier_value(sweep, "variant")
+        choice = choose(images, Wishes(options.features, options.features_size, strategies, earlier))
         tell.choice(choice.reasons)
         pace = measure_pace(sweep_content(images, choice, (), results), choice, sweep, limit)
         _look_at_embeddings(choice, results, tell)

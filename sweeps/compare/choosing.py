@@ -94,6 +94,8 @@ class Wishes(NamedTuple):
     features: str | None = None
     features_size: int | None = None
     strategies: tuple[str, ...] = ()
+    variant: str | None = None
+    """That of an earlier comparison on these images: as long as it gives as many labels, its runs count."""
 
 
 class Reason(NamedTuple):
@@ -137,7 +139,7 @@ def choose(images: Images, wishes: Wishes) -> Choice:
     strategies, strategy_reasons = _strategies(kind, wishes.strategies)
     where = {"dataset": "imagefolder", "data_dir": str(images.folder)}
     where |= {"split_file": str(images.split_file)} if images.split_file else {}
-    parameters = where | model | size | _acquisition(images, curve)
+    parameters = where | model | size | _acquisition(images, curve, wishes.variant)
     reasons = (model_reason, size_reason, labels_reason, *strategy_reasons)
     return Choice(parameters, strategies, curve, reasons, asked=bool(wishes.strategies))
 
@@ -273,11 +275,11 @@ def _labels(images: Images, kind: str) -> tuple[tuple[int, ...], Reason]:
     return tuple(counts), Reason("labels", f"{counts[0]:,} to {counts[-1]:,}", why)
 
 
-def _acquisition(images: Images, curve: Sequence[int]) -> dict[str, object]:
+def _acquisition(images: Images, curve: Sequence[int], earlier: str | None) -> dict[str, object]:
     """The parameters that give these label counts; stratified sampling gets as many as the last."""
     first, last = curve[0], curve[-1]
     return {
-        "variant": f"balanced_{_percent(images, last):g}",
+        "variant": _variant(images, last, earlier),
         "init": "random",
         "pool_scope": "full",
         "budget": last,
@@ -288,12 +290,18 @@ def _acquisition(images: Images, curve: Sequence[int]) -> dict[str, object]:
     }
 
 
-def _percent(images: Images, labels: int) -> float:
-    """The percentage, taken of each class as a variant does, that comes nearest to so many labels."""
+def _variant(images: Images, labels: int, earlier: str | None) -> str:
+    """The percentage, taken of each class, that comes nearest to so many labels, with as few decimals as will do."""
     around = 100 * labels / images.train
-    shares = [round(around * (1 + step / 100), 4) for step in range(-30, 31)]
-    fitting = [share for share in shares if 0 < share <= 100]
-    return min(fitting, key=lambda share: (abs(_variant_size(images, share) - labels), abs(share - around)))
+    found: list[tuple[int, int, float, str]] = []
+    for decimals in (0, 1, 2, 4):
+        shares = {round(around * (1 + step / 100), decimals) for step in range(-30, 31)}
+        for share in (share for share in shares if 0 < share <= 100):
+            short_of = abs(_variant_size(images, share) - labels)
+            found.append((short_of, decimals, abs(share - around), f"balanced_{share:g}"))
+    nearest_one = min(found)
+    same = {variant for short_of, *_, variant in found if short_of == nearest_one[0]}
+    return earlier if earlier in same else nearest_one[-1]
 
 
 def _variant_size(images: Images, percent: float) -> int:

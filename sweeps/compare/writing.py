@@ -45,9 +45,14 @@ def check_same_folder(path: Path, folder: Path) -> None:
     Raises:
         UserError: its sweep file names another data folder.
     """
-    try:
-        earlier = yaml.safe_load(path.read_text(encoding="utf-8"))["parameters"]["data_dir"]["value"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
-        return
-    if earlier != str(folder):
+    earlier = earlier_value(path, "data_dir")
+    if earlier not in (None, str(folder)):
         raise UserError(f"{path.parent}: holds a comparison on {earlier}; name another folder with --results-dir")
+
+
+def earlier_value(path: Path, name: str) -> str | None:
+    """A parameter that the sweep file of an earlier comparison gives all runs; None where there is none."""
+    try:
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["parameters"][name]["value"])
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return None

@@ -73,6 +73,21 @@ class TestLabels:
         variant = draw_variant(labels, list(images.counts), shares, None, np.random.default_rng(0))
         assert len(variant) == pytest.approx(choice.labels[-1], abs=2)
 
+    def test_the_share_is_short_and_that_of_an_earlier_comparison_stays(self):
+        images = folder([(126, 30)] * 8 + [(125, 30)] * 2)
+        choice = choose(images, FROZEN)
+        assert choice.labels[-1] == 320
+        assert choice.parameters["variant"] == "balanced_25.4"
+        earlier = choose(images, FROZEN._replace(variant="balanced_25.4372")).parameters["variant"]
+        assert earlier == "balanced_25.4372"  # as many labels, so that its runs count
+        other = choose(images, FROZEN._replace(variant="balanced_31.7965")).parameters["variant"]
+        assert other == "balanced_25.4"
+
+    @pytest.mark.parametrize("name", FOLDERS)
+    def test_shares_have_two_decimals_at_most_where_that_is_as_near(self, name):
+        share = choose(folder(FOLDERS[name]), FROZEN).parameters["variant"].removeprefix("balanced_")
+        assert len(share.partition(".")[2]) <= 2
+
     def test_they_double(self):
         assert choose(folder([(5000, 1000)] * 10), FROZEN).labels == (10, 20, 40, 80, 160, 320, 640)
 
