@@ -17,14 +17,14 @@ from al.arguments import Parser, folder_name
 from al.errors import UserError
 from al.tracking import projection
 from sweeps.report.build import find
-from sweeps.report.cells import Family, Setting
+from sweeps.report.cells import Cell, Family, Setting
 from sweeps.report.decision import decide
 from sweeps.report.from_wandb import load_wandb
 from sweeps.report.load import Results, load_results
-from sweeps.report.panels import curve_panels, end_panels, pick_panels, time_panels
-from sweeps.report.sections import sections
+from sweeps.report.panels import OF_ONE_SETTING, Shown, logged_names, panels_of
+from sweeps.report.sections import Section, sections
 from sweeps.report.studies import STUDIES
-from sweeps.report.tables import Table, escaped
+from sweeps.report.table import Table, escaped
 
 TITLE = "Active learning: strategies, labels and compute"
 VIEW, VIEW_NAME = "activelearning", "Active learning"
@@ -70,7 +70,7 @@ def _dashboard(options: argparse.Namespace) -> int:
     content = content_of(_found(options.results_dir, entity, options.project), options.results_dir)
     try:
         report = save_report(entity, options.project, content)
-        view = save_view(entity, options.project)
+        view = save_view(entity, options.project, content)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -99,23 +99,13 @@ def _default_entity() -> str:
     return entity
 
 
-class Comparison(NamedTuple):
-    """Cells that may be compared with each other, on panels of their own."""
-
-    title: str
-    cells: tuple[str, ...]
-    x: str
-    """Metric on the x axis of the learning curves."""
-    by: str
-    """Parameter that tells the curves apart."""
-
-
 class Chapter(NamedTuple):
-    """Comparisons that share a data set and a training."""
+    """A section of the page, as far as it goes onto W&B."""
 
+    id: str
     title: str
-    comparisons: tuple[Comparison, ...]
-    cells: tuple[str, ...]
+    tables: tuple[str, ...]
+    """As Markdown; those that the page folds stay with it."""
 
 
 class Content(NamedTuple):
@@ -123,7 +113,9 @@ class Content(NamedTuple):
 
     answers: str
     chapters: tuple[Chapter, ...]
-    tables: tuple[str, ...]
+    settings: tuple[Shown, ...]
+    families: tuple[Shown, ...]
+    everything: Shown
 
 
 def _local(results_dir: str | Path) -> Results:
@@ -140,30 +132,40 @@ def _found(results_dir: str | Path, entity: str, project: str) -> Results:
 
 
 def content_of(results: Results, results_dir: str | Path) -> Content:
-    """Short answers, the comparisons that the runs allow, and the page's main tables as Markdown."""
+    """Short answers, and the page's sections with the runs that each is about."""
     findings = find(results, results_dir)
+    everything = Shown("all runs", (), projection.LABELS, "cell", logged_names(results.runs))
     if not findings.families:
-        return Content("", (), ())
+        return Content("", (), (), (), everything)
     shown = sections(findings)
     for extend in STUDIES:
         shown = extend(findings, shown)
-    found = [part for section in shown for part in section.parts if isinstance(part, Table) and not part.folded]
     decisions = map(decide, findings.every_analysis)
     answers = "\n".join(f"- **{escaped(d.setting)}**: {escaped(d.headline)}" for d in decisions)
-    chapters = tuple(map(_chapter, findings.families))
-    return Content(answers, chapters, tuple(table.markdown() for table in found if table.rows))
+    settings = tuple(_setting(setting) for family in findings.families for setting in family.settings)
+    families = tuple(_family(family) for family in findings.families)
+    return Content(answers, tuple(map(_chapter, shown)), settings, families, everything)
 
 
-def _chapter(family: Family) -> Chapter:
-    return Chapter(family.title, tuple(map(_comparison, family.settings)), tuple(cell.name for cell in family.everyone))
+def _chapter(section: Section) -> Chapter:
+    tables = [part for part in section.parts if isinstance(part, Table) and part.rows and not part.folded]
+    return Chapter(section.id, section.title, tuple(table.without_empty_columns().markdown() for table in tables))
 
 
-def _comparison(setting: Setting) -> Comparison:
+def _setting(setting: Setting) -> Shown:
     free = any(run.labels > run.human_labels for cell in setting.cells for run in cell.runs)
     strategies = {cell.strategy for cell in setting.everyone}
     by = "strategy" if len(strategies) == len(setting.everyone) else "cell"
-    x = projection.HUMAN_LABELS if free else projection.LABELS
-    return Comparison(setting.title, tuple(cell.name for cell in setting.everyone), x, by)
+    return _shown(setting.title, setting.everyone, projection.HUMAN_LABELS if free else projection.LABELS, by)
+
+
+def _family(family: Family) -> Shown:
+    return _shown(family.title, family.everyone, projection.LABELS, "cell")
+
+
+def _shown(title: str, cells: Sequence[Cell], x: str, by: str) -> Shown:
+    names = logged_names(run for cell in cells for run in cell.runs)
+    return Shown(title, tuple(cell.name for cell in cells), x, by, names)
 
 
 # The report
@@ -180,25 +182,21 @@ def build_report(entity: str, project: str, content: Content, *, online: bool = 
     if not content.chapters:
         blocks += [wr.P("No run is complete yet; run a sweep, then make this report again.")]
     for chapter in content.chapters:
-        blocks += _chapter_blocks(chapter, where)
-    if any(chapter.comparisons for chapter in content.chapters):
-        everything = [wr.Runset(name="all runs", **where)]
-        blocks += [wr.H1("Time"), wr.PanelGrid(runsets=everything, panels=time_panels())]
-        blocks += [wr.H1("Picks"), wr.PanelGrid(runsets=everything, panels=pick_panels())]
-    if content.tables:
-        blocks += [wr.H1("Tables"), *(wr.MarkdownBlock(table) for table in content.tables)]
+        blocks += _chapter_blocks(chapter, content, where)
     return wr.Report(entity=entity, project=project, title=TITLE, description=DESCRIPTION, blocks=blocks, width="fluid")
 
 
-def _chapter_blocks(chapter: Chapter, where: dict[str, str]) -> list:
+def _chapter_blocks(chapter: Chapter, content: Content, where: dict[str, str]) -> list:
+    """Its panels, of every setting or of every family, and its tables; nothing where there are none."""
     import wandb_workspaces.reports.v2 as wr
 
-    blocks: list = [wr.H1(chapter.title)]
-    for title, cells, x, by in chapter.comparisons:
-        runs = wr.Runset(name=title, filters=_only(cells), **where)
-        blocks += [wr.H2(title), wr.PanelGrid(runsets=[runs], panels=curve_panels(x, by))]
-    whole = wr.Runset(name=chapter.title, filters=_only(chapter.cells), **where)
-    return [*blocks, wr.H2("All its configurations"), wr.PanelGrid(runsets=[whole], panels=end_panels())]
+    blocks: list = []
+    for shown in content.settings if chapter.id in OF_ONE_SETTING else content.families:
+        if panels := panels_of(chapter.id, shown):
+            runs = wr.Runset(name=shown.title, filters=_only(shown.cells), **where)
+            blocks += [wr.H2(shown.title), wr.PanelGrid(runsets=[runs], panels=panels)]
+    blocks += [wr.MarkdownBlock(table) for table in chapter.tables]
+    return [wr.H1(chapter.title), *blocks] if blocks else []
 
 
 def _only(cells: Sequence[str]) -> str:
@@ -233,24 +231,23 @@ def _existing_report(api: Any, entity: str, project: str) -> Any:
 # The workspace view
 
 
-def build_view(entity: str, project: str):
-    """A saved workspace view for the day's work: curves by labels, the runs in progress, time, picks."""
+def build_view(entity: str, project: str, content: Content):
+    """A saved workspace view for the day's work: the page's sections, of the runs in progress too."""
     import wandb_workspaces.workspaces as ws
 
+    found = [(chapter.title, panels_of(chapter.id, content.everything)) for chapter in content.chapters]
     shown = [
-        ws.Section(name="Learning curves", panels=curve_panels(projection.LABELS, "cell"), is_open=True),
-        ws.Section(name="At the end", panels=end_panels()),
-        ws.Section(name="Time", panels=time_panels()),
-        ws.Section(name="Picks", panels=pick_panels()),
+        ws.Section(name=title, panels=panels, is_open=number == 0)
+        for number, (title, panels) in enumerate((title, panels) for title, panels in found if panels)
     ]
     return ws.Workspace(entity=entity, project=project, name=VIEW_NAME, sections=shown)
 
 
-def save_view(entity: str, project: str) -> str:
+def save_view(entity: str, project: str, content: Content) -> str:
     """Creates the view, or replaces the one of the same name; returns its address."""
     import wandb_workspaces.workspaces as ws
 
-    view = build_view(entity, project)
+    view = build_view(entity, project, content)
     view._internal_name = f"nw-{VIEW}-v"
     with suppress(ValueError):  # there is none yet
         view._internal_id = ws.Workspace.from_url(f"https://wandb.ai/{entity}/{project}?nw={VIEW}")._internal_id
@@ -262,7 +259,7 @@ def write_json(out: Path, entity: str, project: str, content: Content) -> list[P
     """Writes the report's and the view's JSON, as they would be sent, under `out`."""
     out.mkdir(parents=True, exist_ok=True)
     report = build_report(entity, project, content, online=False)._to_model().spec
-    view = build_view(entity, project)._to_model().spec
+    view = build_view(entity, project, content)._to_model().spec
     written = []
     for name, model in (("dashboard.json", report), ("workspace.json", view)):
         sent = json.loads(model.model_dump_json(by_alias=True, exclude_none=True))

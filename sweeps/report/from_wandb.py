@@ -112,6 +112,9 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, object]:
             row["per_class"].setdefault(label, {})[CLASS_METRICS[metric]] = value
         elif head in ("labels_by_class", "seconds"):
             row[head][rest] = value
+    if (entropy := flat.get("pick/class_entropy")) is not None:
+        rest = {"mean_score": flat.get("pick/mean_score"), "duplicates": flat.get("pick/duplicates", 0)}
+        row["pick"] = {"class_entropy": entropy} | rest
     return row
 
 

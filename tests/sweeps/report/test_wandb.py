@@ -2,6 +2,7 @@
 
 import json
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,6 +20,8 @@ from sweeps.report.load import load_results
 wandb_workspaces = pytest.importorskip("wandb_workspaces")
 
 from sweeps.report import dashboard  # noqa: E402
+from sweeps.report.build import find  # noqa: E402
+from sweeps.report.sections import sections  # noqa: E402
 
 DIGITS = {"dataset": "digits", "model": "small_cnn", "weights": "none", "variant": "balanced_20", "initial_min": 20}
 SMALL = World(classes=tuple("abcdefghij"), train=2000, test=500)
@@ -140,7 +143,8 @@ def test_the_dry_run_sends_nothing_and_names_only_metrics_that_exist(tmp_path, o
 def _metric_names(folders) -> set[str]:
     folder = next(folders.glob("*margin*/split_seed_12"))
     row = json.loads((folder / "epochs.jsonl").read_text().splitlines()[0])
-    names = set(projection.epoch_metrics(EpochRecord.model_validate(row))) | {projection.PICK_SHEET}
+    names = set(projection.epoch_metrics(EpochRecord.model_validate(row)))
+    names |= {projection.PICK_SHEET, projection.CURVE_AREA}
     result = RunResult.read(json.loads((folder / "performance_metrics.json").read_text()))
     return names | set(projection.summary_of(result))
 
@@ -168,8 +172,9 @@ def _written(results_dir, out) -> dict:
     return json.loads(dashboard.write_json(out, "me", "project", content)[0].read_text())
 
 
-def _headings(report) -> list[str]:
-    return ["".join(c["text"] for c in b["children"]) for b in report["blocks"] if b["type"] == "heading"]
+def _headings(report, level=None) -> list[str]:
+    found = [b for b in report["blocks"] if b["type"] == "heading" and level in (None, b["level"])]
+    return ["".join(c["text"] for c in b["children"]) for b in found]
 
 
 def _run_sets(report) -> list[tuple[str, tuple[str, ...]]]:
@@ -191,19 +196,44 @@ def test_every_configuration_found_has_its_panels_and_no_average_mixes_settings(
     made += write_cells(tmp_path, SMALL, ("margin",), (12,), **DIGITS, init="random")
     report = _written(tmp_path, tmp_path / "out")
     sets = _run_sets(report)
-    assert [name for name, cells in sets if cells] == [
-        "digits balanced_20",
-        "digits balanced_10",
-        "digits balanced_20, random start",
-        "digits",
-    ]
-    *settings, whole, _, _ = [set(cells) for _, cells in sets]
+    titles = ["digits balanced_20", "digits balanced_10", "digits balanced_20, random start"]
+    assert [name for name, _ in sets[:3]] == titles
+    assert [name for name, _ in sets] == [*titles, "digits", "digits", *titles, *["digits"] * 3]
+    settings = [set(cells) for name, cells in sets if name in titles]
+    whole = set(sets[3][1])
     assert whole == {config.cell for config in made}
     for cells in settings:
         fields = {(c.dataset, c.variant) for c in made if c.cell in cells}
         assert len(fields) == 1
         assert len({c.init for c in made if c.cell in cells and c.strategy != "stratified"}) == 1
     assert set().union(*settings) == whole
+
+
+def test_its_sections_are_those_of_the_page_and_every_metric_that_was_logged_has_its_panels(tmp_path, offline):
+    write_cells(tmp_path, SMALL, ("stratified", "random", "margin"), (12, 34, 56), **DIGITS)
+    report = _written(tmp_path, tmp_path / "out")
+    page = [section.title for section in sections(find(load_results(tmp_path), tmp_path))]
+    written = [title for title in _headings(report, level=1) if title != "In short"]
+    assert written == [title for title in page if title in written]
+    assert {"Learning curves", "Test metrics", "Classes", "What was picked", "By epoch", "Time"} <= set(written)
+    titles = [panel["config"]["chartTitle"] for panel in _panels(report) if "chartTitle" in panel["config"]]
+    for metric in METRICS.values():
+        assert f"Test {metric.title[0].lower()}{metric.title[1:]}, best epoch" in titles
+        assert f"{metric.title} by epoch" in titles
+
+
+def test_a_metric_that_no_run_logged_has_no_panel_and_a_new_one_has_all(tmp_path, offline, monkeypatch):
+    write_cells(tmp_path, SMALL, ("random", "margin"), (12, 34), **DIGITS)
+    monkeypatch.setitem(
+        METRICS, "wittiness", replace(METRICS["accuracy"], name="wittiness", key="wittiness", title="Wittiness (%)")
+    )
+    assert "wittiness" not in json.dumps(_written(tmp_path, tmp_path / "out"))
+    assert "seconds/embed" not in json.dumps(_written(tmp_path, tmp_path / "out"))
+    for path in tmp_path.glob("*/split_seed_*/*.json*"):
+        text = path.read_text().replace('"accuracy":', '"wittiness": 50.0, "accuracy":')
+        path.write_text(text.replace('"seconds": {"train"', '"seconds": {"embed": 3.0, "train"'))
+    shown = [name for panel in _panels(_written(tmp_path, tmp_path / "out")) for name in _metrics(panel)]
+    assert {"train/wittiness", "val/wittiness", "test/wittiness", "seconds/embed"} <= set(shown)
 
 
 def test_nothing_of_the_study_without_its_data_and_no_panel_without_a_run(tmp_path, offline):
