@@ -10,7 +10,7 @@ from sweeps.report.cells import Cell, Setting, paired
 from sweeps.report.comparisons import Estimate, accuracy_interval
 from sweeps.report.curves import learning_curve
 from sweeps.report.inference import Evidence, Verdict, judge
-from sweeps.report.label_savings import TargetKind, TargetResult
+from sweeps.report.label_savings import Bound, Saving, TargetKind, TargetResult
 from sweeps.report.load import Run
 from sweeps.report.pool_map import PoolMap
 from sweeps.report.statistics import NAN, Interval, ratio_interval
@@ -73,6 +73,12 @@ class Analysis:
             if found:
                 return (reached or found)[-1]
         return None
+
+    def saving(self, name: str) -> Saving | None:
+        """Of a strategy at the main target, against the reference; None where it is not known."""
+        result, reference = self.main_target, self.verdict.reference
+        found = result.saving(name, reference) if result and reference else None
+        return found if found and found.bound is not Bound.UNKNOWN else None
 
     def _control_reaches(self, result: TargetResult) -> bool:
         need = result.need(self.control) if self.control else None

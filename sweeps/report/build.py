@@ -10,13 +10,13 @@ from sweeps.report import tables
 from sweeps.report.analysis import Analysis, analyse
 from sweeps.report.cells import Setting, organise
 from sweeps.report.decision import Decision, decide
-from sweeps.report.figures import Picture
 from sweeps.report.first_screen import first_screen
 from sweeps.report.load import Results
 from sweeps.report.page import page
+from sweeps.report.picture import Picture
 from sweeps.report.pool_map import read_map
 from sweeps.report.sections import Extension, Findings, Image, Live, Part, Section, sections
-from sweeps.report.tables import Table
+from sweeps.report.table import Table
 from sweeps.report.zero_shot import own_zero_shot
 
 TITLE = "Active learning: what the runs say"

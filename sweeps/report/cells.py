@@ -7,7 +7,6 @@
 - A family holds the settings that share a figure: they differ in variant, class weights, start and stopping rule only.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from al.config import RunConfig
 from al.strategies import REGISTRY, strategy_names
 from sweeps.report.load import UNKNOWN_DEVICE, LeftOut, Results, Run
+from sweeps.report.titles import described, differing, files_told, slug, told_fields
 
 WITHIN_FAMILY = (
     *("variant", "minority_classes", "class_weights", "stop", "budget"),
@@ -224,19 +224,9 @@ def _cells(runs: list[Run]) -> list[Cell]:
 
 def _label(run: Run, alike: Mapping[str, list[Run]]) -> str:
     others = alike[run.config.strategy]
-    fields = _differing(other.config for other in others)
-    told = [f"{name}={_fields(run.config)[name]}" for name in sorted(fields)] + _files_told(run, others)
+    fields = differing(other.config for other in others)
+    told = [f"{name}={value}" for name, value in told_fields(run.config, fields)] + files_told(run, others)
     return run.config.strategy_title + (f" ({', '.join(told)})" if told else "")
-
-
-def _files_told(run: Run, among: Iterable[Run], names: Iterable[str] | None = None) -> list[str]:
-    """`features file 3f2a90c1`: the beginning of the hash of each file that is another in some run."""
-    seen: dict[str, set[str]] = defaultdict(set)
-    for other in among:
-        for name, digest in other.sources.items():
-            seen[name].add(digest)
-    told = [name for name in sorted(run.sources) if len(seen[name]) > 1 and (names is None or name in names)]
-    return [f"{name} file {run.sources[name][:8]}" for name in told]
 
 
 def _same_start(runs: list[Run], results: Results) -> list[Run]:
@@ -289,17 +279,17 @@ def _note_mixed(results: Results) -> None:
 def _named(made: list) -> list[Family]:
     # A strategy's run speaks for its family: a baseline's acquisition fields are all at their defaults.
     speakers = [(_strategy_cells(parts) or baselines)[0].runs[0] for parts, baselines in made]
-    differing = _differing(_without_strategy(run.config) for run in speakers) - {"strategy", "dataset", *WITHIN_FAMILY}
+    fields = differing(_without_strategy(run.config) for run in speakers) - {"strategy", "dataset", *WITHIN_FAMILY}
     prints = _fingerprints(speakers)
     families, slugs, setting_slugs = [], Counter(), Counter()
     for run, (parts, baselines) in zip(speakers, made):
         shared = _without_strategy(run.config)
-        extra = _described(shared, differing)
+        extra = described(shared, fields)
         extra += [f"data {run.data.fingerprint[:8]}"] if prints[run.data.name] > 1 else []
-        extra += _files_told(run, speakers, _files(run, shared).keys() - set(WITHIN_FAMILY))
+        extra += files_told(run, speakers, _files(run, shared).keys() - set(WITHIN_FAMILY))
         title = ", ".join([run.config.data_name, *extra])
         settings = _named_settings(parts, extra, setting_slugs)
-        families.append(Family(title, _slug(title, slugs), settings, tuple(_by_size(baselines))))
+        families.append(Family(title, slug(title, slugs), settings, tuple(_by_size(baselines))))
     return families
 
 
@@ -312,16 +302,16 @@ def _by_size(cells: Iterable[Cell]) -> list[Cell]:
 
 
 def _named_settings(parts: list, family: list[str], slugs: Counter) -> tuple[Setting, ...]:
-    differing = _differing(_without_strategy(cells[0].config) for cells, _ in parts) - {"strategy"}
+    fields = differing(_without_strategy(cells[0].config) for cells, _ in parts) - {"strategy"}
     speakers = [cells[0].runs[0] for cells, _ in parts]
     settings = []
     for cells, baseline in sorted(parts, key=lambda part: _order(part[0][0].config)):
         config = cells[0].config
-        extra = _described(config, differing - {"variant"} | ({"class_weights"} if config.class_weights else set()))
-        files = _files_told(cells[0].runs[0], speakers, WITHIN_FAMILY)
+        extra = described(config, fields - {"variant"} | ({"class_weights"} if config.class_weights else set()))
+        files = files_told(cells[0].runs[0], speakers, WITHIN_FAMILY)
         size = config.variant if config.budget is None else f"up to {config.budget:,} labels"
         title = ", ".join([f"{config.data_name} {size}", *extra, *files, *family])
-        settings.append(Setting(title, _slug(title, slugs), cells, baseline))
+        settings.append(Setting(title, slug(title, slugs), cells, baseline))
     return tuple(settings)
 
 
@@ -330,46 +320,5 @@ def _order(config: RunConfig) -> tuple:
     return not shares.balanced, config.init != "stratified", -shares.majority, config.class_weights, config.stop
 
 
-def _differing(configs: Iterable[RunConfig]) -> set[str]:
-    seen: dict[str, set[str]] = defaultdict(set)
-    for config in configs:
-        for name, value in _fields(config).items():
-            seen[name].add(repr(value))
-    return {name for name, values in seen.items() if len(values) > 1} - {"split_seed"}
-
-
-def _fields(config: RunConfig) -> dict[str, object]:
-    """Every field that has an effect, those without one at their default."""
-    return {name: field.default for name, field in RunConfig.model_fields.items()} | config.outcome_fields()
-
-
-WORDS = {
-    ("init", "clip"): "CLIP start",
-    ("init", "random"): "random start",
-    ("stop", "baseline"): "until the baseline is beaten",
-    ("class_weights", True): "class weights",
-    ("pool_scope", "variant"): "pool: the variant",
-    ("pool_scope", "full"): "pool: the whole training set",
-}
-SILENT = {("init", "stratified"), ("stop", "budget"), ("class_weights", False), ("budget", None)}
-
-
-def _described(config: RunConfig, fields: Iterable[str]) -> list[str]:
-    known = _fields(config)
-    shown = [(name, known[name]) for name in sorted(fields)]
-    return [
-        WORDS.get(pair) or f"{pair[0]}={pair[1]}"
-        for pair in ((name, tuple(value) if isinstance(value, list) else value) for name, value in shown)
-        if pair not in SILENT
-    ]
-
-
 def _fingerprints(runs: list[Run]) -> Counter:
     return Counter(name for name, _ in {(run.data.name, run.data.fingerprint) for run in runs})
-
-
-def _slug(title: str, taken: Counter) -> str:
-    short = title.lower().replace("until the baseline is beaten", "to baseline").replace("class weights", "weighted")
-    slug = re.sub(r"[^a-z0-9]+", "_", short).strip("_")[:80]
-    taken[slug] += 1
-    return slug if taken[slug] == 1 else f"{slug}_{taken[slug]}"

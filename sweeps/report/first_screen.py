@@ -8,9 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeps.report.analysis import Analysis
-from sweeps.report.decision import Decision, main_saving, saved, summary, told_target
+from sweeps.report.decision import Decision, summary
 from sweeps.report.label_savings import Bound, Saving
 from sweeps.report.load import UNKNOWN_DEVICE, Results, Run
+from sweeps.report.saving_words import beside_a_bar
+from sweeps.report.target_words import told_target
 from sweeps.report.wording import number
 
 MOST_ROWS = 12
@@ -76,12 +78,12 @@ def _chart(analyses: Sequence[Analysis]) -> Chart | None:
     """Of one setting every strategy, of several the leader of each; None where no saving is known."""
     if len(analyses) == 1:
         (analysis,) = analyses
-        found = [(name, main_saving(analysis, name), analysis) for name in analysis.verdict.estimates]
+        found = [(name, analysis.saving(name), analysis) for name in analysis.verdict.estimates]
         goal = told_target(analysis.main_target) if analysis.main_target else ""
         title = f"Labels saved to reach {goal}"
     else:
         leads = [(analysis, analysis.best.label) for analysis in analyses if analysis.best]
-        found = [(f"{known.setting.title}: {name}", main_saving(known, name), known) for known, name in leads]
+        found = [(f"{known.setting.title}: {name}", known.saving(name), known) for known, name in leads]
         title = "Labels saved by the strategy with the highest mean"
     known = [
         (name, saving, saving.strategy in analysis.verdict.ahead)
@@ -104,7 +106,7 @@ def _scaled(title: str, savings: Sequence[tuple[str, Saving, bool]]) -> Chart:
     rows = []
     for name, saving, proved in savings:
         low, high = _ends(saving, left, left + width)
-        rows.append(Row(name, f"{saved(saving)} %", place(saving.percent), place(low), place(high), proved))
+        rows.append(Row(name, beside_a_bar(saving), place(saving.percent), place(low), place(high), proved))
     return Chart(title, place(0.0), tuple(rows))
 
 

@@ -21,7 +21,8 @@ from sweeps.report.decision import Decision
 from sweeps.report.first_screen import FirstScreen
 from sweeps.report.picks import Gallery
 from sweeps.report.sections import Live, Section, Text
-from sweeps.report.tables import Table, decision_table, shown
+from sweeps.report.table import Table, shown
+from sweeps.report.tables import decision_table
 
 TEMPLATES = Path(__file__).parent / "templates"
 MANY = 4
@@ -30,7 +31,7 @@ COLOURS = 32
 """Of a picture on the page."""
 LONG = 40
 """Characters from which a cell may break its line."""
-NUMBER = re.compile(r"(at least |at most |more than |< )?[-+]?[\d,.]+( \[[^]]*\])?")
+NUMBER = re.compile(r"(more than |< )?[-+]?[\d,.]+( or more| or less)?( \[[^]]*\])?")
 """Text that is a number, perhaps with its interval: it goes to the right of its cell."""
 
 

@@ -21,8 +21,9 @@ from al.tracking.plots import SHEET_COLUMNS, SHEET_ROWS, sheet_tiles
 from sweeps.report.analysis import CONTROL, Analysis
 from sweeps.report.cells import Cell, Setting
 from sweeps.report.load import Run
+from sweeps.report.overlaps import most_wanted
 from sweeps.report.pool_map import PoolMap
-from sweeps.report.tables import Table, most_wanted
+from sweeps.report.table import Table
 
 MOST_THUMBNAILS = 320
 """On a page, whatever the number of runs: each is one to two kilobytes."""

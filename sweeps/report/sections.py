@@ -15,10 +15,12 @@ from sweeps.report.analysis import Analysis
 from sweeps.report.cells import Cell, Family, Setting
 from sweeps.report.charts.registry import CHARTS
 from sweeps.report.citations import bibtex
-from sweeps.report.figures import Picture
+from sweeps.report.curve_figures import curve_pictures
 from sweeps.report.load import Results
+from sweeps.report.overlaps import wanted_table
 from sweeps.report.picks import Gallery, doubt_table, galleries
-from sweeps.report.tables import Table
+from sweeps.report.picture import Picture
+from sweeps.report.table import Table
 from sweeps.report.zero_shot import ZeroShot, zero_shot_pictures, zero_shot_table
 
 METHOD = Path(__file__).parent / "templates" / "method.txt"
@@ -27,6 +29,7 @@ DIFFERENCES_NOTE = (
     "comparisons of the setting."
 )
 NEEDS_NOTE = "A dot is a split seed; a hollow one ended before it got there and needs more than that."
+PHASES_NOTE = f"Clustering is part of selection and shown apart. {tables.EMBEDDINGS_NOTE}"
 LONG_TABLE = 12
 """Rows from which a table of what is missing starts folded."""
 
@@ -135,7 +138,7 @@ def _live(name: str, note: str, pictures: Iterable[Picture] = ()) -> Live:
 
 
 def _curves(findings: Findings) -> Iterator[Part]:
-    pictures = [picture for family in findings.families for picture in figures.curve_pictures(family)]
+    pictures = [picture for family in findings.families for picture in curve_pictures(family)]
     if findings.every_analysis:
         note = "Means with 95 % intervals; the baseline is the point that labels everything at once."
         yield _live("curves", note, pictures)
@@ -183,7 +186,7 @@ def _picks(findings: Findings) -> Iterator[Part]:
     yield from galleries(findings.every_analysis, findings.results_dir)
     yield doubt_table(settings)
     for family in findings.families:
-        yield findings.titled(tables.wanted_table(family.settings, family.classes), family)
+        yield findings.titled(wanted_table(family.settings, family.classes), family)
     for family in findings.families:
         yield from figures.pick_pictures(family)
 
@@ -204,7 +207,7 @@ def _epochs(findings: Findings) -> Iterator[Part]:
 def _time(findings: Findings) -> Iterator[Part]:
     pictures = [picture for family in findings.families for picture in figures.time_pictures(family)]
     if findings.every_analysis:
-        yield _live("phases", "Clustering is part of selection and shown apart.", pictures)
+        yield _live("phases", PHASES_NOTE, pictures)
     else:
         yield from pictures
     yield tables.cost_table(findings.every_analysis)

@@ -1,12 +1,9 @@
-"""Tables of what was found, as CSV and Markdown."""
+"""The tables of a report: what was found, what it cost, what it was made by."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from al.records import METRICS, PHASES, Metric
 from sweeps.report.analysis import (
@@ -19,113 +16,21 @@ from sweeps.report.analysis import (
     time_ratio,
     worst_class,
 )
-from sweeps.report.cells import BASELINE, Cell, Family, Setting, organise
+from sweeps.report.cells import BASELINE, Cell, Family, Setting
 from sweeps.report.comparisons import Estimate, accuracy_interval
 from sweeps.report.curves import accuracy_at
-from sweeps.report.decision import COLUMNS, Decision, called, difference, saved
+from sweeps.report.decision import COLUMNS, Decision, difference
 from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
 from sweeps.report.label_savings import TargetKind, TargetResult
-from sweeps.report.load import Run, load_results
+from sweeps.report.load import Run
+from sweeps.report.saving_words import in_a_cell
 from sweeps.report.statistics import NAN, mean_interval, penalties
-from sweeps.report.wording import count, span
-
-
-class SummaryRow(NamedTuple):
-    """One cell in a line; accuracy in percent, mean and sample standard deviation (NaN from one seed)."""
-
-    strategy: str
-    labels: float
-    accuracy: float
-    accuracy_std: float
-    seconds: float
-    seeds: int
-
-
-def summary_table(results_dir: str | Path, cells: Iterable[str] | None = None) -> list[SummaryRow]:
-    """Rows of complete runs by cell, baseline first; `cells` restricts it to these folder names."""
-    return [_summary(cell) for cell in cells_of(results_dir, cells)]
-
-
-def cells_of(results_dir: str | Path, names: Iterable[str] | None = None) -> list[Cell]:
-    """The cells under a results folder, every one once, in the order of the report."""
-    wanted = None if names is None else set(names)
-    found = {}
-    for family in organise(load_results(results_dir)):
-        for cell in family.everyone:
-            if wanted is None or cell.name in wanted:
-                found.setdefault((cell.name, cell.runs[0].data.fingerprint), cell)
-    return list(found.values())
-
-
-def _summary(cell: Cell) -> SummaryRow:
-    reached = mean_interval(cell.values(accuracy))
-    return SummaryRow(
-        cell.label, mean_of(cell, "labels"), reached.mean, reached.std, mean_of(cell, "seconds"), len(cell.runs)
-    )
+from sweeps.report.table import Table, p_value
+from sweeps.report.wording import called, count, span
 
 
 def mean_of(cell: Cell, name: str) -> float:
     return float(cell.values(attrgetter(name)).mean())
-
-
-class Table(NamedTuple):
-    """A table; cells are text or numbers, NaN and None show as nothing."""
-
-    name: str
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-    note: str = ""
-    folded: bool = False
-    """Whether the page shows it only when asked."""
-
-    def frame(self) -> pd.DataFrame:
-        return pd.DataFrame(self.rows, columns=list(self.columns), dtype=object)
-
-    def csv(self) -> str:
-        """All digits, for other programs."""
-        return self.frame().to_csv(index=False, lineterminator="\n")
-
-    def markdown(self) -> str:
-        lines = [self.columns, ["---"] * len(self.columns), *([shown(value) for value in row] for row in self.rows)]
-        body = "\n".join("| " + " | ".join(escaped(value) for value in line) + " |" for line in lines)
-        return f"**{escaped(self.title)}**\n\n{body}\n" + (f"\n{self.note}\n" if self.note else "")
-
-    def without_empty_columns(self) -> "Table":
-        """Columns in which nothing is known take no room on the page; the files keep them."""
-        kept = [k for k in range(len(self.columns)) if any(not empty(row[k]) and row[k] != "" for row in self.rows)]
-        columns, *rows = [tuple(row[k] for k in kept) for row in (self.columns, *self.rows)]
-        return self._replace(columns=columns, rows=rows)
-
-
-def escaped(value: str) -> str:
-    """Text that neither ends a Markdown cell nor becomes HTML."""
-    value = value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return value.replace("|", "\\|").replace("\n", " ")
-
-
-def empty(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
-
-
-def shown(value: Any) -> str:
-    """A number as a reader wants it; p values and the like carry their own text."""
-    if empty(value):
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | np.integer):
-        return f"{value:,}"
-    if isinstance(value, float):
-        size = abs(value)
-        if value.is_integer() or size >= 100:
-            return f"{value:,.0f}"
-        return f"{value:.1f}" if size >= 10 else f"{value:.2f}" if size >= 1 else f"{value:.3f}"
-    return str(value)
-
-
-def p_value(p: float) -> str:
-    return "" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def safe_mean(cell: Cell, value) -> float:
@@ -167,17 +72,27 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
     return Table("verdict", "The strategies compared", columns, rows, note)
 
 
+EMBEDDINGS_NOTE = (
+    "Embeddings are computed once and cached; each run that uses them is counted what computing them took, as if it "
+    "had been alone."
+)
+
+
 def cost_table(analyses: Sequence[Analysis]) -> Table:
     """What a whole run of each strategy takes, and how that compares with stratified and random sampling."""
-    columns = ("setting", "strategy", "seconds", "time / baseline", "time / random")
+    columns = ("setting", "strategy", "seconds", "embeddings among them (s)", "time / baseline", "time / random")
     rows = []
     for analysis in analyses:
         setting = analysis.setting
         for cell in setting.everyone:
             seconds = mean_interval(cell.values(lambda run: run.seconds))
+            embeddings = mean_of(cell, "embed_seconds") or None
             ratios = (span(time_ratio(cell, setting.cell(other)), 2) for other in (BASELINE, CONTROL))
-            rows.append((setting.title, cell.label, span(seconds), *ratios))
-    note = "Means and, of ratios, geometric means over split seeds with 95 % intervals; empty where conditions differ."
+            rows.append((setting.title, cell.label, span(seconds), embeddings, *ratios))
+    note = (
+        "Means and, of ratios, geometric means over split seeds with 95 % intervals; empty where conditions differ. "
+        f"{EMBEDDINGS_NOTE}"
+    )
     return Table("cost", "Time of a whole run", columns, rows, note)
 
 
@@ -214,7 +129,7 @@ def _target_rows(analysis: Analysis, result: TargetResult) -> Iterator[tuple]:
             needed = count(labels) if reached == len(reaches) else f"more than {count(labels)}"
             savings = [result.saving(need.strategy, other, with_loss) for other in (analysis.control, BASELINE_CURVE)]
             told = (TARGETS[target.kind](target), accuracy, loss, rule, need.strategy, len(reaches), reached)
-            yield *told, first, needed, *map(saved, savings)
+            yield *told, first, needed, *map(in_a_cell, savings)
 
 
 TARGETS = {
@@ -366,7 +281,7 @@ def time_table(families: Sequence[Family]) -> Table:
         "Seconds by phase",
         columns,
         rows,
-        "Means over the seeds; clustering is part of selection.",
+        "Means over the seeds; clustering is part of selection. Embeddings, which are cached, are counted to each run.",
         folded=True,
     )
 
@@ -426,65 +341,3 @@ def conditions_table(runs: Sequence[Run]) -> Table:
         rows.append((len(made), seeds, training, *(dict(known).get(name) for name in names)))
     columns = ("runs", "split seeds", "seed", *(name.replace("_", " ") for name in names))
     return Table("conditions", "What the runs were made by", columns, rows)
-
-
-# What was picked
-
-
-def overlap(setting: Setting) -> tuple[list[str], np.ndarray]:
-    """Names, and [S, S] Jaccard overlap of what two strategies acquired, mean over shared seeds."""
-    cells = [cell for cell in setting.cells if all(run.rounds for run in cell.runs)]
-    picks = [{run.seed: picked(run) for run in cell.runs} for cell in cells]
-    matrix = np.full((len(cells), len(cells)), NAN)
-    for i, a in enumerate(picks):
-        for j, b in enumerate(picks):
-            values = [jaccard(a[seed], b[seed]) for seed in a if seed in b]
-            matrix[i, j] = np.mean(values) if values else NAN
-    return [cell.label for cell in cells], matrix
-
-
-def picked(run: Run) -> np.ndarray:
-    """Rows that a run acquired after its initial pool."""
-    return np.unique(run.queried[0])
-
-
-def jaccard(a: np.ndarray, b: np.ndarray) -> float:
-    """Shared rows over all rows of two sets; NaN where both are empty."""
-    union = len(np.union1d(a, b))
-    return len(np.intersect1d(a, b)) / union if union else NAN
-
-
-def wanted_table(settings: Sequence[Setting], classes: Sequence[str], most: int = 20) -> Table:
-    """Images that the most strategies and seeds of a setting picked: their rows in the training set."""
-    columns = ("setting", "training-set row", "class", "picked by strategies", "picked in runs", "of runs")
-    rows = []
-    for setting in settings:
-        rows += [(setting.title, *row) for row in most_wanted(setting, classes, most)]
-    note = f"Up to {most} images of each setting, those that most strategies pick, then most runs."
-    return Table("wanted_by_all", "Images that every strategy wants", columns, rows, note, folded=True)
-
-
-def most_wanted(setting: Setting, classes: Sequence[str], most: int) -> list[tuple]:
-    """(row, class, strategies, runs, of runs), the most wanted first; `random` is no opinion and does not count."""
-    cells = [cell for cell in setting.cells if cell.strategy != "random" and all(run.rounds for run in cell.runs)]
-    if len(cells) < 2:
-        return []
-    each = [np.concatenate([picked(run) for run in cell.runs]) for cell in cells]
-    rows, in_runs = np.unique(np.concatenate(each), return_counts=True)
-    by = sum(np.isin(rows, group).astype(int) for group in each)
-    order = np.lexsort((rows, -in_runs, -by))[:most]
-    true = _true_classes(cells)
-    total = sum(len(cell.runs) for cell in cells)
-    return [
-        (int(rows[k]), classes[true[int(rows[k])]], f"{by[k]} of {len(cells)}", int(in_runs[k]), total) for k in order
-    ]
-
-
-def _true_classes(cells: Sequence[Cell]) -> dict[int, int]:
-    return {
-        int(row): int(label)
-        for cell in cells
-        for run in cell.runs
-        for round_ in run.rounds
-        for row, label in zip(round_.rows, round_.true)
-    }

@@ -1,9 +1,20 @@
-"""How numbers are said: counts, durations, means with their intervals."""
+"""How things are said: what sampling without choosing is called; counts, durations, means with their intervals."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+
+from sweeps.report.analysis import CONTROL
+from sweeps.report.label_savings import BASELINE
+
+REFERENCES = {CONTROL: "random sampling", BASELINE: "stratified sampling"}
+"""What the reference is called in a sentence."""
+
+
+def called(name: str) -> str:
+    """A strategy or a reference, in a sentence."""
+    return REFERENCES.get(name, name)
 
 
 class Estimated(Protocol):

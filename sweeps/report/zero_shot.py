@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sweeps.report.figures import Picture, bound, draw_matrix, matrix_size, save_all
+from sweeps.report.picture import Picture, bound, draw_matrix, matrix_size, save_all
 from sweeps.report.statistics import NAN
 from sweeps.report.style import drawing
-from sweeps.report.tables import Table
+from sweeps.report.table import Table
 
 
 class ZeroShot(NamedTuple):

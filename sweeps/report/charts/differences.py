@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from sweeps.report.analysis import Analysis
 from sweeps.report.comparisons import Comparison
-from sweeps.report.decision import called
 from sweeps.report.inference import Verdict
+from sweeps.report.wording import called
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from sweeps.report.analysis import Analysis
-from sweeps.report.decision import saved, told_target
 from sweeps.report.label_savings import BASELINE, TargetKind, TargetResult
+from sweeps.report.saving_words import beside_a_bar
+from sweeps.report.target_words import told_target
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Need:
     beyond: tuple[bool, ...]
     """By seed, whether the run ended before it got there."""
     saving: str
-    """Percent of the labels, with its interval; empty where it is not known."""
+    """In words, with its interval; empty where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def _goal(analysis: Analysis, result: TargetResult) -> Goal:
                 seeds=tuple(reaches),
                 by_seed=tuple(labels),
                 beyond=tuple(reach.censored for reach in reaches.values()),
-                saving=saved(saving),
+                saving=beside_a_bar(saving),
             )
         )
     return Goal(told_target(result), result.by_first_labels, tuple(made))

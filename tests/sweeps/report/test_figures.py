@@ -3,7 +3,7 @@
 import pytest
 from report_results import World, write_cells
 
-from sweeps.report import figures
+from sweeps.report import curve_figures
 from sweeps.report.cells import organise
 from sweeps.report.load import load_results
 from sweeps.report.style import drawing, looks
@@ -18,7 +18,7 @@ def test_below_five_seeds_each_is_a_thin_line_and_there_is_no_band(tmp_path, see
     (cell,) = organise(load_results(tmp_path))[0].settings[0].cells
     with drawing(4, 3) as (_, axes):
         ax = axes.flat[0]
-        figures._draw_band(ax, cell, "labels", looks(["margin"])["margin"])
+        curve_figures._draw_band(ax, cell, "labels", looks(["margin"])["margin"])
         assert len(ax.collections) == bands
         widths = sorted(line.get_linewidth() for line in ax.lines)
         assert len(widths) == lines

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from report_results import World, write_cells, write_run
 
@@ -216,6 +217,14 @@ def test_two_strategies_in_turn_are_a_cell_beside_each_alone(tmp_path):
     assert [cell.label for cell in setting.cells][3:5] == [f"{named} (switch_after={rounds})" for rounds in (3, 5)]
 
 
+def test_a_stratified_start_beside_a_clip_start_has_no_word_of_clip(tmp_path):
+    write_cells(tmp_path, SMALL, ("margin", "random"), (1,), **DIGITS)
+    write_cells(tmp_path, SMALL, ("margin",), (1,), **DIGITS, init="clip", clip_prompt="a photo of a {}.")
+    (family,) = organise(load_results(tmp_path))
+    titles = [setting.title for setting in family.settings]
+    assert titles == ["digits balanced_20", "digits balanced_20, clip_prompt=a photo of a {}., CLIP start"]
+
+
 FROZEN = {"dataset": "digits", "variant": "balanced_20", "initial_min": 20, "model": "frozen", "features": "file:f"}
 
 
@@ -339,6 +348,17 @@ def test_the_curve_takes_the_epoch_that_validation_chose_not_the_test_set(tmp_pa
     assert curve.accuracy[-1] == 12.5
     assert curve.seconds[-1] == pytest.approx(sum(row["seconds"]["round"] for row in rows))
     assert curve.accuracy[0] == rows[0]["test"]["accuracy"]
+
+
+def test_embeddings_come_before_the_first_label_count_and_old_runs_have_none(tmp_path):
+    config = RunConfig(strategy="margin", split_seed=1, **DIGITS)
+    write_run(tmp_path / "old", config, SMALL)
+    write_run(tmp_path / "new", config, World(SMALL.classes, train=SMALL.train, test=SMALL.test, embedding=40.0))
+    old, new = (load_results(tmp_path / name).runs[0] for name in ("old", "new"))
+    assert (old.embed_seconds, new.embed_seconds) == (0, 40)
+    assert new.seconds == pytest.approx(old.seconds + 40)
+    assert new.result.training_time_seconds == old.result.training_time_seconds
+    np.testing.assert_allclose(learning_curve(new).seconds, learning_curve(old).seconds + 40)
 
 
 def test_a_band_ends_where_the_first_seed_ends(tmp_path):

@@ -14,7 +14,6 @@ import pytest
 from report_results import World, write_cells, write_run, write_study
 
 from al.config import RunConfig
-from sweeps.report import figures
 from sweeps.report.__main__ import main
 from sweeps.report.style import looks
 
@@ -183,15 +182,6 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, capsys, arguments, message
     assert len(error.splitlines()) == 1
 
 
-def test_the_demos_picture_is_drawn_from_the_cells_asked_for(results, tmp_path):
-    path = figures.learning_curve_png(results, None, tmp_path / "curves.png")
-    assert path.read_bytes()[:4] == b"\x89PNG"
-    from al.errors import UserError
-
-    with pytest.raises(UserError, match="no complete run"):
-        figures.learning_curve_png(results, ["no such cell"], tmp_path / "none.png")
-
-
 def test_many_strategies_stay_tellable():
     names = ["stratified", "random", "uncertainty", "margin", "typiclust", *(f"new {k}" for k in range(10))]
     found = looks(names)
@@ -212,7 +202,7 @@ def test_the_first_screen_answers_in_a_sentence_with_a_chart_and_what_it_rests_o
     chart = re.search(r'<figure class="savings" role="img" aria-label="(.*?)">', first).group(1)
     assert chart.startswith("Labels saved to reach what random sampling reaches with")
     for strategy in ("margin", "typiclust", "uncertainty"):
-        assert re.search(strategy + r" \d+ \[\d+, \d+\] %", chart)
+        assert re.search(strategy + r" saves \d+ % \[\d+, \d+\]", chart)
     assert "Hollow" not in first
     for fact in ("15 complete runs of 5 configurations", "split seeds 12, 34, 56", "2,000 + 500 images of 10 classes"):
         assert fact in first
