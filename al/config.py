@@ -225,6 +225,9 @@ class RunConfig(BaseModel):
 
     # what single strategies take
     typiclust_max_clusters: int = _option(500, "typiclust_typical: clusters at most", ge=1)
+    typiclust_members: int = _option(
+        20_000, "typiclust_typical: images of a cluster that are compared with each other at most", ge=1
+    )
     probcover_delta: OptionalSize = _option(None, "probcover: radius of a ball; unset: found by purity")
     probcover_purity: float = _option(0.95, "probcover: share of balls that must hold one pseudo-class", gt=0, le=1)
     cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)

@@ -3,13 +3,15 @@
 python -m benchmarks                      # the default sizes, about twenty minutes on two cores
 python -m benchmarks --only=scoring,startup
 python -m benchmarks ablation                  # what each part of al.fast buys: only where it is named
-python -m benchmarks.scoring --images=50000    # one of them with its own options, see its --help
+python -m benchmarks million --strategies=badge,coreset    # one of them with its own options: the same as the next
+python -m benchmarks.scoring --images=50000    # see its --help
 """
 
 import argparse
 import csv
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measuring import HEADING, line
@@ -19,14 +21,7 @@ ALL = {
     "scoring": ("scoring",),
     "training_step": ("training_step",),
     "selection": ("selection", "--repeats=2"),
-    "million": (
-        "selection",
-        "--rows=1000000",
-        "--dtype=float16",
-        "--memory-map",
-        "--strategies=typiclust",
-        "--repeats=1",
-    ),
+    "million": ("million", "--rows=1000000", "--strategies=typiclust"),
     "whole_run": ("whole_run", "--repeats=2"),
     "startup": ("startup",),
     "memory": ("memory", "--strategies=typiclust"),
@@ -37,13 +32,13 @@ NAMED = {"ablation": ("ablation",)}
 """Those that run only where they are named."""
 
 
-def run(name: str, out: Path) -> list[dict[str, str]]:
-    """The rows of one benchmark; none where it failed, which it has said itself."""
+def run(name: str, out: Path, own: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows of one benchmark, with its `own` options; none where it failed, which it has said itself."""
     module, *arguments = (ALL | NAMED)[name]
     path = out / f"{name}.csv"
     path.unlink(missing_ok=True)
     print(f"== {name}", flush=True)
-    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, f"--csv={path}"]
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, *own, f"--csv={path}"]
     subprocess.run(command, cwd=ROOT, check=False)
     if not path.exists():
         return []
@@ -56,11 +51,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", help="of " + ", ".join(ALL | NAMED) + "; none: all but " + ", ".join(NAMED))
     parser.add_argument("--only", default=",".join(ALL), help="the same, comma-separated")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of the CSV files")
-    options = parser.parse_args(arguments)
+    options, own = parser.parse_known_args(arguments)
     names = options.names or options.only.split(",")
+    if own and len(names) != 1:
+        parser.error(f"{' '.join(own)}: options of one benchmark; name that one alone")
     if unknown := set(names) - set(ALL | NAMED):
         parser.error(f"{', '.join(sorted(unknown))}: no such benchmark; use {', '.join(ALL | NAMED)}")
-    rows = {name: run(name, options.out.resolve()) for name in names}
+    rows = {name: run(name, options.out.resolve(), own) for name in names}
     print(f"\n{HEADING}")
     for row in (row for found in rows.values() for row in found):
         print(line(row))

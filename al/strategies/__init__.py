@@ -46,7 +46,7 @@ REGISTRY: dict[str, Strategy] = {
     "typiclust_typical": Strategy(
         typiclust_typical,
         ("features",),
-        ("typiclust_max_clusters",),
+        ("typiclust_max_clusters", "typiclust_members"),
         needs_labelled=True,
         summary="most typical image of each unlabelled cluster; Hacohen et al. 2022",
     ),

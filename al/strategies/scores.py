@@ -85,7 +85,7 @@ def noisy_top_k(
         positions: [U] whose scores they are, ascending.
         least: what scores are at least, which power takes away, as it wants scores from 0 up.
     """
-    best = top_k(scores, positions, k if batch_noise == "none" else len(scores))
+    best = top_k(scores, positions, len(scores) if batch_noise == "softrank" else k)
     if batch_noise == "none":
         return best
     if batch_noise == "softrank":

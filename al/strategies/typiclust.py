@@ -17,7 +17,7 @@ SMALL = 5
 NEIGHBOURS = 20
 """Nearest neighbours that typicality is measured by, as published."""
 MEMBERS = 20_000
-"""Samples of a cluster that `typiclust_typical` compares with each other: all pairs of more would take minutes."""
+"""Samples of a cluster that `typiclust_typical` compares with each other at most: their pairs grow with the square."""
 
 
 def unit_interval(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -39,13 +39,21 @@ def typiclust(pool: Pool, k: int, rng: np.random.Generator, **noise: Any) -> Pic
     return noisy_top_k((unit_interval(entropy) + unit_interval(distance)) / 2, unlabelled, k, rng, **noise)
 
 
-def typiclust_typical(pool: Pool, k: int, rng: np.random.Generator, *, typiclust_max_clusters: int = 500) -> Picks:
+def typiclust_typical(
+    pool: Pool,
+    k: int,
+    rng: np.random.Generator,
+    *,
+    typiclust_max_clusters: int = 500,
+    typiclust_members: int = MEMBERS,
+) -> Picks:
     """Pick the most typical sample of each cluster without labels (Hacohen, Dekel & Weinshall, ICML 2022).
 
     k-means of all features, scaled to length 1, into min(|L| + k, `typiclust_max_clusters`) clusters. Those with
     the fewest labels take turns first, of these the larger; outliers only once the others are exhausted.
     Each gives its unlabelled sample of highest typicality, which is the score:
-    1 / mean distance to its min(20, size // 2) nearest neighbours in the cluster.
+    1 / mean distance to its min(20, size // 2) nearest neighbours in the cluster, or in a seeded part of a cluster that
+    has more than `typiclust_members`, from which it then gives.
     """
     count = min(int(pool.labelled.sum()) + k, typiclust_max_clusters)
     clustering = kmeans(pool.features, count, int(rng.integers(2**31)), unit=True)
@@ -53,25 +61,27 @@ def typiclust_typical(pool: Pool, k: int, rng: np.random.Generator, *, typiclust
     labels = np.bincount(clustering.assignment[pool.labelled], minlength=len(sizes))  # [K]
     turns = np.lexsort((-sizes, labels))  # [K] fewest labels first, then the larger
     large, small = turns[sizes[turns] > SMALL], turns[sizes[turns] <= SMALL]
-    positions, scores = _most_typical(pool, clustering, large, k, rng)
+    positions, scores = _most_typical(pool, clustering, large, k, typiclust_members, rng)
     if len(positions) < k:
-        more = _most_typical(pool, clustering, small, k - len(positions), rng)
+        more = _most_typical(pool, clustering, small, k - len(positions), typiclust_members, rng)
         positions, scores = np.append(positions, more.positions), np.append(scores, more.scores)
     return Picks(positions, scores)
 
 
 def _most_typical(
-    pool: Pool, clustering: Clustering, turns: NDArray[np.int64], k: int, rng: np.random.Generator
+    pool: Pool, clustering: Clustering, turns: NDArray[np.int64], k: int, most: int, rng: np.random.Generator
 ) -> Picks:
     """Up to k unlabelled samples, the most typical left of one cluster of `turns` after another, and round again."""
     unlabelled = ~pool.labelled  # [N]
     has_any = np.bincount(clustering.assignment[unlabelled], minlength=len(clustering.centres)) > 0  # [K]
     turns = turns[has_any[turns]][:k]  # each gives one before any gives two, so k clusters are enough
     typical = np.zeros(len(unlabelled), dtype=np.float32)  # [N]
+    by_cluster = np.argsort(clustering.assignment, kind="stable")  # [N] cluster after cluster
+    ends = np.cumsum(clustering.sizes)  # [K]
     for cluster in turns:
-        members = np.flatnonzero(clustering.assignment == cluster)
-        if len(members) > MEMBERS:
-            members = np.sort(rng.choice(members, MEMBERS, replace=False))
+        members = by_cluster[ends[cluster - 1] if cluster else 0 : ends[cluster]]
+        if len(members) > most:
+            members = np.sort(rng.choice(members, most, replace=False))
         typical[members] = typicality(gather(pool.features, members, unit=True))
     positions = np.flatnonzero(unlabelled & np.isin(clustering.assignment, turns))
     known = np.sort(turns)  # clusters numbered 0, 1, ... among those that take turns

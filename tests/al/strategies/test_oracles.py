@@ -5,7 +5,6 @@ every sound k-means finds the same clusters.
 """
 
 import math
-import sys
 from itertools import permutations
 
 import numpy as np
@@ -207,16 +206,26 @@ def test_typiclust_typical_goes_round_again_and_takes_outliers_last():
     assert {int(blob[row]) for row in expected[20:]} == {2}
 
 
-def test_typiclust_typical_looks_at_a_part_of_a_large_cluster(monkeypatch):
+def test_typiclust_typical_looks_at_a_part_of_a_large_cluster():
     """Of 60 samples around a point 30 are looked at: the picks are among them, and rarely the very best one."""
-    monkeypatch.setattr(sys.modules[typicality.__module__], "MEMBERS", 30)
+    options = {"typiclust_max_clusters": 2, "typiclust_members": 30}
     features, _ = blobs([60, 60])
     pool = Pool(np.zeros(120, bool), 2, features=features)
-    found = [select("typiclust_typical", pool, 2, seed, typiclust_max_clusters=2) for seed in range(10)]
+    found = [select("typiclust_typical", pool, 2, seed, **options) for seed in range(10)]
     assert len({tuple(picks.positions.tolist()) for picks in found}) > 1
     assert all((picks.scores > 0).all() for picks in found)
-    again = select("typiclust_typical", pool, 2, 3, typiclust_max_clusters=2)
+    again = select("typiclust_typical", pool, 2, 3, **options)
     assert again.positions.tolist() == found[3].positions.tolist()
+
+
+@pytest.mark.parametrize("most", [60, 20_000])
+def test_a_bound_that_no_cluster_reaches_changes_nothing(most):
+    features, _ = blobs([60, 41, 7])
+    pool = Pool(some(108, 15, 0), 2, features=features)
+    expected = select("typiclust_typical", pool, 50)
+    assert select("typiclust_typical", pool, 50, typiclust_members=most).positions.tolist() == (
+        expected.positions.tolist()
+    )
 
 
 def test_typicality_of_equal_samples_ties():
