@@ -24,7 +24,8 @@ from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, StrategySchedule, get_strategy, strategy_names
 
 WHERE_IT_RUNS = (
-    *("device", "images_on", "training_on", "data_dir", "results_dir", "strict", "checkpoint_seconds", "pictures"),
+    *("device", "images_on", "cache", "training_on", "data_dir", "results_dir", "strict"),
+    *("checkpoint_seconds", "pictures"),
 )
 """Fields that say where and under which checks a run happens, and cannot change what it finds."""
 
@@ -277,6 +278,11 @@ class RunConfig(BaseModel):
         "auto",
         "where images lie until they are used: on the device, in host memory or in a folder's memory-mapped cache; "
         "auto: on the device where half of its free memory takes them. The outcome is the same",
+    )
+    cache: Literal["auto", "on", "off"] = _option(
+        "auto",
+        "imagefolder: whether images are decoded once, into a file; off: whenever they are read, by threads; auto: off "
+        "where there is no room for the file. The outcome is the same",
     )
     training_on: Literal["one", "all"] = _option(
         "one",

@@ -2,18 +2,45 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+class ImageFiles(Protocol):
+    """Images that are decoded when they are read: it stands where an array u8[N, H, W, 3] would.
+
+    A slice is a part of them that is not decoded yet, as of a memory map; rows, one row and `numpy.asarray` decode.
+    """
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+    nbytes: int
+    """What all of them would take in memory."""
+    hashes: NDArray[np.uint64]
+    """[N] equal for equal images."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
+
+    def __getitem__(self, rows: int | slice | NDArray[np.int64]) -> "NDArray[np.uint8] | ImageFiles": ...
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> NDArray[np.uint8]: ...
+
+    def read(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Decode those rows into `out` [n, H, W, 3]."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size with their labels; both arrays are read-only, the images perhaps memory-mapped."""
+    """Images of one size with their labels; arrays are read-only, the images perhaps memory-mapped, or still files."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | ImageFiles
     """[N, H, W, 3] RGB"""
     labels: NDArray[np.int64]
     """[N] indices into `classes`"""
@@ -24,7 +51,8 @@ class ImageSet:
     """`train` or `test`: what the names of images without a path begin with."""
 
     def __post_init__(self) -> None:
-        self.images.setflags(write=False)
+        if isinstance(self.images, np.ndarray):
+            self.images.setflags(write=False)
         self.labels.setflags(write=False)
 
     def __len__(self) -> int:

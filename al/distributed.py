@@ -126,7 +126,8 @@ def serve(load: Load) -> int:
 def _work_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None:
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
         config = RunConfig(**begin["parameters"])
-        data = load(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
+        where = (config.dataset, config.data_dir, config.image_size)
+        data = load(*where, split_file=config.split_file, cache=config.cache)
         learner = new_learner(config, data, None, scratch=RunFolder.of(config).path)
     if data.fingerprint != begin["fingerprint"]:
         raise UserError(

@@ -1,10 +1,14 @@
-"""What a bound on the candidates of herding costs and saves: how much of the whole pool the picks cover.
+"""What the bounds of methods that are not linear cost and save: candidates of herding, members of a cluster.
 
     python -m benchmarks.candidates                                # 20,000 x 1,280 that look like a network's features
     python -m benchmarks.candidates --features=FILE.npy            # others, [N, D]
+    python -m benchmarks.candidates --strategy=typiclust_typical --rows=100000 --labelled=0 --k=10
 
-Coverage is the mean over the pool of the largest Gaussian kernel to a labelled or picked sample, less what the labelled
-cover without picks; all of the pool as candidates is 100 %. `random` is as many samples drawn by chance.
+`maxherding`: coverage is the mean over the pool of the largest Gaussian kernel to a labelled or picked sample, less what
+the labelled cover without picks; all of the pool as candidates is 100 %. `random` is as many samples drawn by chance.
+
+`typiclust_typical`: for the mean pick, which share of all of its cluster is less typical than it; the most typical of all
+members is 100 %, a member drawn by chance 50 %.
 """
 
 import argparse
@@ -17,7 +21,8 @@ from numpy.typing import NDArray
 
 from al.storage.blocks import gather
 from al.strategies import REGISTRY, Pool
-from al.strategies.clustering import nearest
+from al.strategies.clustering import kmeans, nearest
+from al.strategies.typiclust import typicality
 from benchmarks import synthetic
 
 SHARES = (1.0, 0.5, 0.25, 0.1)
@@ -45,6 +50,41 @@ def measure(features: NDArray[np.float32], labelled: int, k: int, seed: int) -> 
     return found
 
 
+MEMBERS = (10_000, 2_000, 500, 100)
+"""Bounds of `typiclust_members` that are tried."""
+
+
+def ranks(features: NDArray[np.float32], labelled: int, k: int, seed: int) -> list[tuple[str, float, float]]:
+    """(members compared, mean share of the cluster that is less typical than its pick, processor seconds)."""
+    rng = np.random.default_rng(seed)
+    known = np.isin(np.arange(len(features)), rng.choice(len(features), labelled, replace=False))
+    pool, found = Pool(known, 1, features=features), []
+    draws = int(np.random.default_rng(seed).integers(2**31))
+    clusters = kmeans(features, min(labelled + k, 500), draws, unit=True).assignment  # those of the strategy
+    members = {cluster: np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)}
+    typical = {cluster: typicality(gather(features, rows, unit=True)) for cluster, rows in members.items()}
+    for most in (len(features), *MEMBERS):
+        start = time.process_time()
+        picks = REGISTRY["typiclust_typical"].select(pool, k, np.random.default_rng(seed), typiclust_members=most)
+        seconds = time.process_time() - start
+        shares = [
+            (typical[cluster] < typical[cluster][np.searchsorted(members[cluster], row)]).sum()
+            / max(len(members[cluster]) - 1, 1)
+            for row, cluster in zip(picks.positions, clusters[picks.positions])
+        ]
+        title = f"{most:,}" if most < len(features) else f"all, {max(map(len, members.values())):,} at most"
+        found.append((title, float(np.mean(shares)), seconds))
+    return found
+
+
+def ranks_table(found: list[tuple[str, float, float]]) -> str:
+    lines = [
+        "| members compared | of its cluster less typical than the pick | processor seconds |",
+        "| --- | --- | --- |",
+    ]
+    return "\n".join([*lines, *(f"| {title} | {100 * share:.2f} % | {s:.1f} |" for title, share, s in found)])
+
+
 def table(found: list[tuple[str, float, float]]) -> str:
     most = found[0][1]
     lines = ["| candidates | coverage gained | processor seconds |", "| --- | --- | --- |"]
@@ -53,6 +93,7 @@ def table(found: list[tuple[str, float, float]]) -> str:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strategy", choices=("maxherding", "typiclust_typical"), default="maxherding")
     parser.add_argument("--features", type=Path, help="a .npy file")
     parser.add_argument("--rows", type=int, default=20_000, help="of the features, from the first")
     parser.add_argument("--labelled", type=int, default=1000)
@@ -60,7 +101,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     given = np.load(options.features)[: options.rows] if options.features else synthetic.features(options.rows)
-    print(table(measure(given.astype(np.float32), options.labelled, options.k, options.seed)))
+    arguments = (given.astype(np.float32), options.labelled, options.k, options.seed)
+    print(table(measure(*arguments)) if options.strategy == "maxherding" else ranks_table(ranks(*arguments)))
 
 
 if __name__ == "__main__":

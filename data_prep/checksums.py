@@ -82,9 +82,10 @@ def _own_checksum(info: Mapping[str, object]) -> str:
 
 def no_room(place: Path, what: str, error: OSError, needed: int | None, remedy: str) -> UserError:
     """One line for a cache that cannot be written: where, why, and how much room it takes."""
-    room = "" if needed is None else f"; all of them take {_size(needed)}"
+    room = "" if needed is None else f"; all of them take {size(needed)}"
     return UserError(f"{place}: {what} cannot be written there ({error.strerror or error}){room}; {remedy}")
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes, to be read by people."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{max(count / 2**20, 0.1):.1f} MiB"

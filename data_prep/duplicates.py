@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from al.data import DataSet, ImageSet
+from al.data import DataSet, ImageFiles, ImageSet
 from al.errors import UserError
 from al.storage.blocks import release
 
@@ -42,7 +42,7 @@ def find_duplicates(train: ImageSet, test: ImageSet) -> Duplicates:
     return Duplicates(leaked, pairs[repeats & ~in_test], pairs[repeats & in_test & ~seen_in_train] - size)
 
 
-def first_equal(sets: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
+def first_equal(sets: Sequence[NDArray[np.uint8] | ImageFiles]) -> NDArray[np.int64]:
     """For each image of `sets`, one below the other, the index of the first image of the same pixels: often its own."""
     hashes = np.concatenate([_hashes(images) for images in sets])
     starts = np.cumsum([0, *(len(images) for images in sets)])
@@ -55,7 +55,11 @@ def first_equal(sets: Sequence[NDArray[np.uint8]]) -> NDArray[np.int64]:
     return first
 
 
-def _hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def _hashes(images: NDArray[np.uint8] | ImageFiles) -> NDArray[np.uint64]:
+    return pixel_hashes(images) if isinstance(images, np.ndarray) else images.hashes
+
+
+def pixel_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """u64[N] that are equal for equal images: a sum of 8-byte words times fixed random odd numbers, modulo 2^64."""
     width = int(np.prod(images.shape[1:]))
     words = -(-width // 8)

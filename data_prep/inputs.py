@@ -38,7 +38,7 @@ def checked_data(config: "RunConfig") -> DataSet:
     if wanted:
         check_inputs(config)
     where = (config.dataset, config.data_dir, config.image_size)
-    data = load_dataset(*where, split_file=config.split_file, strict=config.strict)
+    data = load_dataset(*where, split_file=config.split_file, cache=config.cache, strict=config.strict)
     if wanted:
         check_inputs(config, data)
     return data

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from al.data import ImageFiles
 from al.errors import UserError
 from al.runtime import Runtime
 from al.storage.blocks import as_slice, release
@@ -19,14 +20,14 @@ BUFFERS = 3
 
 
 class StagedImages:
-    """Arrays [N, ...] that stay in host memory or in a file; a thread gathers the next batch meanwhile.
+    """Arrays [N, ...] that stay in host memory or in files; a thread gathers, or decodes, the next batch meanwhile.
 
     Args:
-        array: the images, perhaps memory-mapped.
+        array: the images, perhaps memory-mapped, or in files of their own.
         runtime: of the device that computes with them.
     """
 
-    def __init__(self, array: NDArray, runtime: Runtime):
+    def __init__(self, array: NDArray | ImageFiles, runtime: Runtime):
         self.array, self.runtime = array, runtime
 
     def __len__(self) -> int:
@@ -54,6 +55,9 @@ class StagedImages:
     def _fill(self, buffer: torch.Tensor, rows: NDArray[np.int64]) -> torch.Tensor:
         filled = buffer[: len(rows)]
         out, taken = filled.numpy(), as_slice(rows)
+        if not isinstance(self.array, np.ndarray):
+            self.array.read(rows, out)
+            return filled
         if isinstance(taken, slice) or not self.array.flags.c_contiguous:  # np.take would copy all of the latter
             out[...] = self.array[taken]
         else:
@@ -89,47 +93,51 @@ def batches(images: Images, order: NDArray[np.int64], step: int, runtime: Runtim
             yield images[torch.from_numpy(order[part]) if index is None else index[part]]
 
 
-def placed(arrays: Sequence[NDArray], runtime: Runtime, images_on: str, name: str) -> list[Images]:
+def placed(arrays: Sequence[NDArray | ImageFiles], runtime: Runtime, images_on: str, name: str) -> list[Images]:
     """Arrays [N, ...] where `images_on` has them: the same images, picks and weights wherever that is.
 
     Args:
         images_on: `device`, `host` (memory), `disk` (the memory-mapped cache), or `auto`: the device as long as half
-            of what it has free takes them, otherwise where they are.
+            of what it has free takes them, otherwise where they are. Image files stay files with `auto`; `device` and
+            `host` decode them once.
         name: of the data set, for errors.
 
     Raises:
         UserError: no room there, or `disk` for images that are in no cache.
     """
     if images_on == "device":
-        return [runtime.place(array) for array in arrays]
+        there = [array if isinstance(array, np.ndarray) else _in_memory(array, images_on, name) for array in arrays]
+        return [runtime.place(array) for array in there]
     if images_on != "auto":
         kept = _in_memory if images_on == "host" else _on_disk
-        return [StagedImages(kept(array, name), runtime) for array in arrays]
+        return [StagedImages(kept(array, images_on, name), runtime) for array in arrays]
     free = runtime.free_memory()
     room = None if free is None else SHARE * free
     found: dict[int, Images] = {}
     for number in sorted(range(len(arrays)), key=lambda number: arrays[number].nbytes):  # the test set first
         array = arrays[number]
-        fits = room is None or array.nbytes <= room
+        fits = isinstance(array, np.ndarray) and (room is None or array.nbytes <= room)
         found[number] = runtime.place(array) if fits else StagedImages(array, runtime)
         if fits and room is not None:
             room -= array.nbytes
     return [found[number] for number in range(len(arrays))]
 
 
-def _in_memory(array: NDArray, name: str) -> NDArray:
-    if not isinstance(array, np.memmap):
+def _in_memory(array: NDArray | ImageFiles, images_on: str, name: str) -> NDArray:
+    """The array, read from its file, or decoded from many."""
+    if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         return array
     try:
         return np.array(array)
     except MemoryError:
+        remedy = "disk" if isinstance(array, np.memmap) else "auto"
         raise UserError(
-            f"images_on=host: no room in memory for {array.nbytes / 2**20:,.0f} MiB of {name}'s images; "
-            "use images_on=disk, or a smaller image_size"
+            f"images_on={images_on}: no room in memory for {array.nbytes / 2**20:,.0f} MiB of {name}'s images; "
+            f"use images_on={remedy}, or a smaller image_size"
         ) from None
 
 
-def _on_disk(array: NDArray, name: str) -> NDArray:
+def _on_disk(array: NDArray | ImageFiles, images_on: str, name: str) -> NDArray:
     if not isinstance(array, np.memmap):
         raise UserError(f"images_on=disk: the images of {name} are in no file of pixels; use images_on=host or auto")
     return array

@@ -51,6 +51,13 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def centre(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the centre square of an image."""
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return slice(top, top + side), slice(left, left + side)
+
+
 def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> Iterator[NDArray[np.uint8]]:
     """Decode `paths` in parallel; yields chunks u8[n, H, W, 3] in their order, all of the size of `like`.
 
@@ -67,7 +74,7 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
         pictures = []
         for path in paths[start : start + chunk]:
             pictures.append(decode_image(path, image_size))
-            _check_size(like, shape, path, pictures[-1].shape)
+            check_size(like, shape, path, pictures[-1].shape)
         return np.stack(pictures)
 
     pool = ThreadPoolExecutor(threads)
@@ -88,7 +95,12 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _check_size(like: Path, shape: tuple[int, ...], path: Path, other: tuple[int, ...]) -> None:
+def check_size(like: Path, shape: tuple[int, ...], path: Path, other: tuple[int, ...]) -> None:
+    """Refuse an image of another size than the first one's.
+
+    Raises:
+        UserError: names both and the remedy.
+    """
     if other != shape:
         raise UserError(
             f"{like} is {shape[1]}x{shape[0]} and {path} is {other[1]}x{other[0]} pixels: all images must be "

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from al.errors import UserError, first_line
 from al.storage.blocks import BLOCK_ROWS, release
-from data_prep.checksums import Damaged, no_room, read_info, write_info
+from data_prep.checksums import Damaged, no_room, read_info, size, write_info
 from data_prep.locks import exclusive
 from data_prep.progress import Progress
 from data_prep.sources.decoding import decode_image, decode_images
@@ -34,7 +34,17 @@ IN_DATA = ".cache-al"
 WHAT = "the decoded images"
 INFO = "info.json"
 LOCK = ".lock"
+OFF = "use cache=off, which decodes images whenever they are read"
 Arrays = tuple[NDArray[np.uint8], ...]
+
+
+class NoRoom(UserError):
+    """The decoded images take more than is free."""
+
+    def __init__(self, said: str):
+        super().__init__(f"{said}; make room there, or {OFF}")
+        self.said = said
+        """Without the remedy."""
 
 
 def cached_arrays(
@@ -46,19 +56,20 @@ def cached_arrays(
 
     Raises:
         UserError: a broken image, images of several sizes, or nowhere to write the cache.
+        NoRoom: the images take more than is free there.
     """
-    places, key = _places(data_dir), _key(splits, image_size)
+    places, key = cache_places(data_dir), cache_key(splits, image_size)
     for place in places:
         if (found := _open(place / key, splits)) is not None:
             return found
-    place = _writable(places)
+    place = writable(places)
     try:
         with exclusive(place / LOCK, f"decoding the images of {data_dir}"):
             if (found := _open(place / key, splits, complain=True)) is None:
                 _fill(place, key, splits, image_size, progress)
                 found = _open(place / key, splits)
     except OSError as error:
-        raise no_room(place, WHAT, error, _bytes(splits, image_size), "make room there") from error
+        raise no_room(place, WHAT, error, _bytes(splits, image_size), f"make room there, or {OFF}") from error
     if found is None:
         raise UserError(f"{place / key}: was changed while it was written; start again")
     return found
@@ -70,7 +81,7 @@ def _bytes(splits: Sequence["Listing"], image_size: int | None) -> int:
     return pixels * sum(len(split.names) for split in splits)
 
 
-def _places(data_dir: Path) -> tuple[Path, Path]:
+def cache_places(data_dir: Path) -> tuple[Path, Path]:
     """Where the cache of a folder may lie: in the folder, or in the user's cache."""
     home = Path(os.environ.get("HOME") or tempfile.gettempdir())
     user = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
@@ -78,7 +89,7 @@ def _places(data_dir: Path) -> tuple[Path, Path]:
     return data_dir / IN_DATA, user / "al-suite" / name
 
 
-def _key(splits: Sequence["Listing"], image_size: int | None) -> str:
+def cache_key(splits: Sequence["Listing"], image_size: int | None) -> str:
     listings = " ".join([str(FORMAT), *(split.digest for split in splits)])
     return f"{hashlib.sha256(listings.encode()).hexdigest()[:16]}-{image_size or 'native'}"
 
@@ -123,7 +134,7 @@ def _read(entry: Path, splits: Sequence["Listing"]) -> tuple[Arrays, str]:
 
 def _fingerprint(splits: Sequence["Listing"], arrays: Arrays) -> str:
     """The digest that `_decode` takes while it writes, of arrays that are there."""
-    digest = _digest_of_names(splits)
+    digest = digest_of_names(splits)
     for array in arrays:
         for start in range(0, len(array), BLOCK_ROWS):
             digest.update(np.ascontiguousarray(array[start : start + BLOCK_ROWS]))
@@ -131,8 +142,12 @@ def _fingerprint(splits: Sequence["Listing"], arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-def _writable(places: Sequence[Path]) -> Path:
-    """The first of `places` that files can be written in."""
+def writable(places: Sequence[Path]) -> Path:
+    """The first of `places` that files can be written in.
+
+    Raises:
+        UserError: none of them.
+    """
     for place in places:
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -141,13 +156,15 @@ def _writable(places: Sequence[Path]) -> Path:
             last = error
         else:
             return place
-    raise no_room(places[-1], WHAT, last, None, "set XDG_CACHE_HOME to a folder that can be written")
+    remedy = f"set XDG_CACHE_HOME to a folder that can be written, or {OFF}"
+    raise no_room(places[-1], WHAT, last, None, remedy)
 
 
 def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> None:
     """Decode into a folder beside the entry and rename it: what has the entry's name is whole."""
     partial = place / f"partial-{key}"
     _remove(place, lambda name: name.startswith("partial-"))  # of processes that were killed: the lock is held
+    _check_room(place, _bytes(splits, image_size))
     try:
         partial.mkdir()
         fingerprint = _decode(partial, splits, image_size, progress)
@@ -160,6 +177,13 @@ def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | 
     _remove(place, lambda name: not name.startswith(listing))  # of earlier states of the image folder
 
 
+def _check_room(place: Path, needed: int) -> None:
+    """Find out before hours are spent on decoding that there is no room for what is decoded."""
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise NoRoom(f"{place}: no room for {WHAT}: all of them take {size(needed)}, and {size(free)} are free")
+
+
 def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:
     for entry in list(place.iterdir()):
         if entry.is_dir() and unwanted(entry.name):
@@ -168,14 +192,15 @@ def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:
 
 def _decode(folder: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> str:
     """Decode each split into a .npy file in `folder`; returns the digest of all relative paths and pixels."""
-    digest = _digest_of_names(splits)
+    digest = digest_of_names(splits)
     total = sum(len(split.names) for split in splits)
     for _ in progress(_decoded(folder, splits, image_size, digest), total, "decoding images"):
         pass
     return digest.hexdigest()
 
 
-def _digest_of_names(splits: Sequence["Listing"]) -> "hashlib._Hash":
+def digest_of_names(splits: Sequence["Listing"]) -> "hashlib._Hash":
+    """What the fingerprint of the images begins with, before their pixels."""
     digest = hashlib.sha256()
     for split in splits:
         digest.update(b"".join(os.fsencode(f"{split.split}/{name}") + b"\0" for name in split.names))

@@ -15,12 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from al.data import DataSet, ImageSet
+from al.data import DataSet, ImageFiles, ImageSet
 from al.errors import UserError
 from data_prep.progress import Progress, show_progress
-from data_prep.sources.decoding import EXTENSIONS
-from data_prep.sources.image_cache import cached_arrays
+from data_prep.sources.decoding import EXTENSIONS, centre
+from data_prep.sources.image_cache import NoRoom, cached_arrays
+from data_prep.sources.on_demand import ImagesOnDemand, images_on_demand
 from data_prep.split_file import SPLITS, Placed, read_split_file
+
+FALLBACK = "so they are decoded whenever they are read, as with cache=off, which takes longer: make room there"
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,24 @@ def load_imagefolder(
     image_size: int | None = None,
     progress: Progress = show_progress,
     split_file: Path | None = None,
+    cache: str = "auto",
 ) -> DataSet:
     """Load the images below `data_dir`, in the order of torchvision's ImageFolder.
 
     Args:
         split_file: names the training and the test images; None: the folders `train` and `test` hold them.
+        cache: `on` decodes them once, into a file; `off` whenever they are read; `auto`: off where there is no room.
 
     Models take squares: an image that is not square is cut to its centre square, for every model alike. The fingerprint
     follows from the relative paths and the decoded pixels, not from where the folder lies.
 
     Raises:
-        UserError: no such folder or file, no images of a class in one of the splits, a broken image, mixed sizes.
+        UserError: no such folder or file, no images of a class in one of the splits, a broken image, mixed sizes, or no
+            room for a cache that is wanted.
     """
     train, test = list_images(data_dir) if split_file is None else list_placed(data_dir, split_file)
     _report_ignored(data_dir, train.ignored + test.ignored)
-    arrays, fingerprint = cached_arrays(data_dir, (train, test), image_size, progress)
+    arrays, fingerprint = _pixels(data_dir, (train, test), image_size, progress, cache)
     height, width = arrays[0].shape[1:3]
     if height != width:
         _report_cropped(data_dir, height, width)
@@ -84,12 +90,25 @@ def load_imagefolder(
     return DataSet("imagefolder", *sets, fingerprint)
 
 
-def _centre(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _pixels(
+    data_dir: Path, splits: tuple[Listing, Listing], image_size: int | None, progress: Progress, cache: str
+) -> tuple[tuple[NDArray[np.uint8] | ImageFiles, ...], str]:
+    """The images of each split, from the cache or as files that are decoded when they are read; the fingerprint."""
+    if cache != "off":
+        try:
+            return cached_arrays(data_dir, splits, image_size, progress)
+        except NoRoom as full:
+            if cache == "on":
+                raise
+            print(f"{full.said}; {FALLBACK}", file=sys.stderr, flush=True)
+    return images_on_demand(data_dir, splits, image_size, progress)
+
+
+def _centre(images: NDArray[np.uint8] | ImageFiles) -> NDArray[np.uint8] | ImageFiles:
     """The centre squares of images [N, H, W, 3], as a view."""
-    height, width = images.shape[1:3]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return images[:, top : top + side, left : left + side]  # [N, side, side, 3]
+    if isinstance(images, ImagesOnDemand):
+        return images.centred()
+    return images[:, *centre(*images.shape[1:3])]  # [N, side, side, 3]
 
 
 def _report_cropped(data_dir: Path, height: int, width: int) -> None:

@@ -254,6 +254,7 @@ class TestIdentity:
     @pytest.mark.parametrize("name", WHERE_IT_RUNS)
     def test_where_it_runs_does_not(self, name):
         values = {"strict": True, "images_on": "host", "training_on": "all", "checkpoint_seconds": 7, "pictures": False}
+        values["cache"] = "off"
         value = values.get(name, "cpu")
         assert RunConfig(**{name: value}).digest() == RunConfig().digest()
 

@@ -13,6 +13,7 @@ import launch
 import numpy as np
 import pytest
 import runs
+import tiny_data
 import torch
 
 from al.budget import budget_of
@@ -210,6 +211,23 @@ class TestImagesLargerThanTheDevice:
         outcome = launcher.run(launch.small(tmp_path, images_on="disk"))
         assert outcome.code == 2
         assert outcome.complaint.startswith("error: images_on=disk: the images of digits are in no file")
+
+
+class TestImagesDecodedWhenTheyAreRead:
+    @pytest.mark.parametrize("strategy", ["margin", "typiclust"])
+    def test_the_run_is_that_of_the_cache_bit_for_bit(self, launcher, tmp_path, strategy):
+        pictures = tiny_data.image_folder(tmp_path / "pictures", count=150, size=(40, 32))
+        small = {"dataset": "imagefolder", "data_dir": pictures, "strategy": strategy, "max_epochs": 4}
+        for name, more in (("off", {}), ("host", {"images_on": "host"}), ("on", {})):
+            cache = "on" if name == "on" else "off"
+            outcome = launcher.run(launch.small(tmp_path / name, cache=cache, **small, **more, augment="true"))
+            assert outcome.code == 0, outcome.stderr
+            assert any(pictures.glob(".cache-al/*/test.npy"))
+            assert (sum(file.stat().st_size for file in pictures.glob(".cache-al/*/*.npy")) > 10**6) is (name == "on")
+        for name in ("off", "host"):
+            runs.assert_same(runs.only_run(tmp_path / name), runs.only_run(tmp_path / "on"))
+        again = launcher.run(launch.small(tmp_path / "on", cache="off", **small, augment="true"))
+        assert "complete already" in again.stdout
 
 
 def config(**changed):
