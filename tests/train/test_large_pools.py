@@ -215,7 +215,8 @@ class TestImagesLargerThanTheDevice:
 
 class TestImagesDecodedWhenTheyAreRead:
     @pytest.mark.parametrize("strategy", ["margin", "typiclust"])
-    def test_the_run_is_that_of_the_cache_bit_for_bit(self, launcher, tmp_path, strategy):
+    def test_the_run_is_that_of_the_cache_bit_for_bit(self, launcher, tmp_path, strategy, monkeypatch):
+        monkeypatch.setattr(runs, "PLACES", runs.PLACES | {"images_on", "cache"})
         pictures = tiny_data.image_folder(tmp_path / "pictures", count=150, size=(40, 32))
         small = {"dataset": "imagefolder", "data_dir": pictures, "strategy": strategy, "max_epochs": 4}
         for name, more in (("off", {}), ("host", {"images_on": "host"}), ("on", {})):
