@@ -288,6 +288,8 @@ class Environment(Record):
     device: str
     threads: int = 0
     precision: str = "float32"
+    not_repeatable: list[str] | None = None
+    """Operations without a deterministic kernel: the same seed may end otherwise. None: not known."""
 
 
 class RunResult(Record):

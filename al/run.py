@@ -239,6 +239,7 @@ class Run:
         ) or (self.baseline is not None and self.baseline.beaten_by(scores["test"]))
         if best:
             state.curve_point = {name: scores["test"][name] for name in CURVE_METRICS}
+        self._note_what_may_differ()
         if best and (self.to_convergence or self.baseline):
             state.best = BestEpoch.of(state.epoch, evaluations, self.classes)
             self.learner.remember_best()
@@ -389,9 +390,21 @@ class Run:
             reached_baseline=self.baseline and self.baseline.beaten_by(best.splits["test"].scores),
             baseline=self.baseline,
             data=self._data_description,
-            environment=environment(runtime.name, runtime.precision, runtime.threads),
+            environment=environment(runtime.name, runtime.precision, runtime.threads, self._note_what_may_differ()),
             files={name: sha256(self.folder.path / name) for name in BESIDE},
         )
+
+    def _note_what_may_differ(self) -> list[str] | None:
+        """Operations that may give something else the next time, over all attempts; new ones are said."""
+        found, known = self.learner.runtime.not_repeatable, self.state.not_repeatable
+        if found is None:
+            return None
+        if new := sorted(set(found) - set(known)):
+            self.progress.say(
+                f"note: the same seed may give other picks next time: no deterministic {', '.join(new)} on this device"
+            )
+            known += new
+        return known
 
     def _label_counts(self) -> LabelCounts:
         return LabelCounts.of(self.labelled, self.data.train.labels, self.classes)

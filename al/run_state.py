@@ -1,6 +1,6 @@
 """Everything that changes while a run goes on, but for the model itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from al.labels import LabelledSet
 from al.learning.early_stopping import EarlyStopping
@@ -27,3 +27,5 @@ class RunState:
     finished: bool = False
     seconds: float = 0.0
     """Seconds of all epochs so far, over all attempts."""
+    not_repeatable: list[str] = field(default_factory=list)
+    """Operations without a deterministic kernel, over all attempts."""

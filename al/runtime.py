@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from al.errors import UserError, first_line
 from al.fast.allocator import keep_freed_memory
+from al.repeatability import not_deterministic, note_warnings
 
 if TYPE_CHECKING:
     from al.fast.graphs import Recorder
@@ -88,6 +89,11 @@ class Runtime:
     @property
     def threads(self) -> int:
         return torch.get_num_threads()
+
+    @property
+    def not_repeatable(self) -> tuple[str, ...] | None:
+        """Operations of this process so far that may give something else the next time; None: torch does not tell."""
+        return not_deterministic() if self.device.type in ("cpu", "cuda") else None
 
     def place(self, array: np.ndarray) -> torch.Tensor:
         """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk.
@@ -296,7 +302,7 @@ def _repeatable(gpu: torch.device) -> None:
     """The same seed is to give the same picks: no autotuning, and deterministic kernels where torch has them.
 
     It has none for the backward passes of adaptive pooling to more than one pixel (VGG, AlexNet) and of fused attention
-    (ViT): these go on as they are, and the README says so.
+    (ViT): these go on as they are, and are recorded with the result.
     """
     if gpu.index is not None:
         torch.cuda.set_device(gpu)
@@ -305,7 +311,7 @@ def _repeatable(gpu: torch.device) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product is computed
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # it would write every new tensor twice
-    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+    note_warnings()
 
 
 def _allow_tf32(allowed: bool) -> None:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 LABELLED = {"train": "train", "val": "val", "given": "assigned_labels", "free": "machine_labelled"}
 """Name in the file -> field of the labelled set."""
-PROGRESS = {name: name for name in ("epoch", "round", "fit_epoch", "finished", "seconds")} | {"stands": "curve_point"}
+PROGRESS = {
+    **{name: name for name in ("epoch", "round", "fit_epoch", "finished", "seconds", "not_repeatable")},
+    "stands": "curve_point",
+}
 """Name in the file -> field of the run's state."""
 
 ALIGNED = 8
@@ -191,7 +194,7 @@ def _mapped(state: "StateDict", change: Callable[[Any], Any], kind: type) -> "St
 
 def _state(contents: dict) -> RunState:
     labelled = LabelledSet(**{field: contents["labelled"][name].numpy() for name, field in LABELLED.items()})
-    saved = dict(contents["progress"])
+    saved = {"not_repeatable": [], **contents["progress"]}  # which the first versions did not note
     progress = {field: saved.pop(name) for name, field in PROGRESS.items()}
     best = saved.pop("best")
     if saved:

@@ -119,10 +119,14 @@ def _is_json(path: Path) -> bool:
         return False
 
 
-def environment(device: str, precision: str, threads: int) -> Environment:
-    """Versions, device, precision of scoring, threads and commit: what a number was measured on."""
+def environment(device: str, precision: str, threads: int, not_repeatable: Sequence[str] | None) -> Environment:
+    """Versions, device, precision of scoring, threads and commit: what a number was measured on.
+
+    Args:
+        not_repeatable: operations without a deterministic kernel; None: not known.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform(), "device": device}
-    found |= {"precision": precision, "threads": threads}
+    found |= {"precision": precision, "threads": threads, "not_repeatable": not_repeatable}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             found[package] = version(package)

@@ -28,6 +28,8 @@ PHASES = ("embed", "round", "train", "evaluate", "score", "select")
 EPOCH_METRICS = {"train": ("loss", "accuracy"), "val": ("loss", "accuracy"), "test": ("loss", "accuracy", "f1-score")}
 NOT_PUBLISHED = {*WHERE_IT_RUNS, "results_dir"} - {"data_dir"}
 """Parameters that change nothing and say where somebody's files were; the data's folder is part of a cell's name."""
+NOTHING = "nothing"
+"""In a cell, as an empty one is what is not known."""
 
 
 def write_csv(runs: Iterable[Run], folder: Path) -> None:
@@ -88,8 +90,10 @@ def _run_row(run: Run, parameters: Sequence[str]) -> dict[str, object]:
     row |= {"train_images": run.data.train, "test_images": run.data.test, "classes": "/".join(run.data.classes)}
     row |= {"fingerprint": run.data.fingerprint, "digest": run.digest}
     row |= {f"source/{name}": digest for name, digest in sorted(run.sources.items())}
-    known = result.environment.model_dump(exclude={"platform"})
-    return row | {f"environment/{name}": value for name, value in known.items()}
+    known = result.environment.model_dump(exclude={"platform", "not_repeatable"})
+    row |= {f"environment/{name}": value for name, value in known.items()}
+    differ = result.environment.not_repeatable
+    return row | {"not_repeatable": None if differ is None else "/".join(differ) or NOTHING}
 
 
 def _parameter(config: RunConfig, name: str) -> object:
@@ -191,8 +195,13 @@ def _results(row: Mapping[str, str], data: DataDescription) -> dict[str, object]
         "baseline": _baseline(row),
         "digest": row["digest"],
         "data": data,
-        "environment": _below("environment", row),
+        "environment": {**_below("environment", row), "not_repeatable": _not_repeatable(row)},
     }
+
+
+def _not_repeatable(row: Mapping[str, str]) -> list[str] | None:
+    found = row.get("not_repeatable")
+    return found and ([] if found == NOTHING else found.split("/"))
 
 
 def _baseline(row: Mapping[str, str]) -> Baseline | None:

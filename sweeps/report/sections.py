@@ -239,6 +239,8 @@ def _method(findings: Findings) -> Iterator[Part]:
             shlex.join(["python", "-m", "sweeps.local", *findings.results.sweeps, *findings.where]), command=True
         )
     yield tables.conditions_table(findings.results.runs)
+    if told := tables.repeatability(findings.results.runs):
+        yield Text(told)
     cited = bibtex(run.config.strategy for run in findings.results.runs)
     if cited:
         yield Text("The strategies are those of (BibTeX)")

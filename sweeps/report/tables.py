@@ -26,7 +26,7 @@ from sweeps.report.load import Run
 from sweeps.report.saving_words import in_a_cell
 from sweeps.report.statistics import NAN, mean_interval, penalties
 from sweeps.report.table import Table, p_value
-from sweeps.report.wording import called, count, span
+from sweeps.report.wording import called, count, join, number, span
 
 
 def mean_of(cell: Cell, name: str) -> float:
@@ -295,12 +295,12 @@ def class_tables(families: Sequence[Family]) -> list[Table]:
     """Recall by class, one table a family."""
     tables = []
     note = "Percent of a class's test images that are recognised; means over the seeds."
-    for number, family in enumerate(families):
+    for position, family in enumerate(families):
         rows = []
         for title, cell in titled([family]):
             means = class_recalls(cell)
             rows.append((title, cell.label, *(means.get(name, NAN) for name in family.classes)))
-        name = "recall_by_class" + (f"_{family.slug}" if number else "")
+        name = "recall_by_class" + (f"_{family.slug}" if position else "")
         columns = ("setting", "strategy", *family.classes)
         tables.append(Table(name, f"Recall by class on the test set (%), {family.title}", columns, rows, note))
     return tables
@@ -331,7 +331,7 @@ def conditions_table(runs: Sequence[Run]) -> Table:
     """What the runs were made by: versions, device, precision, threads and commit, with the seeds of each."""
     groups: dict[tuple, list[Run]] = {}
     for run in runs:
-        found = run.result.environment.model_dump()
+        found = run.result.environment.model_dump(exclude={"not_repeatable"})  # which `repeatability` tells
         groups.setdefault(tuple(sorted((name, str(value)) for name, value in found.items())), []).append(run)
     names = sorted({name for known in groups for name, _ in known})
     rows = []
@@ -341,3 +341,20 @@ def conditions_table(runs: Sequence[Run]) -> Table:
         rows.append((len(made), seeds, training, *(dict(known).get(name) for name in names)))
     columns = ("runs", "split seeds", "seed", *(name.replace("_", " ") for name in names))
     return Table("conditions", "What the runs were made by", columns, rows)
+
+
+def repeatability(runs: Sequence[Run]) -> str:
+    """Whether the same seed gives the same picks, as far as the runs say; empty where none does."""
+    known = [run.result.environment for run in runs if run.result.environment.not_repeatable is not None]
+    differ = [found for found in known if found.not_repeatable]
+    if not known:
+        return ""
+    if not differ:
+        told = f"{number(len(known), 'run')} had deterministic kernels for everything"
+        return f"{told}: on the same device and versions, the same seed gives the same picks."
+    operations = sorted({operation for found in differ for operation in found.not_repeatable or ()})
+    devices = sorted({found.device for found in differ})
+    return (
+        f"{number(len(differ), 'run')} of {len(runs)} may give other picks when made again with the same seed: torch "
+        f"has no deterministic {join(operations)} on {join(devices)}."
+    )

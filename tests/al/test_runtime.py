@@ -9,7 +9,7 @@ import torch
 from tf32 import TensorCores
 from trained import trained
 
-from al import runtime
+from al import repeatability, runtime
 from al.errors import UserError
 from al.fast.folding import conv_bn_pairs
 from al.learning.networks import build_model
@@ -27,6 +27,7 @@ def gpu(monkeypatch):
     monkeypatch.setattr(runtime, "_device", lambda name: torch.device("cuda"))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    monkeypatch.setattr(repeatability, "_noted", set())
     with warnings.catch_warnings():
         yield
     for flag, value in zip(FLAGS, before):
@@ -41,9 +42,54 @@ def test_a_gpu_is_asked_for_the_same_twice(gpu):
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.is_deterministic_algorithms_warn_only_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    with warnings.catch_warnings(record=True) as said:
-        warnings.warn("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation", stacklevel=1)
-    assert not said
+
+
+WARNINGS = {
+    "adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set "
+    "'torch.use_deterministic_algorithms(True, warn_only=True)'. You can file an issue": (
+        "adaptive_avg_pool2d_backward_cuda"
+    ),
+    "Memory Efficient attention defaults to a non-deterministic algorithm. To explicitly enable determinism call "
+    "torch.use_deterministic_algorithms(True, warn_only=False).": "Memory Efficient attention",
+}
+
+
+class TestWhatIsNotDeterministic:
+    """Torch's own words, as its library holds them."""
+
+    @pytest.fixture
+    def shown(self, gpu, monkeypatch):
+        """Warnings that a user sees."""
+        shown = []
+        monkeypatch.setattr(warnings, "showwarning", lambda message, *where: shown.append(str(message)))
+        return shown
+
+    def test_is_noted_once_and_not_shown(self, shown):
+        for _ in range(2):  # a run resolves its device for embeddings, for labels and for the learner
+            found = resolve_runtime("auto")
+        assert found.not_repeatable == ()
+        for text in 3 * [*WARNINGS]:
+            warnings.warn(text, UserWarning, stacklevel=1)
+        assert found.not_repeatable == tuple(sorted(WARNINGS.values()))
+        assert found.host.not_repeatable == found.not_repeatable, "vectors that a probe learns from may come from there"
+        assert not shown
+
+    def test_leaves_other_warnings_as_they_were(self, shown):
+        found = resolve_runtime("auto")
+        warnings.warn("something else is not deterministic", UserWarning, stacklevel=1)
+        assert shown == ["something else is not deterministic"]
+        assert found.not_repeatable == ()
+
+    def test_torch_itself_is_heard(self, gpu):
+        """By an operation that has no deterministic kernel on the CPU either."""
+        found = resolve_runtime("auto")
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1), accumulate=False)
+        assert found.not_repeatable == ("put_",)
+
+    @pytest.mark.parametrize(("device", "known"), [("cpu", True), ("cuda", True), ("mps", False), ("xpu", False)])
+    def test_is_known_of_some_devices(self, device, known):
+        found = Runtime(torch.device(device), torch.float32).not_repeatable
+        assert (found is not None) == known
 
 
 def test_a_cpu_is_left_as_it_is():

@@ -38,6 +38,7 @@ class World:
         fingerprint="f" * 64,
         device="cpu",
         threads=2,
+        not_repeatable=None,
         sources=None,
         loss_penalty=0.0,
         embedding=None,
@@ -48,6 +49,7 @@ class World:
         self.noise, self.seed_spread = noise, seed_spread
         self.clip_cost, self.weight_gain, self.baseline_bonus = clip_cost, weight_gain, baseline_bonus
         self.fingerprint, self.device, self.threads = fingerprint, device, threads
+        self.not_repeatable = not_repeatable
         self.sources = sources or {}
         self.loss_penalty = loss_penalty
         self.embedding = embedding
@@ -274,6 +276,7 @@ def _metrics(config, world, rng, epochs, rounds):
             "torch": "2",
             "device": world.device,
             "threads": world.threads,
+            **({} if world.not_repeatable is None else {"not_repeatable": world.not_repeatable}),
             "git_commit": "0" * 40,
         },
     }

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 
 import launch
 import numpy as np
@@ -232,6 +234,7 @@ class TestMetrics:
         environment = files.metrics["environment"]
         assert {"python", "torch", "device", "threads", "git_commit"} <= set(environment)
         assert environment["torch"] == torch.__version__.partition("+")[0]
+        assert environment["not_repeatable"] == []
 
     def test_are_those_of_the_best_epoch(self, files):
         best = files.epochs[files.metrics["best_epoch"] - 1]
@@ -376,10 +379,49 @@ class TestSchedule:
         assert [row["pool_size"] for row in found.epochs[:4]] == [220, 208, 196, 190]
 
 
+CUT = 9
+WARNED = f"""
+import sys
+import torch
+from al import repeatability
+from al.learning.trainer import Trainer
+from train import main
+
+torch.use_deterministic_algorithms(True, warn_only=True)
+repeatability.note_warnings()
+epoch = Trainer.epoch
+
+def warned(trainer, images, labels, rows, number):
+    torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+    return epoch(trainer, images, labels, rows, number) if number < 3 else sys.exit({CUT})
+
+Trainer.epoch = warned
+sys.exit(main(sys.argv[1:]))
+"""
+"""A run whose every epoch has an operation without a deterministic kernel, ended before its third."""
+
+
 class TestRandomness:
     def test_same_seeds_same_run_whatever_process(self, launcher, tmp_path, offline_run):
         run_of(launcher, tmp_path)
         runs.assert_same(runs.only_run(tmp_path), offline_run.folder)
+
+    def test_what_torch_cannot_repeat_is_said_once_and_recorded(self, launcher, tmp_path):
+        """By a real warning of torch, in a run that is cut and gone on with where nothing warns any more."""
+        done = subprocess.run(
+            [sys.executable, "-c", WARNED, *launch.small(tmp_path)],
+            cwd=launch.ROOT,
+            env=launch.environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (CUT, "")
+        assert done.stdout.count("no deterministic put_ on this device") == 1
+        outcome = launcher.run(launch.small(tmp_path))
+        assert outcome.code == 0, outcome.stderr
+        assert "goes on after epoch 2" in outcome.stdout
+        assert "no deterministic" not in outcome.stdout
+        assert Files(runs.only_run(tmp_path)).metrics["environment"]["not_repeatable"] == ["put_"]
 
     def test_strategies_share_their_first_labels_and_first_epoch(self, launcher, tmp_path, files):
         other = run_of(launcher, tmp_path, strategy="random")

@@ -45,7 +45,7 @@ def a_state():
     )
     stopping = EarlyStopping(lr=0.0005, best_loss=1.25, stale=2, lr_stale=1)
     point = {"accuracy": 61.5}
-    return RunState(labelled, stopping, 4, 2, 1, best, point, False, 12.5)
+    return RunState(labelled, stopping, 4, 2, 1, best, point, False, 12.5, ["put_"])
 
 
 class TestCheckpoint:
@@ -57,17 +57,20 @@ class TestCheckpoint:
         assert torch.equal(learner.weights, torch.full((3,), 0.1))
         for name in ("train", "val", "assigned_labels", "machine_labelled"):
             assert np.array_equal(getattr(found.labelled, name), getattr(state.labelled, name))
-        for name in ("epoch", "round", "fit_epoch", "early_stopping", "best", "curve_point", "finished", "seconds"):
+        progress = ("epoch", "round", "fit_epoch", "curve_point", "finished", "seconds", "not_repeatable")
+        for name in ("early_stopping", "best", *progress):
             assert getattr(found, name) == getattr(state, name), name
         assert names(tmp_path) == ["checkpoint.pt"]
 
     def test_of_an_earlier_version_is_gone_on_from(self, tmp_path):
-        """Which saved each tensor of the learner for itself."""
+        """Which saved each tensor of the learner for itself, and noted no operations."""
         checkpoint, learner = Checkpoint(tmp_path), Learner()
         checkpoint.save(a_state(), Learner(0.1), IDENTITY)
         contents = torch.load(checkpoint.path, weights_only=True)
+        del contents["progress"]["not_repeatable"]
         torch.save(contents | {"learner": Learner(0.25).state_dict()}, checkpoint.path)
-        assert checkpoint.load(learner, IDENTITY).epoch == 4
+        found = checkpoint.load(learner, IDENTITY)
+        assert (found.epoch, found.not_repeatable) == (4, [])
         assert torch.equal(learner.weights, torch.full((3,), 0.25))
 
     def test_state_that_came_back_can_be_changed(self, tmp_path):

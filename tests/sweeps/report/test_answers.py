@@ -306,6 +306,24 @@ def test_compute_is_compared_only_on_one_machine(tmp_path):
     assert setting.different_conditions == "device (cpu, cuda)"
 
 
+REPEAT = "2 runs had deterministic kernels for everything: on the same device and versions, the same seed gives"
+DIFFER = "2 runs of 4 may give other picks when made again with the same seed: torch has no deterministic Flash"
+
+
+@pytest.mark.parametrize(
+    ("random", "margin", "said"),
+    [
+        (None, None, ""),
+        (None, [], f"{REPEAT} the same picks."),
+        ([], ["put_", "Flash Attention"], f"{DIFFER} Attention and put_ on card."),
+    ],
+)
+def test_whether_runs_can_be_made_again_is_told(tmp_path, random, margin, said):
+    for name, operations in (("random", random), ("margin", margin)):
+        write_cells(tmp_path, small(device="card", not_repeatable=operations), (name,), SEEDS[:2], **DIGITS)
+    assert tables.repeatability(load_results(tmp_path).runs) == said
+
+
 def test_a_target_of_ones_own_is_the_one_that_savings_are_told_by(tmp_path):
     write_cells(tmp_path, small(noise=0.01, seed_spread=0.0), ("stratified", "random", "margin"), SEEDS, **DIGITS)
     analysis = analysed(tmp_path, target=60.0)

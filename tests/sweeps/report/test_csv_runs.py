@@ -51,6 +51,14 @@ def test_configuration_identity_and_results_are_the_same(pairs):
         assert back.result.reached_baseline == run.result.reached_baseline
 
 
+@pytest.mark.parametrize("operations", [None, [], ["Flash Attention", "put_"]])
+def test_what_does_not_repeat_is_the_same(tmp_path, operations):
+    write_cells(tmp_path / "results", World(not_repeatable=operations), ("random",), (12,), **DIGITS)
+    write_csv(load_results(tmp_path / "results").runs, tmp_path)
+    (run,) = load_csv(tmp_path).runs
+    assert run.result.environment.not_repeatable == operations
+
+
 def test_learning_curves_are_the_same(pairs):
     for run, back in pairs:
         kept, found = learning_curve(run), learning_curve(back)
