@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from al.errors import UserError, first_line
 from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
-from al.runtime import Runtime, exact_float32
+from al.runtime import Runtime, exact_float32, out_of_memory
 from data_prep.embeddings import REMEDY
 
 BATCH = 256
@@ -36,22 +36,34 @@ class ImageEncoder(ABC):
 
     network: Any
     image_processor: Any
-    device: torch.device
+    runtime: Runtime
+    remedy: ClassVar[str]
+    """What to do where the device has no room for one image."""
 
     def __post_init__(self) -> None:
         self.batch = BATCH
 
+    @property
+    def device(self) -> torch.device:
+        return self.runtime.device
+
     def images(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
-        """Unit vectors [B, D] of images u8[N, H, W, 3], batch after batch."""
+        """Unit vectors [B, D] of images u8[N, H, W, 3], batch after batch.
+
+        Raises:
+            UserError: the device has no room for one image.
+        """
         start = 0
         while start < len(images):
+            part = images[start : start + self.batch]
             try:
                 with exact_float32():
-                    vectors = self._encode_images(images[start : start + self.batch])
-            except torch.OutOfMemoryError:
-                if self.batch == 1:
-                    raise
-                self.batch //= 2
+                    vectors = self._encode_images(part)
+            except RuntimeError as error:
+                if not out_of_memory(error) or len(part) == 1:
+                    with self.runtime.room_for("the vector of one image", self.remedy):
+                        raise
+                self.batch = len(part) // 2
             else:
                 yield vectors
                 start += len(vectors)
@@ -65,6 +77,7 @@ class ImageEncoder(ABC):
 class VisionEncoder(ImageEncoder):
     """A model of images alone (DINOv2, ViT, ConvNeXt, timm's), or the image half of a CLIP-like one."""
 
+    remedy = "use a smaller model, or a smaller features_size"
     size: int | None = None
     """Side in pixels that images are resized to; None: what the image processor does."""
 
@@ -112,7 +125,8 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
         size: side in pixels that images are resized to; None: what the model's image processor does.
 
     Raises:
-        UserError: it cannot be loaded, has no image processor, lacks weights, or does not take images of this size.
+        UserError: it cannot be loaded, has no image processor, lacks weights, does not take images of this size, or
+            the device has no room for it.
     """
     folder = model_folder("features", model, REMEDY)
     from transformers import AutoImageProcessor, AutoModel
@@ -127,23 +141,27 @@ def load_vision(model: str, runtime: Runtime, size: int | None) -> VisionEncoder
     without_pooler = bool(missing) and all("pooler." in name for name in missing)
     if missing and not without_pooler:
         raise lacks_weights("features", model, missing)
-    encoder = VisionEncoder(network, processor, runtime.device, size)
-    encoder.network = _fastest(_Vectors(network.eval(), not without_pooler), encoder, runtime, model)
+    encoder = VisionEncoder(network, processor, runtime, size)
+    with runtime.room_for(f"features={model!r}", encoder.remedy):
+        encoder.network = _fastest(_Vectors(network.eval(), not without_pooler), encoder, model)
     return encoder
 
 
-def _fastest(vectors: nn.Module, encoder: VisionEncoder, runtime: Runtime, model: str) -> nn.Module:
+def _fastest(vectors: nn.Module, encoder: VisionEncoder, model: str) -> nn.Module:
     """Fold batch normalisation into the convolutions; two grey images show that the model works at all."""
-    paired = _Paired(vectors).to(runtime.device, memory_format=layout()).eval()
+    device = encoder.device
+    paired = _Paired(vectors).to(device, memory_format=layout()).eval()
     grey = np.full((2, 64, 64, 3), 128, np.uint8)
     grey[1, ::2] = 90
     try:
         if encoder.size is None:
-            example = pixels(encoder.image_processor, grey, runtime.device)["pixel_values"]
+            example = pixels(encoder.image_processor, grey, device)["pixel_values"]
         else:
-            example = resized(encoder.image_processor, grey, runtime.device, encoder.size)
+            example = resized(encoder.image_processor, grey, device, encoder.size)
         pairs = conv_bn_pairs(paired, example.to(memory_format=layout()))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(
             f"features={model!r}: gives no vector of an image, or not of images of this size ({first_line(error)}); "
             "use a vision model, and features_size=SIDE that it takes"

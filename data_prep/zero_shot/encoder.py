@@ -24,6 +24,7 @@ class Encoder(ImageEncoder):
     """A CLIP-like model and the processor that it was trained with."""
 
     tokenizer: Any
+    remedy = "use a smaller clip_model"
 
     @property
     def scale(self) -> float:
@@ -36,8 +37,11 @@ class Encoder(ImageEncoder):
 
         Several templates are averaged as in Radford et al. 2021, section 3.1.4: each text's vector is
         normalised, then the mean.
+
+        Raises:
+            UserError: the device has no room for them.
         """
-        with exact_float32():
+        with self.runtime.room_for("the texts of the classes", self.remedy), exact_float32():
             mean = torch.stack([self._encode_texts(texts) for texts in prompts]).mean(0)
         return F.normalize(mean, dim=1).cpu().numpy()
 
@@ -59,7 +63,8 @@ def load(model: str, runtime: Runtime) -> Encoder:
     """Load the model `OWNER/NAME` or `OWNER/NAME@REVISION` of the Hub, or of a folder in the Hub's format.
 
     Raises:
-        UserError: it cannot be loaded, is not CLIP-like, or lacks weights, tokenizer or image processor.
+        UserError: it cannot be loaded, is not CLIP-like, lacks weights, tokenizer or image processor, or the device has
+            no room for it.
     """
     folder = model_folder("clip_model", model, REMEDY)
     from transformers import AutoConfig, AutoModel, AutoProcessor
@@ -79,4 +84,6 @@ def load(model: str, runtime: Runtime) -> Encoder:
         raise not_clip(model, config.model_type)
     if missing := sorted(loading["missing_keys"]):
         raise lacks_weights("clip_model", model, missing)
-    return Encoder(network.eval().to(runtime.device), processor.image_processor, runtime.device, processor.tokenizer)
+    with runtime.room_for(f"clip_model={model!r}", Encoder.remedy):
+        network.eval().to(runtime.device)
+    return Encoder(network, processor.image_processor, runtime, processor.tokenizer)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import runs
 import tiny_networks
+import torch
 from tiny_clip import SIDE, save_clip
 
 from al.config import RunConfig
@@ -152,6 +153,75 @@ def test_models_that_do_not_serve(models, runtime, tmp_path, model, size, messag
         embed(data_set(), "train", str(models.get(model, model)), size, runtime, tmp_path, silent)
     assert "features=" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+FULL = [
+    lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has 79 GiB"),
+    lambda: RuntimeError(
+        "MPS backend out of memory (MPS allocated: 18.00 GB). Tried to allocate 2 GB on private pool."
+    ),
+]
+"""What devices say where they have no room left."""
+
+
+@pytest.mark.parametrize("error", FULL)
+class TestDeviceThatIsFull:
+    @pytest.fixture
+    def room(self, monkeypatch, error):
+        """room(n): only that many images find room at once; returns how many each batch tried had."""
+        from data_prep.image_encoder import _Vectors
+
+        forward, tried = _Vectors.forward, []
+
+        def crowded(vectors, images, most):
+            tried.append(len(images))
+            if len(images) > most:
+                raise error()
+            return forward(vectors, images)
+
+        def leave(most):
+            monkeypatch.setattr(_Vectors, "forward", lambda vectors, images: crowded(vectors, images, most))
+            return tried
+
+        return leave
+
+    @pytest.mark.parametrize("kind", ["resnet", "vit"])
+    def test_batches_shrink_until_they_fit(self, models, runtime, tmp_path, room, kind):
+        data = data_set(train=13)
+        whole = embed(data, "train", str(models[kind]), None, runtime, tmp_path / "whole", silent)
+        tried = room(3)
+        found = embed(data, "train", str(models[kind]), None, runtime, tmp_path / "crowded", silent)
+        np.testing.assert_allclose(found, whole, atol=1e-6)
+        assert tried[-7:] == [13, 6, 3, 3, 3, 3, 1]
+
+    def test_no_room_for_two_is_no_fault_of_the_model(self, models, runtime, tmp_path, room):
+        room(1)
+        self.refused(models, runtime, tmp_path, r"^device=cpu: no room for features='.*resnet'; use a smaller model")
+
+    def test_no_room_for_the_weights_is_one_line(self, models, runtime, tmp_path, error, monkeypatch):
+        def to(*arguments, **options):
+            raise error()
+
+        monkeypatch.setattr(torch.nn.Module, "to", to)
+        self.refused(models, runtime, tmp_path, r"^device=cpu: no room for features='.*resnet'; use a smaller model")
+
+    def test_no_room_for_one_is_one_line(self, models, runtime, tmp_path, error, monkeypatch):
+        from data_prep.image_encoder import VisionEncoder
+
+        def full(*arguments):
+            raise error()
+
+        monkeypatch.setattr(VisionEncoder, "_encode_images", full)
+        self.refused(
+            models, runtime, tmp_path, r"no room for the vector of one image; use a smaller model, or a smaller"
+        )
+
+    @staticmethod
+    def refused(models, runtime, tmp_path, message):
+        with pytest.raises(UserError, match=message) as caught:
+            embed(data_set(), "train", str(models["resnet"]), None, runtime, tmp_path, silent)
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).endswith("fewer runs at a time, or another device")
 
 
 # files

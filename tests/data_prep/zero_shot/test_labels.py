@@ -213,6 +213,20 @@ def test_batches_shrink_until_they_fit(models, runtime, monkeypatch):
     np.testing.assert_allclose(np.concatenate(list(encoder.images(images))), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("place", ["_encode_images", "_encode_texts"])
+def test_no_room_for_one_is_one_line(models, runtime, tmp_path, monkeypatch, place):
+    import torch
+
+    from data_prep.zero_shot.encoder import Encoder
+
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has 79 GiB")
+
+    monkeypatch.setattr(Encoder, place, full)
+    message = r"^device=cpu: no room for the .*; use a smaller clip_model, fewer runs at a time, or another device$"
+    fails(message, data_set(pictures(3)), models["clip"], runtime, tmp_path)
+
+
 # --- bad input: one clear line each
 
 
