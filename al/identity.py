@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 REVISION = "@revision"
 FILE = "file:"
 """A `clip_model` that starts so is a CSV file of zero-shot outputs, not a model; `features` likewise of embeddings."""
+SEAL = "complete.json"
+"""A folder with this file is known by it: it has checksums of what lies beside it, which may be hundreds of GB."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ def local_sources(config: "RunConfig") -> dict[str, str]:
     if "split_file" in config.outcome_fields():
         named["split_file"] = config.split_file
     found = {name: _content(Path(value)) for name, value in named.items()}
-    found |= {name + REVISION: _revision(value) for name, value in named.items() if not found[name]}
+    found |= {name + REVISION: hub_revision(value) for name, value in named.items() if not found[name]}
     return {name: digest for name, digest in found.items() if digest}
 
 
-def _revision(model: str) -> str | None:
+def hub_revision(model: str) -> str | None:
     """The commit of a model of the Hugging Face Hub that its cache has; None where there is none."""
     name, _, revision = model.partition("@")
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
@@ -99,6 +101,8 @@ def _content(path: Path) -> str | None:
         return _unchanged(path, *_stamp(path))
     if not path.is_dir():
         return None
+    if (path / SEAL).is_file():
+        return _content(path / SEAL)
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     listing = "".join(f"{file.name} {_unchanged(file, *_stamp(file))}\n" for file in files)
     return hashlib.sha256(listing.encode()).hexdigest()

@@ -289,6 +289,12 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32, _pretended_memory())
 
 
+def own_card(device: str, number: int) -> str:
+    """What `device` is for this one of several processes on a machine, so that they share its NVIDIA cards evenly."""
+    cards = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    return f"cuda:{number % cards}" if cards > 1 else device
+
+
 def _pretended_memory() -> int | None:
     mib = os.environ.get(MEMORY, "").strip()
     if not mib:

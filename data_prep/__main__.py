@@ -1,6 +1,7 @@
 """`python -m data_prep look DIR`: report on a folder of images. `python -m data_prep clip`: make zero-shot labels.
 
-`python -m data_prep map`: place the training images on a plane, for the report.
+`python -m data_prep map`: place the training images on a plane, for the report. `python -m data_prep embed`: embeddings
+of very many images, by any number of processes.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from al.config import RunConfig
 from al.errors import UserError
 from al.identity import FILE
 from al.threads import sleep_while_waiting
+from data_prep.sharded.records import FLOATS
 
 if TYPE_CHECKING:
     from al.data import DataSet
@@ -35,11 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sleep_while_waiting()  # before torch is imported
     options = _parser().parse_args(arguments)
     try:
-        options.command(options)
+        return options.command(options) or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> Parser:
@@ -79,10 +80,44 @@ def _parser() -> Parser:
     pool_map.set_defaults(command=map_command)
     for name in MAP_FIELDS:
         _add_field(pool_map, name)
+    embed = commands.add_parser("embed", help="embeddings of very many images", description=embed_command.__doc__)
+    embed.set_defaults(command=embed_command)
+    _add_embed_options(embed)
     look = commands.add_parser("look", help="a report on a folder of images", description=look_command.__doc__)
     look.set_defaults(command=look_command)
     look.add_argument("folder", type=Path, help="holds {train,test}/<class>/* or <class>/*")
     return parser
+
+
+def _add_embed_options(parser: Parser) -> None:
+    parser.add_argument(
+        "--data", required=True,
+        help="a folder of images in any nesting, or WebDataset's tar files as a pattern, 'shards-{000..099}.tar'",
+    )  # fmt: skip
+    parser.add_argument("--features", required=True, metavar="MODEL", help="Hugging Face vision model or its folder")
+    _add_field(parser, "features_size")
+    _add_field(parser, "image_size")
+    parser.add_argument("--out", required=True, metavar="DIR", help="on a file system that all processes share")
+    parser.add_argument(
+        "--shard-size", type=int, default=65_536, metavar="N",
+        help="images that a process makes at a time, and loses at most when it is killed (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", choices=FLOATS, default=FLOATS[0],
+        help="as the vectors are stored; they are computed in float32 (default: %(default)s, half the room)",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
+    parser.add_argument(
+        "--ray", nargs="?", const="local", metavar="ADDRESS",
+        help="have Ray Data start the workers: here, or on the cluster of that address (auto: the one that runs)",
+    )  # fmt: skip
+    parser.add_argument("--skip-broken", action="store_true", help="zeros for images that cannot be read")
+    parser.add_argument(
+        "--number", type=int, metavar="I",
+        help="of this process among several on its machine, as --workers starts them: it takes the I-th card and shows "
+        "no progress",
+    )  # fmt: skip
+    _add_field(parser, "device")
 
 
 def look_command(options: argparse.Namespace) -> None:
@@ -142,6 +177,33 @@ def clip_command(options: argparse.Namespace) -> None:
 
         pictures = [file for file in files if file.suffix == ".png"]
         log_report(config.results_dir, f"clip-{data.name}-{options.split}", "clip", tables, pictures)
+
+
+def embed_command(options: argparse.Namespace) -> int:
+    """Make embeddings of very many images, shard by shard. Any number of processes on any number of machines give the
+    same command; each takes the next shard that nobody has. Killed and started again they go on. The result is one
+    memory-mapped file, to be used with --features=file:DIR.
+    """
+    from data_prep.sharded.embedding import embed_all
+    from data_prep.sharded.order import Order
+
+    known = RunConfig.from_mapping({name: getattr(options, name) for name in ("features_size", "image_size", "device")})
+    for name in ("shard_size", "workers"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')}={getattr(options, name)}: too few; use 1 or more")
+    order = Order(
+        data=options.data,
+        out=options.out,
+        features=options.features,
+        features_size=known.features_size,
+        image_size=known.image_size,
+        dtype=options.dtype,
+        shard_size=options.shard_size,
+        device=known.device,
+        skip_broken=options.skip_broken,
+        number=options.number,
+    )
+    return embed_all(order, options.workers, options.ray)
 
 
 def map_command(options: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from al.identity import FILE
 from al.storage.blocks import BLOCK_ROWS, release
 from data_prep.array_cache import Contents, Entry, model_identity
 from data_prep.progress import Progress, show_progress
+from data_prep.sharded.reading import check_complete, embeddings_of, is_sharded
 
 if TYPE_CHECKING:
     from al.config import RunConfig
@@ -47,7 +48,11 @@ def load_embeddings(config: "RunConfig", data: DataSet, progress: Progress = sho
     if not config.uses_embeddings:
         return None
     if config.features.startswith(FILE):
-        return from_file(Path(config.features.removeprefix(FILE)), data)
+        path = Path(config.features.removeprefix(FILE))
+        if not is_sharded(path):
+            return from_file(path, data)
+        images = Path(config.data_dir).expanduser() if data.name == "imagefolder" else None
+        return embeddings_of(path, data, images, Path(config.results_dir))
     from al.runtime import resolve_runtime
 
     found = cached_embeddings(config, data)
@@ -180,8 +185,10 @@ def check_file(path: Path) -> None:
     """Check that embeddings are in `path`, without reading them.
 
     Raises:
-        UserError: no such file or folder, or one without the two arrays.
+        UserError: no such file or folder, or one without the two arrays, or without some of its shards.
     """
+    if is_sharded(path):
+        return check_complete(path)
     try:
         if path.is_dir():
             for split in SPLITS:

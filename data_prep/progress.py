@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -10,6 +11,8 @@ Progress = Callable[[Iterable[int], int, str], Iterable[int]]
 """Passes on numbers of finished things, and shows how their sum nears a total: (counts, total, description)."""
 
 SECONDS_BETWEEN_LINES = 10.0
+LINES_TO_JUDGE_BY = 12
+"""Of which the speed is taken."""
 
 
 def show_progress(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
@@ -33,15 +36,32 @@ def _bar(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
 
 
 def _lines(counts: Iterable[int], total: int, description: str) -> Iterator[int]:
-    """A line every ten seconds, for a log, where a bar would be one long line of control characters."""
+    """A line every ten seconds, for a log, where a bar would be one long line of control characters.
+
+    How long the rest takes is told by the last lines: an interrupted job that goes on begins with a leap.
+    """
     start = last = time.monotonic()
     done = 0
+    seen: deque[tuple[float, int]] = deque(maxlen=LINES_TO_JUDGE_BY)
     for count in counts:
         done += count
         now = time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES:
             last = now
-            print(f"{description}: {done:,} of {total:,} ({100 * done // total} %)", file=sys.stderr, flush=True)
+            seen.append((now, done))
+            share = f"{done:,} of {total:,} ({100 * done // total} %)"
+            print(f"{description}: {share}{_left(seen, total)}", file=sys.stderr, flush=True)
         yield count
     seconds = time.monotonic() - start
     print(f"{description}: {done:,} done in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def _left(seen: Sequence[tuple[float, int]], total: int) -> str:
+    """How long the rest takes, from (seconds, things done) at several times; empty where they do not tell."""
+    (first, before), (last, done) = seen[0], seen[-1]
+    if done <= before:
+        return ""
+    seconds = (total - done) * (last - first) / (done - before)
+    if seconds < 90:
+        return f", {seconds:.0f} s left"
+    return f", {seconds / 60:.0f} min left" if seconds < 5400 else f", {seconds / 3600:.1f} h left"

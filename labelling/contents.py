@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al.errors import UserError
+from al.identity import FILE
 from al.storage.disk_array import BOUND_BYTES
 from al.storage.files import write_atomically, writing
 from data_prep.array_cache import all_finite, model_identity
 from data_prep.progress import Progress, show_progress
+from data_prep.sharded.reading import rows_by_content, vectors_at
 from data_prep.sources.decoding import decode_image, workers
 from data_prep.sources.image_cache import FORMAT
 from labelling.photos import Photo, Photos
@@ -56,7 +58,8 @@ class Contents:
     """Those that could be decoded."""
     pixels: NDArray[np.uint8]
     """[N, S, S, 3], or a stand-in of [N, 1, 1, 3] where nothing looks at pixels."""
-    embeddings: NDArray[np.float32] | None
+    embeddings: NDArray | None
+    """[N, D] float32, or as they are stored elsewhere."""
 
 
 def load_contents(photos: Photos, config: "RunConfig", cache: Path, progress: Progress = show_progress) -> Contents:
@@ -71,7 +74,10 @@ def load_contents(photos: Photos, config: "RunConfig", cache: Path, progress: Pr
     stores = {}
     if not config.learner.reads_embeddings:
         stores["pixels"] = Shards(cache / f"pixels-{FORMAT}-{side or 'native'}")
-    if config.uses_embeddings:
+    sharded = Path(config.features.removeprefix(FILE)) if config.features.startswith(FILE) else None
+    if config.uses_embeddings and sharded is not None:
+        photos = _embedded_in(sharded, photos)
+    elif config.uses_embeddings:
         stores["embeddings"] = Shards(cache / f"embeddings-{_key(config, side, cache)}")
     lacking = [photo for photo in photos.photos if any(photo.sha256 not in store for store in stores.values())]
     if lacking:
@@ -81,9 +87,29 @@ def load_contents(photos: Photos, config: "RunConfig", cache: Path, progress: Pr
         photos = photos.without(problems.of(side))
     if not photos.photos:
         raise UserError(f"{photos.folder}: no image there can be read; see what is said of each")
-    order, scratch = [photo.sha256 for photo in photos.photos], cache
+    order, scratch, embeddings = [photo.sha256 for photo in photos.photos], cache, None
     pixels = stores["pixels"].gather(order, scratch) if "pixels" in stores else _no_pixels(len(order))
-    return Contents(photos, pixels, stores["embeddings"].gather(order, scratch) if "embeddings" in stores else None)
+    if "embeddings" in stores:
+        embeddings = stores["embeddings"].gather(order, scratch)
+    elif config.uses_embeddings:
+        embeddings = vectors_at(sharded, rows_by_content(sharded, order), scratch)
+    return Contents(photos, pixels, embeddings)
+
+
+def _embedded_in(folder: Path, photos: Photos) -> Photos:
+    """The photos that sharded embeddings have; the others are set aside.
+
+    Raises:
+        UserError: they have none of them.
+    """
+    rows = rows_by_content(folder, [photo.sha256 for photo in photos.photos])
+    if photos.photos and not (rows >= 0).any():
+        raise UserError(
+            f"features={FILE}{folder}: has no embedding of any image in {photos.folder}; make them with "
+            "`python -m data_prep embed`"
+        )
+    why = f"has no embedding in {folder}; make them anew with `python -m data_prep embed`"
+    return photos.without({photo.sha256: why for photo, row in zip(photos.photos, rows) if row < 0})
 
 
 def _no_pixels(count: int) -> NDArray[np.uint8]:

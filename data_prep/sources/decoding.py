@@ -3,9 +3,10 @@
 import math
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ CHUNK_BYTES = 16 << 20
 CHUNK_IMAGES = 64
 REDUCING_GAP = 2
 
+Item = TypeVar("Item")
+Out = TypeVar("Out")
+
 
 def decode_image(path: Path, image_size: int | None) -> NDArray[np.uint8]:
     """Decode one file to u8[H, W, 3], upright (EXIF orientation applied).
@@ -28,8 +32,13 @@ def decode_image(path: Path, image_size: int | None) -> NDArray[np.uint8]:
     Raises:
         UserError: the file is no whole image; names it.
     """
+    return decode_content(path, path, image_size)
+
+
+def decode_content(content: Path | BinaryIO, path: Path, image_size: int | None) -> NDArray[np.uint8]:
+    """As `decode_image`, of a file that may have been read already; `path` is its name."""
     try:
-        with Image.open(path) as image:
+        with Image.open(content) as image:
             if image_size is not None:
                 # A large JPEG decodes several times faster at a fraction of its size; twice the size wanted
                 # leaves the resampling filter all the detail that it can show.
@@ -38,7 +47,7 @@ def decode_image(path: Path, image_size: int | None) -> NDArray[np.uint8]:
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise whatever they trip over: OSError, SyntaxError, struct.error, ...
-        reason = str(error).replace(str(path), "the file").replace("\n", " ")
+        reason = str(error).replace(str(content), "the file").replace("\n", " ")
         raise UserError(f"{path}: not a whole image ({reason}); replace or remove the file") from error
     if image_size is not None:
         picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BILINEAR)
@@ -68,7 +77,6 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
     """
     shape = decode_image(like, image_size).shape
     chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
-    threads = workers()
 
     def decode_chunk(start: int) -> NDArray[np.uint8]:
         pictures = []
@@ -77,11 +85,17 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
             check_size(like, shape, path, pictures[-1].shape)
         return np.stack(pictures)
 
+    yield from in_order(decode_chunk, range(0, len(paths), chunk))
+
+
+def in_order(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:
+    """What `work` makes of each item, in parallel threads and in the items' order; few results wait at a time."""
+    threads = workers()
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future] = deque()
     try:
-        for start in range(0, len(paths), chunk):
-            waiting.append(pool.submit(decode_chunk, start))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
         while waiting:

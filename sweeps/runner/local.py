@@ -24,10 +24,11 @@ from filelock import FileLock, Timeout
 from al.arguments import Parser
 from al.errors import UserError
 from al.storage.files import write_atomically
+from al.storage.locks import check_locks
 from sweeps.runner.cards import add_workers_option, advice, chosen, free_card, variables_of
 from sweeps.runner.command import command_line, environment, parameter_file, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load
-from sweeps.runner.machines import EXECUTORS, check_locks, follow, new_executor, parse_settings, submit
+from sweeps.runner.machines import EXECUTORS, follow, new_executor, parse_settings, submit
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import PREEMPTED, Child, Children
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
@@ -278,7 +279,7 @@ def make_log_folders(jobs: Iterable[Job]) -> None:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another with --results-dir") from None
         if not os.access(folder, os.W_OK):
             raise UserError(f"{folder}: cannot be written to; choose another with --results-dir")
-        check_locks(folder)
+        check_locks(folder, "--results-dir")
 
 
 def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, workers: str) -> None:

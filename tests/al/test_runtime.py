@@ -183,6 +183,22 @@ class TestDevice:
         assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
 
 
+@pytest.mark.parametrize(
+    ("device", "cards", "chosen"),
+    [
+        ("auto", 3, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"]),
+        ("cuda", 2, ["cuda:0", "cuda:1"] * 2),
+        ("auto", 1, ["auto"] * 4),
+        ("auto", 0, ["auto"] * 4),
+        ("cpu", 3, ["cpu"] * 4),
+        ("cuda:1", 3, ["cuda:1"] * 4),
+    ],
+)
+def test_processes_of_one_machine_share_its_cards(monkeypatch, device, cards, chosen):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    assert [runtime.own_card(device, number) for number in range(4)] == chosen
+
+
 class Late:
     """A copy from a device that is done only when it is waited for."""
 

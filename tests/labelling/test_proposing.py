@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import launch
@@ -9,10 +10,12 @@ import numpy as np
 import photos
 import pytest
 import runs
+from PIL import Image
 
 import al
 from al.config import RunConfig
 from al.errors import UserError
+from data_prep.sharded.order import Order
 from labelling import contents
 from labelling.project import Project
 from labelling.proposal_files import Predictions
@@ -332,6 +335,38 @@ class TestOptions:
         with pytest.raises(UserError, match="features"):
             learner.propose(3)
         assert not learner.project.rounds()
+
+
+class TestShardedEmbeddings:
+    """Made by `python -m data_prep embed` and found by content."""
+
+    @pytest.fixture
+    def made(self, folder, truth, features, tmp_path) -> str:
+        order = Order(str(folder), str(tmp_path / "out"), features, image_size=64, dtype="float32", device="cpu")
+        list(order.worker().run())
+        return f"file:{tmp_path / 'out'}"
+
+    def test_picks_are_those_of_the_model_that_made_them(self, folder, features, made, tmp_path):
+        shutil.copytree(folder, tmp_path / "copy")
+        by_model = [pick.path for pick in al.open(folder, features=features, image_size=64).propose(5)]
+        assert [pick.path for pick in al.open(tmp_path / "copy", features=made, image_size=64).propose(5)] == by_model
+
+    def test_what_has_none_is_set_aside(self, folder, truth, made):
+        first, second, *_ = truth
+        (folder / first).rename(folder / "renamed.png")
+        Image.new("RGB", (64, 64), (1, 2, 3)).save(folder / "new.png")
+        said = []
+        learner = al.open(folder, features=made, say=said.append)
+        picked = {pick.path for pick in learner.propose(len(truth))}
+        assert {"renamed.png", second} <= picked
+        assert "new.png" not in picked
+        assert any(line.startswith("set aside: 1 file, new.png: has no embedding in") for line in said)
+
+    def test_of_other_images_are_refused(self, made, tmp_path):
+        (tmp_path / "others").mkdir()
+        Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "others" / "a.png")
+        with pytest.raises(UserError, match="has no embedding of any image in"):
+            al.open(tmp_path / "others", features=made).propose(1)
 
 
 def test_project_is_found_by_its_state(labelled, folder):

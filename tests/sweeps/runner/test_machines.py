@@ -1,6 +1,5 @@
 """Many machines without a server: jobs that share a results folder, put back into the queue when their time is up."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -15,29 +14,9 @@ import yaml
 from al.errors import UserError
 from sweeps.runner import machines
 from sweeps.runner.grid import load_content
-from sweeps.runner.machines import Machine, check_locks, new_executor, parse_settings
+from sweeps.runner.machines import Machine, new_executor, parse_settings
 
 ROOT = launch.ROOT
-
-
-class TestLocks:
-    def test_hold_here(self, tmp_path):
-        check_locks(tmp_path)
-        assert not list(tmp_path.iterdir())
-
-    def test_that_keep_nobody_out_are_told(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # as a mount without flock does
-        with pytest.raises(UserError, match=r"file locks do not lock here, .* with --results-dir$"):
-            check_locks(tmp_path)
-        assert not list(tmp_path.iterdir())
-
-    def test_that_there_are_none_is_told(self, tmp_path, monkeypatch):
-        def flock(*_):
-            raise OSError(38, "Function not implemented")
-
-        monkeypatch.setattr(fcntl, "flock", flock)
-        with pytest.raises(UserError, match="file locks do not lock here"):
-            check_locks(tmp_path)
 
 
 class TestExecutor:

@@ -1,0 +1,52 @@
+"""Lock files: one process at a time, and file systems where that is not so are noticed."""
+
+import fcntl
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from al.errors import UserError
+from al.storage.locks import check_locks, claimed
+
+
+class TestLocks:
+    def test_hold_here(self, tmp_path):
+        check_locks(tmp_path, "--results-dir")
+        assert not list(tmp_path.iterdir())
+
+    def test_that_keep_nobody_out_are_told(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # as a mount without flock does
+        with pytest.raises(UserError, match=r"file locks do not lock here, .* with --results-dir$"):
+            check_locks(tmp_path, "--results-dir")
+        assert not list(tmp_path.iterdir())
+
+    def test_that_there_are_none_is_told(self, tmp_path, monkeypatch):
+        def flock(*_):
+            raise OSError(38, "Function not implemented")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with pytest.raises(UserError, match="file locks do not lock here"):
+            check_locks(tmp_path, "--results-dir")
+
+
+def hold(path, ready):
+    with claimed(path) as mine:
+        ready.send(mine)
+        signal.pause()
+
+
+def test_a_claim_keeps_others_out_and_goes_with_its_process(tmp_path):
+    path, (here, there) = tmp_path / "lock", multiprocessing.Pipe()
+    holder = multiprocessing.get_context("spawn").Process(target=hold, args=(path, there))
+    holder.start()
+    assert here.recv() is True
+    with claimed(path) as mine:
+        assert not mine
+    assert f'"pid": {holder.pid}' in path.read_text(), "says who"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with claimed(path) as mine:
+        assert mine
+    assert path.exists()
