@@ -6,7 +6,6 @@ from pathlib import Path
 from al.config import OWN_FEATURES, STARTERS, RunConfig
 from al.errors import UserError, nearest
 from al.identity import FILE
-from data_prep.sharded.reading import is_sharded
 
 DECIDED_HERE: Mapping[str, object] = {"dataset": "imagefolder", "variant": "balanced_100", "schedule": "converge"}
 """Parameters of a run that are not the user's here; a network starts each round from the weights of the first."""
@@ -36,13 +35,20 @@ def configuration(data: str, options: Mapping[str, str]) -> RunConfig:
     if "init" not in options:
         found["init"] = "random" if found["features"] == OWN_FEATURES else COLD_START
     config = RunConfig.from_mapping({**found, **DECIDED_HERE, "warm_start": False, "data_dir": data})
-    if config.features.startswith(FILE) and not is_sharded(Path(config.features.removeprefix(FILE))):
-        raise UserError(
-            f"features={config.features}: embeddings in a file are known by position, images here by content; name "
-            "a model, its folder, or a folder made by `python -m data_prep embed`, which knows contents"
-        )
+    if config.features.startswith(FILE):
+        _check_knows_contents(Path(config.features.removeprefix(FILE)))
     if config.init not in (*STARTERS, "random"):
         raise UserError(f"init={config.init}: needs labels to begin with; use random or one of {', '.join(STARTERS)}")
     if config.method.baseline:
         raise UserError(f"strategy={config.strategy}: chooses nothing; use another, such as margin or random")
     return config
+
+
+def _check_knows_contents(path: Path) -> None:
+    from data_prep.sharded.reading import is_sharded
+
+    if not is_sharded(path):
+        raise UserError(
+            f"features={FILE}{path}: embeddings in a file are known by position, images here by content; name a model, "
+            "its folder, or a folder made by `python -m data_prep embed`, which knows contents"
+        )
