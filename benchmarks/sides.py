@@ -47,7 +47,7 @@ def ours_from(theirs: EfficientNetForImageClassification, runtime: Runtime) -> C
         classes, dropout = theirs.config.num_labels, theirs.config.dropout_rate
         ours = build_model(folder, classes, weights="imagenet", dropout=dropout, image_size=synthetic.SIDE, seed=0)
     ours.head.load_state_dict(theirs.classifier.state_dict())
-    return for_training(ours) if runtime.on_cpu else ours.to(runtime.device)
+    return for_training(ours.to(runtime.device), on_cpu=runtime.on_cpu)
 
 
 def largest_difference(ours: NDArray, theirs: NDArray) -> float:

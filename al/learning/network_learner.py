@@ -186,7 +186,7 @@ class NetworkLearner(TorchLearner):
             image_size=self.size,
             seed=seeds.integer(settings.seed, 0, "weights"),
         )
-        return for_training(model) if self.runtime.on_cpu else model.to(self.runtime.device)
+        return for_training(model.to(self.runtime.device), on_cpu=self.runtime.on_cpu)
 
     def share_training(self, peers: Peers) -> None:
         """Every fit, from now on, is one of several processes."""

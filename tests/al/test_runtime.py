@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from tf32 import TensorCores
-from trained import trained
 
 from al import repeatability, runtime
 from al.errors import UserError
@@ -15,6 +14,7 @@ from al.fast.folding import conv_bn_pairs
 from al.learning.networks import build_model
 from al.learning.scorer import Scorer
 from al.runtime import Runtime, exact_float32, resolve_runtime
+from benchmarks.trained import trained
 
 FLAGS = ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32"))
 

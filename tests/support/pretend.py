@@ -239,6 +239,7 @@ def steps(name: str) -> dict[str, dict[str, int]]:
     import numpy as np
 
     from al.config import RunConfig
+    from al.fast.convolutions import for_training
     from al.learning.networks import build_model
     from al.learning.scorer import Scorer
     from al.learning.trainer import Trainer
@@ -254,6 +255,7 @@ def steps(name: str) -> dict[str, dict[str, int]]:
     runtime = SmallBatches(torch.device(NAME), torch.float32)
     config = RunConfig(model=name, weights="none", class_weights=True)
     model = build_model(name, 10, weights="none", dropout=0.3, image_size=32, seed=1).to(runtime.device)
+    for_training(model, on_cpu=False)
     trainer, scorer = Trainer(model, runtime, image_size=32, settings=config, classes=10), Scorer(model, runtime, 32)
     rng = np.random.default_rng(0)
     images = runtime.place(rng.integers(0, 256, (400, 32, 32, 3), dtype=np.uint8))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 TIMES = {"seconds", "time", "training_time_seconds", "peak_memory_mb"}
-PLACES = {"files", "results_dir", "data_dir", "wandb_run_id", "git_commit", "checkpoint_seconds"}
+PLACES = {"files", "results_dir", "data_dir", "wandb_run_id", "git_commit", "checkpoint_seconds", "images_on"}
 
 
 def only_run(results: Path) -> Path:

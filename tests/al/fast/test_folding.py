@@ -1,15 +1,17 @@
 """What is folded of real networks, and what keeps folding from them."""
 
+from functools import partial
+
 import pytest
 import tiny_networks
 import torch
 from torch import nn
-from trained import trained
 
 from al.fast import folding
 from al.fast.convolutions import for_training
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.networks import build_model
+from benchmarks.trained import trained
 
 NETWORKS = {"small_cnn": 3, "efficientnet_b0": 49, "resnet18": 20, "mobilenet_v3_small": 34}
 """Of the README and the usual ones: how many batch normalisations each has, all behind a convolution."""
@@ -24,7 +26,7 @@ def example(side=32):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("ready", [for_training, lambda model: model], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("ready", [for_training, partial(for_training, on_cpu=False)], ids=["cpu", "gpu"])
 def test_every_batch_normalisation_is_folded(name, ready):
     model = ready(network(name))
     pairs = conv_bn_pairs(model, example())
