@@ -5,7 +5,7 @@
     python -m benchmarks.candidates --strategy=typiclust_typical --rows=100000 --labelled=0 --k=10
 
 `maxherding`: coverage is the mean over the pool of the largest Gaussian kernel to a labelled or picked sample, less
-what the labelled cover without picks; all of the pool as candidates is 100 %. `random` is as many samples drawn by
+what the labelled cover without picks; the first share of the pool as candidates is 100 %. `random` is as many samples drawn by
 chance.
 
 `typiclust_typical`: which share of its cluster is less typical than the mean pick; the most typical of all members is
@@ -15,6 +15,7 @@ chance.
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from al.strategies.typiclust import typicality
 from benchmarks import synthetic
 
 SHARES = (1.0, 0.5, 0.25, 0.1)
-"""Of the unlabelled that are candidates, all of them first."""
+"""Of the unlabelled that are candidates; the first is what the others are held against."""
 
 
 def coverage(features: NDArray[np.float32], chosen: NDArray[np.int64]) -> float:
@@ -36,12 +37,14 @@ def coverage(features: NDArray[np.float32], chosen: NDArray[np.int64]) -> float:
     return float(np.exp(-(distance**2)).mean())
 
 
-def measure(features: NDArray[np.float32], labelled: int, k: int, seed: int) -> list[tuple[str, float, float]]:
+def measure(
+    features: NDArray[np.float32], labelled: int, k: int, seed: int, shares: Sequence[float] = SHARES
+) -> list[tuple[str, float, float]]:
     """(candidates, coverage gained, processor seconds) of each share, and of random sampling."""
     rng = np.random.default_rng(seed)
     known = np.isin(np.arange(len(features)), rng.choice(len(features), labelled, replace=False))
     pool, before, found = Pool(known, 1, features=features), coverage(features, np.flatnonzero(known)), []
-    counts = [max(k, round(share * (len(features) - labelled))) for share in SHARES]
+    counts = [max(k, round(share * (len(features) - labelled))) for share in shares]
     ways = [(f"{count:,}", "maxherding", {"herding_candidates": count}) for count in counts]
     for title, strategy, options in [*ways, ("random", "random", {})]:
         start = time.process_time()
@@ -93,6 +96,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strategy", choices=("maxherding", "typiclust_typical"), default="maxherding")
     parser.add_argument("--features", type=Path, help="a .npy file")
+    parser.add_argument(
+        "--shares", type=lambda text: [float(part) for part in text.split(",")], default=SHARES, help="by commas"
+    )
     parser.add_argument("--rows", type=int, default=20_000, help="of the features, from the first")
     parser.add_argument("--labelled", type=int, default=1000)
     parser.add_argument("--k", type=int, default=250)
@@ -100,7 +106,11 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     given = np.load(options.features)[: options.rows] if options.features else synthetic.features(options.rows)
     arguments = (given.astype(np.float32), options.labelled, options.k, options.seed)
-    print(table(measure(*arguments)) if options.strategy == "maxherding" else ranks_table(ranks(*arguments)))
+    print(
+        table(measure(*arguments, options.shares))
+        if options.strategy == "maxherding"
+        else ranks_table(ranks(*arguments))
+    )
 
 
 if __name__ == "__main__":

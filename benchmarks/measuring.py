@@ -14,8 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from al.runtime import resolve_runtime
-
 PACKAGES = ("torch", "torchvision", "transformers", "numpy", "faiss-cpu", "scikit-learn")
 
 
@@ -129,6 +127,8 @@ def cpus() -> int:
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """What a number depends on besides the code; goes into every row."""
+    from al.runtime import resolve_runtime  # what measures memory does without torch, which takes 290 MiB
+
     return {
         "device": resolve_runtime(device).name,
         "machine": platform.processor() or platform.machine(),

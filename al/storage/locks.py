@@ -3,12 +3,18 @@
 import fcntl
 import json
 import os
+import re
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from al.errors import UserError
+
+LOCAL_LOCKS = frozenset({"nolock", "local_lock=all", "local_lock=flock", "localflock"})
+"""Options of a mount (NFS, Lustre) with which locks keep out processes of the same machine only."""
+MOUNTS = Path("/proc/self/mountinfo")
 
 
 @contextmanager
@@ -32,15 +38,24 @@ def claimed(path: Path) -> Iterator[bool]:
         yield True
 
 
-def check_locks(folder: Path, option: str) -> None:
-    """See whether a lock in `folder` keeps a second process out, which all that share it rely on.
+def check_locks(folder: Path, option: str, *, shared: bool = False) -> None:
+    """See whether a lock in `folder` keeps a second process of this machine out, as all that use the folder rely on.
+
+    Whether it keeps out those of other machines is not tried. What is seen is a file system that says by an option of
+    its mount that it does not.
 
     Args:
         option: what the folder was given by, for the error.
+        shared: other machines are to use the folder too; otherwise such a mount is only warned of.
 
     Raises:
-        UserError: it does not, as on some network file systems.
+        UserError: the lock keeps nobody out, as on some network file systems, or nobody elsewhere where it has to.
     """
+    if mounted := local_locks(folder):
+        said = f"{folder}: is mounted with {mounted}, so locks hold on this machine only"
+        if shared:
+            raise UserError(f"{said}, and two could do the same work; mount it without, or name another with {option}")
+        print(f"warning: {said}; use it from one machine at a time", file=sys.stderr, flush=True)
     probe = folder / f".lock-check.{os.getpid()}"
     try:
         with probe.open("w") as first, probe.open("w") as second:
@@ -56,6 +71,21 @@ def check_locks(folder: Path, option: str) -> None:
             f"{folder}: file locks do not lock here, so two processes could do the same work at once; mount the file "
             f"system with flock (NFS 4, Lustre's -o flock), or choose a folder elsewhere with {option}"
         )
+
+
+def local_locks(folder: Path) -> str:
+    """The option by which the folder's file system is mounted without locks between machines; empty without one."""
+    try:
+        lines = MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return ""
+    folder, found, options = folder.resolve(), Path("/"), ""
+    for line in lines:  # ID PARENT DEVICE ROOT PLACE OPTIONS ... - TYPE SOURCE OPTIONS
+        mount, _, system = line.partition(" - ")
+        place = Path(re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), mount.split(" ")[4]))  # \040 is a space
+        if folder.is_relative_to(place) and place.is_relative_to(found):  # the later of two covers the earlier
+            found, options = place, f"{mount.split(' ')[5]},{system.split(' ')[-1]}"
+    return next((option for option in options.split(",") if option in LOCAL_LOCKS), "")
 
 
 def _is_kept_out(descriptor: int) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m sweeps.runner.local FILE...`: the runs of W&B sweep files, with no server and no account.
+"""`python -m sweeps.local FILE...`: the runs of W&B sweep files, with no server and no account.
 
 Every run gets the parameters, command line and environment that W&B's agent would give it. train.py itself knows what
 is complete, goes on where it stopped and keeps a second process out; its exit code says what has become of the run.
@@ -271,7 +271,8 @@ def make_jobs(sweeps: Iterable[SweepFile]) -> tuple[list[Job], dict[Path, list[J
     return list(jobs.values()), of_file
 
 
-def make_log_folders(jobs: Iterable[Job]) -> None:
+def make_log_folders(jobs: Iterable[Job], *, shared: bool = False) -> None:
+    """Make them, and see that files can be written and locked there; `shared`: from several machines."""
     for folder in sorted({job.log.parent for job in jobs}):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -279,7 +280,7 @@ def make_log_folders(jobs: Iterable[Job]) -> None:
             raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another with --results-dir") from None
         if not os.access(folder, os.W_OK):
             raise UserError(f"{folder}: cannot be written to; choose another with --results-dir")
-        check_locks(folder, "--results-dir")
+        check_locks(folder, "--results-dir", shared=shared)
 
 
 def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, workers: str) -> None:
@@ -331,9 +332,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         describe(of_file, estimates, limit, "jobs")
         return 0
-    make_log_folders(jobs)
+    make_log_folders(jobs, shared=options.executor == "slurm")
     if options.executor:
-        return _on_machines(options, jobs, limit)
+        return _on_machines(options, jobs, of_file, limit)
     if note := advice(limit):
         print(note, file=sys.stderr)
     runner = Runner(jobs, limit, Display(), estimates)
@@ -341,7 +342,11 @@ def _run(options: argparse.Namespace) -> int:
     return conclude(runner, of_file)
 
 
-def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], limit: int) -> int:
+def _complete(jobs: Sequence[Job]) -> str:
+    return f"{sum(job.run.is_complete() for job in jobs)} of {len(jobs)} runs are complete"
+
+
+def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], of_file: dict[Path, list[Job]], limit: int) -> int:
     """Starts jobs on other machines, waits for them and says what is complete; the exit code."""
     if options.machines < 1 or options.minutes <= 0:
         given = f"--machines {options.machines} --minutes {options.minutes:g}"
@@ -354,7 +359,7 @@ def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], limit: int) -
     started = submit(executor, arguments, options.machines, options.minutes)
     print(f"{len(started)} jobs for {len(jobs)} runs: {', '.join(job.job_id for job in started)}; logs in {logs}")
     try:
-        complaints = follow(started)
+        complaints = follow(started, lambda: _complete(jobs))
     except KeyboardInterrupt:
         if options.executor == "slurm":
             print("the jobs go on; scancel ends them, and the same command follows what is left", file=sys.stderr)
@@ -362,26 +367,31 @@ def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], limit: int) -
             for job in started:
                 job.cancel()
         return 130
-    left = [job.run for job in jobs if not job.run.is_complete()]
+    print_summaries((str(path), members) for path, members in of_file.items())
+    for folder in sorted({job.run.config.results_dir for job in jobs}):
+        print(f"results: {folder}")
+    print(_complete(jobs))
     for line in complaints:
         print(line, file=sys.stderr)
-    print(f"{len(jobs) - len(left)} of {len(jobs)} runs are complete")
-    if left:
-        print(f"error: {len(left)} runs are not, {left[0].name} first; start again to go on", file=sys.stderr)
+    if left := [job.run for job in jobs if not job.run.is_complete()]:
+        said = f"{len(left)} of {len(jobs)} runs are not complete, {left[0].name} first"
+        print(f"error: {said}; start again to go on", file=sys.stderr)
     return 1 if left else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m sweeps.runner.local", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m sweeps.local", description="The runs of W&B sweep files, without a server.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="sweep files, run in this order")
     add_workers_option(parser, "jobs", "runs")
     parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")
     parser.add_argument("--sweep-seed", type=int, default=42, help="of the draws of method: random (default 42)")
     machines = parser.add_argument_group("many machines", "jobs by submitit that share the results folder")
     machines.add_argument("--executor", choices=EXECUTORS, help="where the jobs go; submitit-local: this machine")
-    machines.add_argument("--machines", type=int, default=1, help="jobs at a time, each doing --jobs runs (default 1)")
     machines.add_argument(
-        "--minutes", type=float, default=240, help="a job may take before it is queued again (default 240)"
+        "--machines", type=int, default=1, metavar="N", help="jobs, each doing --jobs runs at a time (default 1)"
+    )
+    machines.add_argument(
+        "--minutes", type=float, default=240, metavar="N", help="of a job before it is queued again (default 240)"
     )
     machines.add_argument(
         "--machine", nargs="+", action="extend", default=[], metavar="NAME=VALUE",

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,9 @@ GRACE = 90
 """Seconds before a job's end at which its runs are told to save their state."""
 OFTEN = 1000
 """Times that a job may be put back into the queue; submitit's own controller on this machine does it six times."""
-EXTRA = "pip install 'active-learning-swept[slurm]', which brings submitit"
+EXTRA = "pip install submitit"
+REPORT = 10.0
+"""Seconds between two looks at how many runs are complete."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,14 @@ def new_executor(name: str, folder: Path, minutes: float, settings: dict[str, st
             executor = submitit.AutoExecutor(folder / "%j", cluster=EXECUTORS[name], slurm_max_num_timeout=OFTEN)
             whole = max(1, round(minutes))
             executor.update_parameters(timeout_min=whole, slurm_signal_delay_s=grace, name="sweep", **numbers)
-    except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
-        said = " ".join(str(error).split())
+    except RuntimeError:
         raise UserError(
-            f"--executor={name}: {said}; see submitit's parameters, or use --executor=submitit-local"
+            f"--executor={name}: no srun here, so this machine is in no Slurm cluster; start it where sbatch works, "
+            "or use --executor=submitit-local"
         ) from None
+    except (NameError, ValueError, TypeError, AssertionError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"--executor={name}: {said}; --machine takes submitit's parameters") from None
     return executor
 
 
@@ -129,10 +134,19 @@ def submit(executor: "Executor", arguments: Sequence[str], machines: int, minute
     return [executor.submit(job) for _ in range(machines)]
 
 
-def follow(jobs: "list[Submitted]") -> list[str]:
-    """Waits until all have ended; what became of those that did not end well, one line each."""
+def follow(jobs: "list[Submitted]", complete: Callable[[], str]) -> list[str]:
+    """Waits until all have ended; what became of those that did not end well, one line each.
+
+    Args:
+        complete: says how far the runs are; printed whenever that changes.
+    """
     ended: set[str] = set()
+    said, next_look = "", 0.0
     while len(ended) < len(jobs):
+        if time.monotonic() >= next_look:
+            if (now := complete()) != said:
+                print(now, flush=True)
+            said, next_look = now, time.monotonic() + REPORT
         for job in jobs:
             if job.job_id not in ended and job.done():
                 ended.add(job.job_id)

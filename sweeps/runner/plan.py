@@ -1,27 +1,24 @@
 """`python -m sweeps.plan FILE...`: what the runs of sweep files cost, from runs that are done, starting nothing.
 
 Runs of one configuration in all that says how long a run takes are taken as alike; where there is none, the most
-similar ones of the same model and data set. `--calibrate` does one run first where nothing like it has been done.
+similar ones of the same model and data set, which is said. `--calibrate` does one run first where there is none either.
 """
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-import yaml
-
 from al.arguments import Parser
 from al.errors import UserError
 from al.storage.run_folder import COMPLETE
 from sweeps.runner.grid import load
-from sweeps.runner.local import main as run_local
+from sweeps.runner.local import Job, Runner, make_log_folders
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
-from sweeps.runner.terminal import duration
+from sweeps.runner.terminal import Display, duration
 
 HOUR = 3600.0
 
@@ -34,6 +31,8 @@ class Cost:
     runs: int
     alike: tuple[float, ...]
     """Seconds of the runs done that are most alike; none where nothing is known."""
+    similar: bool = False
+    """Whether those are runs of another configuration."""
 
     @property
     def seconds(self) -> float:
@@ -61,7 +60,10 @@ def costs(runs: Sequence[Run], known: Estimate) -> list[Cost]:
     cells: dict[str, list[Run]] = {}
     for run in runs:
         cells.setdefault(run.folder.parent.name, []).append(run)
-    return [Cost(name, len(some), tuple(known.alike(some[0].config))) for name, some in cells.items()]
+    return [
+        Cost(name, len(some), tuple(known.alike(some[0].config)), similar=not known.has_done(some[0].config))
+        for name, some in cells.items()
+    ]
 
 
 def within(found: Sequence[Cost], seconds: float) -> int:
@@ -78,12 +80,13 @@ def within(found: Sequence[Cost], seconds: float) -> int:
 
 def describe(machine: str, found: Sequence[Cost], budget: float | None) -> None:
     """Prints a line a configuration, the total, and what of it the budget of seconds takes."""
-    print(f"{machine}:")
+    print(f"{machine.removesuffix('1 threads') + '1 thread' if machine.endswith(' 1 threads') else machine}:")
     width = max(len(cost.name) for cost in found)
     for cost in found:
         each = f"{duration(fmean(cost.alike))} each" if cost.alike else "unknown: nothing like it has been done"
         if len(cost.alike) > 1:
             each += f" (standard deviation {duration(stdev(cost.alike))} over {len(cost.alike)} runs)"
+        each += ", by the most similar runs" if cost.alike and cost.similar else ""
         print(f"  {cost.name:<{width}}  {cost.runs:>3} runs  {each}")
     total = sum(cost.seconds for cost in found)
     least, most = (sum(cost.spread[end] for cost in found) for end in (0, 1))
@@ -121,29 +124,28 @@ def _calibrate(runs: Sequence[Run], machines: dict[str, Estimate]) -> None:
     """Does the first run of every configuration that nothing is known of on any machine.
 
     Raises:
-        UserError: it failed; it has said how.
+        UserError: it failed.
+        KeyboardInterrupt: it was stopped.
     """
     for run in runs:
         if any(known.alike(run.config) for known in machines.values()) or run.is_complete():
             continue
-        content = {
-            "program": run.program,
-            "command": list(run.command),
-            "method": "grid",
-            "parameters": {name: {"value": value} for name, value in run.parameters.items()},
-        }
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch, "calibrate.yaml")
-            file.write_text(yaml.safe_dump(content), encoding="utf-8")
-            if run_local([str(file), "--jobs", "1"]):
-                raise UserError(f"{run.name}: the run to calibrate by failed; see above")
+        job = Job(run)
+        make_log_folders([job])
+        Runner([job], 1, Display(), Estimate()).go()
+        if job.state == "failed":
+            raise UserError(f"{run.name}: the run to calibrate by failed: {job.error} (log: {job.log})")
+        if job.state == "waiting":
+            raise KeyboardInterrupt
         machines = machines | estimates_by_machine([run.config.results_dir])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m sweeps.plan", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m sweeps.plan", description="What the runs of sweep files cost, from runs done.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="sweep files")
-    parser.add_argument("--budget-hours", type=float, help="how many of the runs fit in that time, in their order")
+    parser.add_argument(
+        "--budget-hours", type=float, metavar="HOURS", help="say how many of the runs fit in that time, in their order"
+    )
     parser.add_argument(
         "--known", nargs="+", default=[], metavar="FOLDER", help="more results folders to learn from, of other machines"
     )

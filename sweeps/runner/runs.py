@@ -163,6 +163,10 @@ class Estimate:
         alike = self.alike(config)
         return fmean(alike) if alike else None
 
+    def has_done(self, config: RunConfig) -> bool:
+        """Whether a run has been done that is the same in all that says how long it takes."""
+        return tuple(getattr(config, name) for name in SETTING) in self._known
+
     def alike(self, config: RunConfig) -> list[float]:
         """Seconds of the runs of this model and data set that are most alike."""
         wanted = tuple(getattr(config, name) for name in SETTING)

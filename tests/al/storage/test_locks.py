@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from al.errors import UserError
+from al.storage import locks
 from al.storage.locks import check_locks, claimed
 
 
@@ -29,6 +30,26 @@ class TestLocks:
         monkeypatch.setattr(fcntl, "flock", flock)
         with pytest.raises(UserError, match="file locks do not lock here"):
             check_locks(tmp_path, "--results-dir")
+
+    @pytest.mark.parametrize("option", ["local_lock=all", "nolock", "localflock"])
+    def test_that_by_the_mount_hold_on_one_machine_are_told(self, tmp_path, monkeypatch, capsys, option):
+        shared = tmp_path / "a share"
+        (shared / "results").mkdir(parents=True)
+        place = str(shared).replace(" ", "\\040")
+        mounts = tmp_path / "mounts"
+        mounts.write_text(
+            "22 1 0:1 / / rw,relatime shared:1 - ext4 /dev/root rw\n"
+            f"31 22 0:9 / {place} rw,relatime - nfs4 server:/export rw,vers=4.2,{option},hard\n"
+        )
+        monkeypatch.setattr(locks, "MOUNTS", mounts)
+        check_locks(shared / "results", "--out")
+        assert f"warning: {shared}/results: is mounted with {option}, so locks hold" in capsys.readouterr().err
+        with pytest.raises(UserError, match=f"is mounted with {option}, .*, and two could do .* another with --out"):
+            check_locks(shared / "results", "--out", shared=True)
+        check_locks(tmp_path, "--out", shared=True)
+        mounts.write_text(mounts.read_text().replace(option, "local_lock=none"))
+        check_locks(shared / "results", "--out", shared=True)
+        assert capsys.readouterr().err == ""
 
 
 def hold(path, ready):

@@ -50,11 +50,13 @@ class TestCommand:
         assert main([sweep_file(tmp_path), "--results-dir", str(tmp_path), "--budget-hours", "0.1"]) == 0
         said = capsys.readouterr().out
         assert said.startswith("6 runs, 0 complete, 6 to do\n")
-        cards, cpu = said.split("NVIDIA H100:")[1], said.split("cpu, 1 threads:")[1]
+        cards, cpu = said.split("NVIDIA H100:")[1], said.split("cpu, 1 thread:")[1]
         assert "standard deviation" in cpu
         assert "6 runs, one after another: 10 min 30 s (8 min 0 s to 13 min 0 s)" in cpu or "10 min" in cpu
         assert "2 of 6 runs fit" in cpu
         assert "all 6 fit" in cards.split("cpu, 1")[0]
+        assert "similar" not in cpu
+        assert next(line for line in cards.splitlines() if "-random-" in line).endswith("by the most similar runs")
 
     def test_nothing_known_is_told(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(launch.ROOT)
