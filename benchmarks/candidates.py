@@ -5,8 +5,8 @@
     python -m benchmarks.candidates --strategy=typiclust_typical --rows=100000 --labelled=0 --k=10
 
 `maxherding`: coverage is the mean over the pool of the largest Gaussian kernel to a labelled or picked sample, less
-what the labelled cover without picks; the first share of the pool as candidates is 100 %. `random` is as many samples drawn by
-chance.
+what the labelled cover without picks; the first share of the pool as candidates is 100 %. `random` is as many samples
+drawn by chance.
 
 `typiclust_typical`: which share of its cluster is less typical than the mean pick; the most typical of all members is
 100 %, a member drawn by chance 50 %.
