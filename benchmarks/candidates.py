@@ -105,12 +105,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     given = np.load(options.features)[: options.rows] if options.features else synthetic.features(options.rows)
-    arguments = (given.astype(np.float32), options.labelled, options.k, options.seed)
-    print(
-        table(measure(*arguments, options.shares))
-        if options.strategy == "maxherding"
-        else ranks_table(ranks(*arguments))
-    )
+    pool = (given.astype(np.float32), options.labelled, options.k, options.seed)
+    if options.strategy == "maxherding":
+        print(table(measure(*pool, options.shares)))
+    else:
+        print(ranks_table(ranks(*pool)))
 
 
 if __name__ == "__main__":
