@@ -218,7 +218,7 @@ class RunConfig(BaseModel):
     features: PathName = _option(
         OWN_FEATURES,
         "what strategies cluster in: model (its own), frozen embeddings of a Hugging Face vision model or its folder, "
-        "or file:PATH, a folder of train.npy and test.npy or one .npz of both",
+        "or file:PATH, a folder of train.npy and test.npy, one .npz of both, or what `python -m data_prep embed` made",
     )
     features_size: OptionalCount = _option(
         None, "side in pixels that the embedding model sees; unset: what its image processor does"

@@ -14,7 +14,6 @@ import io
 import os
 import random
 import resource
-import signal
 import subprocess
 import sys
 import tarfile
@@ -98,32 +97,42 @@ class Worked:
     cpu_seconds: float
 
 
-def work_and_kill(command: list[str], out: Path, workers: int, kills: int, every: float) -> Worked:
-    """Keep so many workers going until all is done, and kill one at random moments, so many times.
+def work_and_kill(command: list[str], out: Path, workers: int, kills: int) -> Worked:
+    """Keep so many workers going until all is done; so often, spread over the work, kill one at a random moment.
 
     Raises:
-        SystemExit: a worker fails by itself.
+        SystemExit: a worker fails by itself, or a shard that is done is made again.
     """
-    chance, killed, lost, start = random.Random(0), 0, 0, time.monotonic()
+    log, environment = out.with_name("log"), {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def new() -> subprocess.Popen:
+        with log.open("ab") as said:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
+
+    chance, killed, lost, start, made = random.Random(0), 0, 0, time.monotonic(), {}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    log = (out.parent / "log").open("wb")
-    new = lambda: subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)  # noqa: E731
-    going, due = [new() for _ in range(workers)], start + every
+    going = [new() for _ in range(workers)]
     while any(process.poll() is None for process in going):
-        time.sleep(0.2)
+        time.sleep(chance.uniform(0, 1))
         if any(process.returncode not in (None, 0) for process in going):
-            raise SystemExit((out.parent / "log").read_text()[-2000:])
-        if killed < kills and time.monotonic() > due and (out / "shards").is_dir():
-            due = time.monotonic() + chance.uniform(0.5, 1.5) * every
+            raise SystemExit(log.read_text()[-2000:])
+        for marker in (out / "shards").glob("*.json"):
+            if made.setdefault(marker.name, marker.stat().st_ino) != marker.stat().st_ino:
+                raise SystemExit(f"error: {marker.name}: the shard was made twice")
+        if killed < kills and (share := _share_done(out)) > (killed + 0.5) / kills and share < 1:
             victim = chance.choice([i for i, process in enumerate(going) if process.poll() is None])
-            going[victim].send_signal(signal.SIGKILL)
+            going[victim].kill()
             going[victim].wait()
             killed, lost = killed + 1, lost + _had_a_shard(out, going[victim].pid)
             going[victim] = new()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Worked(killed, lost, time.monotonic() - start, cpu)
+
+
+def _share_done(out: Path) -> float:
+    store = Store(out)
+    return len(list((out / "shards").glob("*.json"))) / len(store.manifest.shards) if store.begun else 0.0
 
 
 def _had_a_shard(out: Path, pid: int) -> bool:
@@ -167,7 +176,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
         model, data = write_model(folder / "model"), write_tars(folder / "tars", options.images, options.per_tar)
         command = [sys.executable, "-m", "data_prep", "embed", f"--data={data}", f"--features={model}"]
         command += [f"--features-size={SIDE}", f"--out={out}", "--device=cpu", "--number=0"]
-        worked = work_and_kill(command, out, options.workers, options.kills, options.every)
+        worked = work_and_kill(command, out, options.workers, options.kills)
         check(out, model, options.images)
         shards = len(Store(out).manifest.shards)
     conditions = (
@@ -185,7 +194,6 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--per-tar", type=int, default=10_000, help="images in a tar file, and in a shard")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--every", type=float, default=12.0, help="seconds between two kills, on average")
     parser.add_argument("--scratch", type=Path, help="folder for the images while it runs (default: the system's)")
     options = parser.parse_args(arguments)
     measuring.report(measure(options), options.csv, options.device)

@@ -96,7 +96,10 @@ def _add_embed_options(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument("--features", required=True, metavar="MODEL", help="Hugging Face vision model or its folder")
     _add_field(parser, "features_size")
-    _add_field(parser, "image_size")
+    parser.add_argument(
+        "--image-size", "--image_size", metavar="VALUE",
+        help="side in pixels that the centre square of each image is brought to; unset: as stored, all of one size",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, metavar="DIR", help="on a file system that all processes share")
     parser.add_argument(
         "--shard-size", type=int, default=65_536, metavar="N",

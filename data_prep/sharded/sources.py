@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 from al.errors import UserError, first_line
@@ -17,6 +18,8 @@ from data_prep.sources.imagefolder import visible
 Read = Callable[[], bytes]
 """The content of an image's file."""
 EXTRA = "pip install 'active-learning-swept[webdataset]'"
+LABELLING = "al-labels"
+"""Where proposals of what to label next are kept, with links to images and pictures of them."""
 META = re.compile(r"__[^/]*__($|/)")
 """Members of a tar file that WebDataset passes over."""
 
@@ -76,7 +79,9 @@ def _below(folder: Path, prefix: str) -> Iterator[str]:
     """Names of the images below a folder. Only names are asked for, as to ask about each file would take hours."""
     for entry in sorted(visible(folder), key=lambda entry: entry.name):
         if entry.is_dir():
-            yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
+            around = entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
+            if not around and entry.name != LABELLING:
+                yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
         elif entry.name.lower().endswith(EXTENSIONS):
             yield prefix + entry.name
 
@@ -163,7 +168,7 @@ class TarFiles:
         )
 
 
-def _library():
+def _library() -> ModuleType:
     try:
         from webdataset import tariterators
     except ImportError:

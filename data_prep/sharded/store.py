@@ -39,6 +39,8 @@ LOCK = ".lock"
 DIGEST_BYTES = 32
 WHAT = "the embeddings"
 REMEDY = "make room there and give the same command again to go on; what is done is kept"
+LARGE = 2**30
+"""Bytes that take a while to read."""
 SAMPLE = 16
 """Images that are looked for to see that a folder is the one that was listed."""
 
@@ -270,6 +272,8 @@ class Store:
             self._done.clear()
             if self.pending():
                 return False
+            if self.vectors.size > LARGE:
+                print(f"{self.folder}: all shards are done; reading them once to check", file=sys.stderr, flush=True)
             damaged = self.damaged([done.checksum for done in self._all_done()])
             for number in damaged:
                 print(f"{self.folder}: shard {number} is damaged; made again", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 
@@ -63,7 +64,7 @@ def run_with_ray(order: Order, workers: int, address: str, progress: Progress) -
         pass
 
 
-def _rows(ray, order: Order, workers: int) -> Iterator[int]:
+def _rows(ray: ModuleType, order: Order, workers: int) -> Iterator[int]:
     """Rows done since the last time."""
     store = order.store
     pending = store.pending()

@@ -658,6 +658,19 @@ def test_progress_in_a_log_is_sparse(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_progress_in_a_log_tells_how_long_it_takes(capsys, monkeypatch):
+    """From the last lines alone: what an interrupted job had done before is no measure."""
+    from data_prep import progress
+
+    seconds = iter(range(0, 1000, 10))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(seconds))
+    list(show_progress(iter([900_000, 1_000, 1_000, 1_000, 90_000]), 1_000_000, "counting"))
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "counting: 900,000 of 1,000,000 (90 %)"
+    assert said[1] == "counting: 901,000 of 1,000,000 (90 %), 16 min left"
+    assert said[4] == "counting: 993,000 of 1,000,000 (99 %), 3 s left"
+
+
 def test_progress_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

@@ -92,11 +92,26 @@ class TestTarFiles:
             source_of("s.tar")
 
 
-def test_a_folder_is_listed_as_a_run_and_a_proposal_have_it(tmp_path):
-    """Class folders as `dataset=imagefolder`, and path by path as the labelling."""
+def listed(folder) -> list[str]:
+    ((_, names),) = Folder(folder).groups()
+    return list(names)
+
+
+def test_a_folder_is_listed_as_a_proposal_has_it(tmp_path):
     from labelling.photos import find_photos
+    from labelling.project import STATE
 
     names = numbered.folder(tmp_path / "data", 40)
-    ((_, found),) = Folder(tmp_path / "data").groups()
-    assert list(found) == names
+    (tmp_path / "data" / STATE).mkdir()
+    (tmp_path / "data" / STATE / "sheet.png").write_bytes(numbered.content(99))
+    assert listed(tmp_path / "data") == names
     assert [photo.path for photo in find_photos(tmp_path / "data", tmp_path / "cache").photos] == names
+
+
+def test_links_are_followed_but_not_in_a_circle(tmp_path):
+    names = numbered.folder(tmp_path / "data", 5)
+    (tmp_path / "data" / "a" / "up").symlink_to(tmp_path / "data")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.png").write_bytes(numbered.content(99))
+    (tmp_path / "data" / "c").symlink_to(tmp_path / "elsewhere")
+    assert listed(tmp_path / "data") == [*names, "c/x.png"]
