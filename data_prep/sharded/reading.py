@@ -14,7 +14,7 @@ from al.errors import UserError, first_line
 from al.identity import FILE, SEAL
 from al.storage.blocks import as_slice, gather, release
 from al.storage.disk_array import DiskArray
-from data_prep.sharded.store import MANIFEST, Store
+from data_prep.sharded.store import IMAGES, MANIFEST, Store
 
 CHECKED = 64
 """Images whose contents are held against what was embedded, before a run relies on their names."""
@@ -23,7 +23,7 @@ ROWS = 1 << 16
 
 def is_sharded(path: Path) -> bool:
     """Whether `python -m data_prep embed` makes or has made this folder."""
-    return (path / MANIFEST).is_file()
+    return (path / MANIFEST).is_file() and (path / IMAGES).is_file()
 
 
 def check_complete(path: Path) -> None:

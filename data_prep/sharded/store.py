@@ -262,33 +262,33 @@ class Store:
             )
 
     def close(self, source: Source) -> bool:
-        """Read all shards once, and write down that they are complete; False where some are not.
-
-        A shard whose rows are not what was written, as after a power cut, is not done any more.
-        """
+        """Read all shards once, and write down that they are complete; False where some are not."""
         with self.writing(), exclusive(self.folder / LOCK, "checking the shards"):
             if self.complete:
                 return True
             self._done.clear()
-            if self.pending():
+            if self.pending() or self._undo_damaged():
                 return False
-            if self.vectors.size > LARGE:
-                print(f"{self.folder}: all shards are done; reading them once to check", file=sys.stderr, flush=True)
-            damaged = self.damaged([done.checksum for done in self._all_done()])
-            for number in damaged:
-                print(f"{self.folder}: shard {number} is damaged; made again", file=sys.stderr, flush=True)
-                (self.folder / SHARDS / _marker(number)).unlink()
-                del self._done[number]
-            if damaged:
-                return False
+            done = self._all_done()
             seal = Seal(
                 manifest=self.manifest_digest,
-                checksums=tuple(done.checksum for done in self._all_done()),
-                broken=tuple(row for done in self._all_done() for row in done.broken),
+                checksums=tuple(shard.checksum for shard in done),
+                broken=tuple(row for shard in done for row in shard.broken),
             )
             self.tell_changes(source)
             write_atomically(self.folder / SEAL, seal.model_dump_json())
             return True
+
+    def _undo_damaged(self) -> list[int]:
+        """Have shards whose rows are not what was written made again, as after a power cut; their numbers."""
+        if self.vectors.size > LARGE:
+            print(f"{self.folder}: all shards are done; reading them once to check", file=sys.stderr, flush=True)
+        damaged = self.damaged([shard.checksum for shard in self._all_done()])
+        for number in damaged:
+            print(f"{self.folder}: shard {number} is damaged; made again", file=sys.stderr, flush=True)
+            (self.folder / SHARDS / _marker(number)).unlink()
+            del self._done[number]
+        return damaged
 
     def damaged(self, checksums: Sequence[str]) -> list[int]:
         """Numbers of the shards whose rows on disk have another checksum."""

@@ -38,6 +38,8 @@ class Worker:
     """Rows of images that cannot be read are zeros; otherwise their shard is left, and said at the end."""
     broken: dict[int, list[Picture]] = field(default_factory=dict)
     """By shard, the images that keep it from being done."""
+    like: Picture | None = None
+    """The first image, whose size all have."""
 
     def run(self) -> Iterator[int]:
         """Work until every shard is done; yields rows done, by whomever, since the last time.
@@ -89,29 +91,35 @@ class Worker:
         return pictures(zip(names, contents), self.store.manifest.recipe.image_size)
 
     def _vectors(self, batch: list[Picture]) -> NDArray[np.float32]:
-        """[n, D] of a batch, zeros for what could not be read. A black image takes its place, so that the vectors of
-        the others are the same with it and without."""
+        """[n, D] of a batch; zeros for what could not be read."""
         whole = np.array([picture.pixels is not None for picture in batch])
         vectors = np.zeros((len(batch), self.store.manifest.dimensions), np.float32)
-        if not whole.any():
-            return vectors
-        like = next(picture for picture in batch if picture.pixels is not None)
-        for picture in batch:
-            if picture.pixels is not None and picture.pixels.shape != like.pixels.shape:
-                sides = len(like.pixels), len(picture.pixels)
-                raise UserError(
-                    f"{like.name} is {sides[0]} pixels high or wide and {picture.name} {sides[1]}: all images must be "
-                    f"of one size; use for example --image-size={min(sides)}"
-                )
-        black = np.zeros_like(like.pixels)
-        found = self.encode(np.stack([black if p.pixels is None else p.pixels for p in batch]))
-        vectors[whole] = found[whole]
+        if whole.any():
+            vectors[whole] = self.encode(self._stacked(batch))[whole]
         if not np.isfinite(vectors).all():
             raise UserError(
                 f"--features: the model makes NaN or infinite vectors of some of the images {batch[0].name} to "
                 f"{batch[-1].name}; use another model"
             )
         return vectors
+
+    def _stacked(self, batch: list[Picture]) -> NDArray[np.uint8]:
+        """The pixels [n, S, S, 3], black where an image could not be read: the others' vectors are the same then.
+
+        Raises:
+            UserError: an image is of another size than the first that this process has seen.
+        """
+        whole = [picture for picture in batch if picture.pixels is not None]
+        self.like = self.like or whole[0]
+        for picture in whole:
+            if picture.pixels.shape != self.like.pixels.shape:
+                sides = len(self.like.pixels), len(picture.pixels)
+                raise UserError(
+                    f"{self.like.name} is {sides[0]} pixels high or wide and {picture.name} {sides[1]}: all must be of "
+                    f"one size; use for example --image-size={min(sides)}"
+                )
+        black = np.zeros_like(self.like.pixels)
+        return np.stack([black if picture.pixels is None else picture.pixels for picture in batch])
 
     def _complain(self) -> None:
         """Say which images keep shards from being done, and end.

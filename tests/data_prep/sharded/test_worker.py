@@ -266,11 +266,13 @@ class TestBrokenImages:
         assert Store(out).seal().broken == (11, 30, 50)
         assert not np.load(out / "contents.npy")[[11, 30, 50]].any()
 
-    def test_images_of_several_sizes_name_the_remedy(self, tmp_path):
+    @pytest.mark.parametrize("number", [2, 12])
+    def test_images_of_several_sizes_name_the_remedy(self, tmp_path, number):
+        """In the first shard, or in another."""
         from PIL import Image
 
-        names = numbered.folder(tmp_path / "data", 5)
-        Image.new("RGB", (12, 12)).save(tmp_path / "data" / names[2])
+        names = numbered.folder(tmp_path / "data", 20)
+        Image.new("RGB", (12, 12)).save(tmp_path / "data" / names[number])
         with pytest.raises(UserError, match=r"is 8 pixels high or wide and .* 12: .* --image-size=8"):
             work(tmp_path / "data", tmp_path / "out")
 
