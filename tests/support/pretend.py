@@ -224,6 +224,16 @@ def install() -> Any:
         return made if device is None else made.to(device)
 
     torch.tensor = tensor
+    plain_range = torch.arange
+
+    def arange(*bounds: Any, device: Any = None, **options: Any) -> torch.Tensor:
+        """torch.arange gives the tensor that it writes to another size, which a wrapper cannot have."""
+        made = plain_range(*bounds, **options)
+        there = device is not None and torch.device(device).type == NAME
+        counts["launches"] += there
+        return PretendTensor(made) if there else made
+
+    torch.arange = arange
     return library
 
 

@@ -14,11 +14,22 @@ import numpy as np
 import pretend
 import pytest
 import runs
+import tiny_networks
+from tiny_clip import save_clip
+from transformers import ConvNextImageProcessor
 
-pytestmark = pytest.mark.timeout(900)  # nine runs in one process
+from al.config import STARTS
+from al.strategies import REGISTRY
 
-FEW = {"device": "pretend", "budget": 42, "batch_fraction": 0.3, "max_epochs": 2, "patience": 1}
+pytestmark = pytest.mark.timeout(900)  # all runs in one process
+
+FEW = {
+    **{"device": "pretend", "budget": 42, "batch_fraction": 0.3, "max_epochs": 2, "patience": 1},
+    "pictures": "false",
+}
 """One acquisition of 12 labels."""
+FILE, MODEL, CLIP = "file:vectors", "a vision model", "a CLIP model"
+"""What embeddings and zero-shot labels come from; the models compute them on the device."""
 RUNS = {
     "margin": {"augment": "true", "class_weights": "true"},
     "typiclust": {},
@@ -27,9 +38,19 @@ RUNS = {
     "badge": {"precision": "bfloat16"},
     "alfa_mix": {"schedule": "converge", "warm_start": "true", "max_epochs": 1},
     "stratified": {},
-    "frozen": {"model": "frozen", "strategy": "margin"},
-    "probcover": {"init": "typiclust_typical"},
+    "frozen": {"model": "frozen", "strategy": "margin", "features": FILE},
+    "probcover": {"init": "typiclust_typical", "features": FILE},
+    "uncertainty": {"init": "clip", "clip_model": CLIP},
+    "entropy": {"init": "coreset", "features": MODEL},
+    "random": {"init": "random"},
+    "typiclust_typical": {"init": "probcover", "features": FILE},
+    "coreset": {"init": "maxherding", "features": FILE},
+    "maxherding": {},
+    "uherding": {},
+    "bait": {},
+    "cluster_margin": {"schedule": "converge", "features": MODEL},
 }
+"""Every strategy, start, schedule and learner."""
 
 
 def ask(requests, **environment):
@@ -51,13 +72,22 @@ def ask(requests, **environment):
 
 def arguments(folder, name, **changed):
     generator = np.random.default_rng(0)
+    inputs = {FILE: f"file:{folder / 'features.npz'}", MODEL: str(folder / "resnet"), CLIP: str(folder / "clip")}
     if not (folder / "features.npz").exists():
         arrays = {"train": (1258, 24), "test": (539, 24)}
         np.savez(folder / "features.npz", **{k: generator.random(s, dtype=np.float32) for k, s in arrays.items()})
+        save_clip(folder / "clip")
+        tiny_networks.save("resnet", folder / "resnet")
+        ConvNextImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder / "resnet")
     parameters = {"strategy": name, **FEW, **RUNS[name], **changed}
-    if name in ("frozen", "probcover"):
-        parameters["features"] = f"file:{folder / 'features.npz'}"
-    return launch.small(folder / name, **parameters)
+    return launch.small(folder / name, **{key: inputs.get(value, value) for key, value in parameters.items()})
+
+
+def test_every_strategy_and_start_is_run():
+    """There is no computing by torch in a strategy, but each asks a learner for other arrays."""
+    strategies = {parameters.get("strategy", name) for name, parameters in RUNS.items()}
+    assert strategies == set(REGISTRY)
+    assert {"stratified"} | {parameters["init"] for parameters in RUNS.values() if "init" in parameters} == set(STARTS)
 
 
 @pytest.fixture(scope="module")
@@ -84,15 +114,16 @@ def test_a_run_goes_to_its_end_there(folder, name):
         assert answer["launches"] > 100, "it did compute there"
 
 
-@pytest.mark.parametrize("name", ["margin", "typiclust"])
+@pytest.mark.parametrize("name", ["margin", "typiclust", "uncertainty", "entropy"])
 def test_the_first_picks_are_those_of_the_cpu(folder, launcher, tmp_path, name):
+    """The initial pool too, which zero-shot labels or embeddings may have chosen."""
     outcome = launcher.run(arguments(tmp_path, name, device="cpu"))
     assert outcome.code == 0, outcome.stderr
     here, there = (
-        runs.read_json(runs.only_run(place / name) / "al_tracking.json")["selected_indices"]
-        for place in (tmp_path, folder)
+        runs.read_json(runs.only_run(place / name) / "al_tracking.json")["rounds"] for place in (tmp_path, folder)
     )
-    assert here[:12] == there[:12]
+    assert [query["rows"] for query in here] == [query["rows"] for query in there]
+    assert [len(query["rows"]) for query in here] == [30, 12]
 
 
 def test_mixing_devices_is_an_error_there():
