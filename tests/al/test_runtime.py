@@ -10,10 +10,13 @@ from tf32 import TensorCores
 
 from al import repeatability, runtime
 from al.errors import UserError
+from al.fast.convolutions import for_training
 from al.fast.folding import conv_bn_pairs
 from al.learning.networks import build_model
 from al.learning.scorer import Scorer
 from al.runtime import Runtime, exact_float32, resolve_runtime
+from al.strategies import REGISTRY, Pool
+from benchmarks import synthetic
 from benchmarks.trained import trained
 
 FLAGS = ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32"))
@@ -241,8 +244,9 @@ IMAGES = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 32, 32,
 
 @pytest.fixture(scope="module", params=["efficientnet_b0", "resnet18"])
 def network(request):
-    """As a GPU has it: without the convolutions for CPUs."""
-    return trained(build_model(request.param, 6, weights="none", dropout=0.3, image_size=32, seed=1))
+    """As a GPU has it: of the convolutions only those of one pixel are written another way."""
+    model = trained(build_model(request.param, 6, weights="none", dropout=0.3, image_size=32, seed=1))
+    return for_training(model, on_cpu=False)
 
 
 class TestTF32OnTensorCores:
@@ -265,3 +269,40 @@ class TestTF32OnTensorCores:
                 apart[precision] = np.abs(Scorer(network, cpu, 32).predict(IMAGES).probs - expected).max()
         assert apart["float32"] == 0
         assert apart["tf32"] > 1e-3
+
+    def test_float32_picks_what_a_cpu_picks(self, gpu, network):
+        exact = picks(network)
+        for precision, alike in (("float32", 1.0), ("tf32", TF32_PICKS)):
+            resolve_runtime("auto", precision)
+            with TensorCores():
+                found = picks(network)
+            for name in RANKED:
+                assert len(found[name] & exact[name]) >= alike * PICKED, (precision, name)
+            assert (found == exact) == (precision == "float32")
+
+    def test_tf32_that_nobody_asked_for_changes_picks(self, gpu, network, monkeypatch):
+        """Or the test before this one would show nothing."""
+        monkeypatch.setattr(runtime, "_allow_tf32", lambda allowed: None)
+        exact = picks(network)
+        resolve_runtime("auto", "float32")
+        with TensorCores():
+            assert picks(network) != exact
+
+
+TF32_PICKS = 0.85
+"""Share of picks that stay with precision=tf32, as the README says."""
+RANKED, IN_BATCHES, PICKED = ("margin", "uncertainty", "entropy"), ("typiclust", "badge", "coreset"), 50
+POOL, _ = synthetic.images(1000, seed=7)
+
+
+def picks(network):
+    """By strategy, those of 1,000 images that a network makes it pick: 5 %."""
+    scorer = Scorer(network, Runtime(torch.device("cpu"), torch.float32), 32)
+    found = scorer.predict(torch.from_numpy(POOL), features=True)
+    arrays = {"probs": found.probs, "features": found.features, "activations": found.features}
+    nothing = np.zeros(len(POOL), bool)
+    pool = Pool(labelled=nothing, labels=np.full(len(POOL), -1), classes=found.probs.shape[1], **arrays)
+    return {
+        name: set(REGISTRY[name].select(pool, PICKED, np.random.default_rng(0)).positions.tolist())
+        for name in (*RANKED, *IN_BATCHES)
+    }

@@ -10,7 +10,7 @@ import pytest
 import torch
 from report_results import World, write_cells
 from tape import TapeRecorder
-from tf32 import TensorCores
+from tf32 import TensorCores, allowed
 
 from al.fast.switch import PARTS
 from al.runtime import Runtime
@@ -53,16 +53,11 @@ def test_both_sides_train_alike(sides):
 
 def test_gradients_agree_more_closely_without_tf32(sides):
     """cuDNN's TF32, which torch has on as it comes and a run of float32 has not, is what would use up the tolerance."""
-    before = torch.backends.cudnn.allow_tf32
     apart = {}
-    try:
-        for on in (False, True):
-            torch.backends.cudnn.allow_tf32 = on
-            with TensorCores():
-                said = training_step.check(sides, *synthetic.images(16))
-            apart[on] = float(said.rpartition(" ")[2])
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
+    for on in (False, True):
+        with TensorCores(), allowed(on):
+            said = training_step.check(sides, *synthetic.images(16))
+        apart[on] = float(said.rpartition(" ")[2])
     assert apart[False] < training_step.TOLERANCE / 50
     assert apart[True] > 10 * apart[False]
 
@@ -167,6 +162,21 @@ def test_steps_that_are_recorded_are_checked_too(monkeypatch):
     monkeypatch.setattr(TapeRecorder, "record", lambda *_: (_ for _ in ()).throw(RuntimeError("no such thing")))
     (result,) = check.recorded_steps(subject)
     assert (result.passed, result.said) == (False, "not recorded: no such thing")
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_tf32_where_float32_was_asked_for_fails_the_check(monkeypatch, planted):
+    """On the device only, as a library would have it."""
+    subject = check.Subject("cpu", "mobilenet_v3_small")
+    on_the_device = subject.scored
+
+    def scored(runtime, network=None):
+        with TensorCores(), allowed(planted):
+            return on_the_device(runtime, network)
+
+    monkeypatch.setattr(subject, "scored", scored)
+    probabilities, features, *_ = check.same_as_cpu(subject)
+    assert (probabilities.passed, features.passed) == (not planted, not planted)
 
 
 def test_runs_that_pick_otherwise_fail_the_check(monkeypatch):

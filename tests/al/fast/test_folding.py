@@ -11,6 +11,8 @@ from al.fast import folding
 from al.fast.convolutions import for_training
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.networks import build_model
+from al.learning.scorer import to_input
+from benchmarks import synthetic
 from benchmarks.trained import trained
 
 NETWORKS = {"small_cnn": 3, "efficientnet_b0": 49, "resnet18": 20, "mobilenet_v3_small": 34}
@@ -31,7 +33,7 @@ def test_every_batch_normalisation_is_folded(name, ready):
     model = ready(network(name))
     pairs = conv_bn_pairs(model, example())
     assert len(pairs) == NETWORKS[name]
-    images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    images = to_input(torch.from_numpy(synthetic.images(8, seed=5)[0]), 32)
     with torch.no_grad():
         expected, found = model(images)[1], fold(model, pairs)(images)[1]
     assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
