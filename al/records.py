@@ -202,12 +202,32 @@ def learning_curve(epochs: Iterable[EpochRecord]) -> list[EpochRecord]:
     return [at[labels] for labels in sorted(at)]
 
 
+class Calibration(Record):
+    """Images by how sure the model is of its class, in bins of equal width from 0 to 1."""
+
+    images: list[int]
+    right: list[int]
+    """Those of them whose class is the predicted one."""
+    confidence: list[float]
+    """Mean of the highest probability; 0 in an empty bin."""
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> "Calibration | None":
+        """None of a pass that keeps no probabilities."""
+        if evaluation.probs is None:
+            return None
+        found = metrics.confidence_bins(evaluation.probs, evaluation.true)
+        mean = found.confidence / np.maximum(found.images, 1)
+        return cls(images=found.images.tolist(), right=found.right.tolist(), confidence=mean.tolist())
+
+
 class SplitResult(Record):
-    """Metrics of the best epoch on one split, with per-class figures and the confusion matrix."""
+    """Metrics of the best epoch on one split, with per-class figures, the confusion matrix and calibration."""
 
     scores: dict[str, float]
     per_class: dict[str, dict[str, float]] = {}
     confusion_matrix: list[list[int]] = []
+    calibration: Calibration | None = None
 
     @classmethod
     def of(cls, evaluation: Evaluation, classes: tuple[str, ...]) -> "SplitResult":
@@ -215,6 +235,7 @@ class SplitResult(Record):
             scores=scores_of(evaluation),
             per_class=metrics.by_class(evaluation.confusion, classes, support=True),
             confusion_matrix=evaluation.confusion.tolist(),
+            calibration=Calibration.of(evaluation),
         )
 
     @classmethod
@@ -222,11 +243,12 @@ class SplitResult(Record):
         """From its form in the result files, where metrics lie beside the rest; None for an empty group."""
         if not found:
             return None
-        rest = {name: found[name] for name in ("per_class", "confusion_matrix") if name in found}
+        rest = {name: found[name] for name in ("per_class", "confusion_matrix", "calibration") if name in found}
         return cls(scores={name: found[name] for name in METRICS if found.get(name) is not None}, **rest)
 
     def written(self) -> dict:
-        return {**self.scores, "per_class": self.per_class, "confusion_matrix": self.confusion_matrix}
+        rest = {} if self.calibration is None else {"calibration": self.calibration.written()}
+        return {**self.scores, "per_class": self.per_class, "confusion_matrix": self.confusion_matrix, **rest}
 
 
 RESULT_GROUPS = {

@@ -31,6 +31,26 @@ def confusion_matrix(true: NDArray[np.int64], predicted: NDArray[np.int64], clas
     return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
+@dataclass(frozen=True)
+class ConfidenceBins:
+    """N images by how sure the model is of its class, in B bins of equal width from 0 to 1."""
+
+    images: NDArray[np.int64]
+    """[B]"""
+    right: NDArray[np.int64]
+    """[B] those of them whose class is the predicted one."""
+    confidence: NDArray[np.float64]
+    """[B] sum of the highest probabilities."""
+
+
+def confidence_bins(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int = 15) -> ConfidenceBins:
+    """Count N images by confidence; probs [N, C], true [N]."""
+    confidence, hit = probs.max(1).astype(np.float64), probs.argmax(1) == true
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    images, right = np.bincount(index, minlength=bins), np.bincount(index[hit], minlength=bins)
+    return ConfidenceBins(images, right, np.bincount(index, confidence, minlength=bins))
+
+
 def expected_calibration_error(probs: NDArray[np.float32], true: NDArray[np.int64], bins: int = 15) -> float:
     """sum_b |B_b| / N |accuracy(B_b) - confidence(B_b)| over equal-width bins of confidence (Guo et al. 2017).
 
@@ -38,10 +58,8 @@ def expected_calibration_error(probs: NDArray[np.float32], true: NDArray[np.int6
     """
     if not len(true):
         return 0.0
-    confidence, hit = probs.max(1).astype(np.float64), probs.argmax(1) == true
-    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(index, hit, minlength=bins) - np.bincount(index, confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(true))
+    found = confidence_bins(probs, true, bins)
+    return float(np.abs(found.right - found.confidence).sum() / len(true))
 
 
 # One function a metric; each is a row of `al.records.METRICS`.

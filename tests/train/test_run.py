@@ -262,6 +262,16 @@ class TestMetrics:
             each = np.array([values[name] for values in group["per_class"].values()])
             assert group[name] == pytest.approx(each[seen].mean())
 
+    def test_the_calibration_error_follows_from_its_bins(self, files):
+        assert "calibration" not in files.metrics[GROUPS["train"]]  # training keeps no probabilities
+        for split in ("val", "test"):
+            group = files.metrics[GROUPS[split]]
+            bins = {name: np.array(values) for name, values in group["calibration"].items()}
+            assert bins["images"].sum() == np.sum(group["confusion_matrix"])
+            assert bins["right"].sum() == np.trace(group["confusion_matrix"])
+            gaps = np.abs(bins["right"] - bins["images"] * bins["confidence"])
+            assert group["ece"] == pytest.approx(gaps.sum() / bins["images"].sum())
+
     def test_totals(self, files):
         assert files.metrics["total_epochs"] == 8
         assert files.metrics["labels_used"] == files.metrics["human_labels_used"] == 60

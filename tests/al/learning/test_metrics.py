@@ -8,6 +8,7 @@ from al.learning.metrics import (
     Evaluation,
     by_class,
     class_entropy,
+    confidence_bins,
     confusion_matrix,
     expected_calibration_error,
 )
@@ -96,6 +97,13 @@ class TestCalibration:
         true = rng.integers(0, 4, 400)
         assert expected_calibration_error(probs, true) == pytest.approx(slow_ece(probs, true, 15))
         assert expected_calibration_error(probs, true, bins=7) == pytest.approx(slow_ece(probs, true, 7))
+
+    def test_bins_count_every_image_once_and_those_that_are_right(self):
+        probs = np.float32([[0.5, 0.5], [0.61, 0.39], [0.95, 0.05], [0.02, 0.98], [0.0, 1.0]])
+        found = confidence_bins(probs, np.array([0, 1, 0, 1, 0]), bins=10)
+        assert found.images.tolist() == [0, 0, 0, 0, 1, 0, 1, 0, 0, 3]
+        assert found.right.tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0, 2]
+        np.testing.assert_allclose(found.confidence[[4, 6, 9]], [0.5, 0.61, 2.93], rtol=1e-6)
 
     def test_certain_and_always_right_is_perfect(self):
         assert expected_calibration_error(np.eye(3, dtype=np.float32), np.arange(3)) == 0
