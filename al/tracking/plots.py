@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from al.records import METRICS, Baseline, BestEpoch, EpochRecord, RoundRecord, learning_curve
 from al.storage.run_folder import RunFolder
+from al.tracking.fonts import any_script
 
 # Okabe and Ito's palette tells apart with any colour vision; the dashes do so without colour.
 LOOKS = {
@@ -41,6 +42,7 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
+@any_script()
 def plot_run(
     epochs: list[EpochRecord],
     best: BestEpoch,
@@ -134,6 +136,7 @@ def _confusion(counts: NDArray[np.int64], classes: list[str], group: str, title:
     return save(figure, folder / f"confusion_matrix_{group}.png")
 
 
+@any_script()
 def plot_aggregate(seeds: list[Path], folder: Path) -> list[Path]:
     """`<metric>_over_epochs.png`: mean over the seeds with a band of one standard deviation.
 

@@ -11,7 +11,8 @@ It trains nothing and knows of no paper: what a study adds to the report of its 
 - `comparisons`, `label_savings`, `inference`: learning curves -> what they prove, and the labels that it saves;
 - `analysis`: a setting -> the verdict on it; `wording`, `saving_words`, `target_words`, `more_seeds`, `decision`: the
   answer in words;
-- `table`, `tables`, `overlaps`: rows; `style`, `picture`, `figures`, `curve_figures`, `zero_shot`: looks, pictures;
+- `table`, `tables`, `overlaps`, `reliability`: rows; `style`, `picture`, `figures`, `curve_figures`, `zero_shot`:
+  looks, pictures;
 - `charts/`: the live charts, of each its data in Python and its drawing in JavaScript, with `vendor/`'s libraries;
 - `sections`, `page`, `build`: what the page shows, its HTML from `templates/`, all of it in one folder;
 - `studies`: what studies add; `panels`, `dashboard`: the same questions as a W&B report.

@@ -7,7 +7,7 @@ import numpy as np
 
 from sweeps.report import label_savings
 from sweeps.report.cells import Cell, Setting, paired
-from sweeps.report.comparisons import Estimate, accuracy_interval
+from sweeps.report.comparisons import MIN_SEEDS, Estimate, accuracy_interval
 from sweeps.report.curves import learning_curve
 from sweeps.report.inference import Evidence, Verdict, judge
 from sweeps.report.label_savings import Bound, Saving, TargetKind, TargetResult
@@ -118,11 +118,17 @@ def labels_curve(run: Run) -> label_savings.Curve | None:
 
 
 def time_ratio(cell: Cell, other: Cell | None) -> Interval | None:
-    """Training time of `cell` over that of `other`, seeds paired; None where conditions or seeds differ."""
+    """Time of `cell` over that of `other`, seeds paired; None where conditions or seeds differ.
+
+    Two seeds give no interval: theirs would reach from nothing to thousands.
+    """
     if other is None or cell is other or len(cell.machines | other.machines) != 1:
         return None
     a, b = paired(cell, other, lambda run: run.seconds)
-    return ratio_interval(a, b) if len(a) and (b > 0).all() and (a > 0).all() else None
+    if not len(a) or (a <= 0).any() or (b <= 0).any():
+        return None
+    found = ratio_interval(a, b)
+    return found if found.n >= MIN_SEEDS else found._replace(low=NAN, high=NAN)
 
 
 def class_recalls(cell: Cell) -> dict[str, float]:

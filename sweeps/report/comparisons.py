@@ -48,7 +48,7 @@ class Standing(Enum):
     AHEAD = "ahead"
     BEHIND = "behind"
     UNCLEAR = "cannot be told"
-    HINT = "two seeds: a hint"
+    HINT = "a hint of two seeds"
     UNKNOWN = "fewer than two seeds in common"
 
 

@@ -16,7 +16,7 @@ from al.config import WHERE_IT_RUNS, RunConfig
 from al.errors import UserError, first_line
 from al.identity import Identity
 from al.learning.metrics import by_class
-from al.records import METRICS, RESULT_GROUPS, SPLITS, Baseline, DataDescription, EpochRecord
+from al.records import METRICS, RESULT_GROUPS, SPLITS, Baseline, Calibration, DataDescription, EpochRecord
 from al.storage.files import write_atomically
 from sweeps.report.load import Damaged, LeftOut, Results, Run, drop_twins, read_result
 
@@ -86,6 +86,7 @@ def _run_row(run: Run, parameters: Sequence[str]) -> dict[str, object]:
         found = result.best.splits.get(split)
         row |= {f"{split}/{metric.key}": found and found.scores.get(name) for name, metric in METRICS.items()}
     row |= {"confusion": _matrix_text(result.best.splits["test"].confusion_matrix)}
+    row |= {"calibration": _bins_text(result.best.splits["test"].calibration)}
     row |= {"peak_memory_mb": _short(result.peak_memory_mb)}
     row |= {"train_images": run.data.train, "test_images": run.data.test, "classes": "/".join(run.data.classes)}
     row |= {"fingerprint": run.data.fingerprint, "digest": run.digest}
@@ -116,6 +117,14 @@ def _epoch_row(epoch: EpochRecord) -> dict[str, object]:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{DIGITS}g}")
+
+
+def _bins_text(bins: Calibration | None) -> str:
+    """Images, those that are right, and mean confidence of each bin."""
+    if bins is None:
+        return ""
+    found = zip(bins.images, bins.right, bins.confidence)
+    return ";".join(f"{images} {right} {sure:.{DIGITS}g}" for images, right, sure in found)
 
 
 def _matrix_text(matrix: Sequence[Sequence[int]]) -> str:
@@ -183,6 +192,9 @@ def _results(row: Mapping[str, str], data: DataDescription) -> dict[str, object]
         matrix = [[int(count) for count in line.split(" ")] for line in row["confusion"].split(";")]
         per_class = by_class(np.array(matrix), data.classes, support=True)
         groups[RESULT_GROUPS["test"]] |= {"confusion_matrix": matrix, "per_class": per_class}
+    if "calibration" in row:
+        images, right, sure = zip(*(bin_.split(" ") for bin_ in row["calibration"].split(";")))
+        groups[RESULT_GROUPS["test"]] |= {"calibration": {"images": images, "right": right, "confidence": sure}}
     return groups | {
         "best_epoch": int(row["best_epoch"]),
         "total_epochs": int(row["epochs"]),

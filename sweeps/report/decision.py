@@ -207,8 +207,8 @@ def _compute(analysis: Analysis) -> Iterator[str]:
 
 
 def _seeds_or_range(ratio: Interval) -> str:
-    if ratio.n < 2:
-        return " (one seed)"
+    if ratio.n < MIN_SEEDS:
+        return f" ({'one seed' if ratio.n == 1 else f'{ratio.n} seeds'})"
     same = ratio.high - ratio.low < 0.01 * ratio.mean
     return f" (the same in all {ratio.n} seeds)" if same else between(ratio.low, ratio.high, 2)
 

@@ -22,6 +22,7 @@ from sweeps.report.picture import (
     shortened,
     write_cells,
 )
+from sweeps.report.reliability import Reliability, reliability
 from sweeps.report.style import Look, drawing, looks
 from sweeps.report.tables import phase_seconds, titled
 
@@ -57,6 +58,41 @@ def _draw_confusions(cells: Sequence[Cell], classes: Sequence[str], paths: Seque
         for number, (ax, cell) in enumerate(zip(axes.flat, cells)):
             title = f"{cell.label}: {cell.values(accuracy).mean():.1f} %"
             draw_matrix(ax, _confusion(cell), classes, title, "predicted class", ylabel=number % columns == 0)
+        save_all(figure, paths)
+
+
+# Calibration
+
+
+def calibration_pictures(family: Family) -> list[Picture]:
+    """A reliability diagram of each setting whose runs have kept what it takes."""
+    pictures = []
+    for setting in family.settings:
+        found = [bins for cell in setting.everyone if (bins := reliability(cell))]
+        if found:
+            title = f"Calibration: {setting.title}"
+            alt = f"{title}. Percent of the test images that are right by how sure the model is for "
+            alt += ", ".join(bins.strategy for bins in found)
+            draw = bound(_draw_reliability, found, [cell.label for cell in setting.everyone])
+            pictures.append(Picture(f"calibration_{setting.slug}", title, alt, draw))
+    return pictures
+
+
+def _draw_reliability(found: Sequence[Reliability], labels: list[str], paths: Sequence[Path]) -> None:
+    look = looks(labels)
+    with drawing(5.2, 5.2) as (figure, axes):
+        ax = axes[0, 0]
+        ax.plot([0, 100], [0, 100], color="#8A8A8A", linewidth=0.8, linestyle="--")
+        for bins in found:
+            style = look[bins.strategy]
+            told = f"{bins.strategy} (error {bins.error:.3f})"
+            ax.plot(
+                bins.confidence, bins.right, label=told, color=style.colour, marker=style.marker, linestyle=style.line
+            )
+        ax.set(title="Calibration", xlabel="how sure, mean of a bin (%)", ylabel="how often right (%)", aspect="equal")
+        low = min(min((*bins.confidence, *bins.right)) for bins in found)
+        ax.set(xlim=(low - 2, 102), ylim=(low - 2, 102))
+        legend_below(figure, ax, columns=2)
         save_all(figure, paths)
 
 
@@ -214,6 +250,7 @@ PHASE_LOOKS = (
     ("checkpoint", "#6B6B6B", "--"),
     ("pictures", "#8C510A", "++"),
     ("tracking", "#BBBBBB", "oo"),
+    ("rest", "#DDDDDD", ""),
 )
 
 

@@ -11,7 +11,7 @@ from sweeps.report.analysis import Analysis
 from sweeps.report.decision import Decision, summary
 from sweeps.report.label_savings import Bound, Saving
 from sweeps.report.load import UNKNOWN_DEVICE, Results, Run
-from sweeps.report.saving_words import beside_a_bar
+from sweeps.report.saving_words import beside_a_bar, pays
 from sweeps.report.target_words import told_target
 from sweeps.report.wording import number
 
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     low: float
     high: float
     proved: bool
-    """Whether the verdict has the strategy ahead of the reference; if not, its saving may be chance."""
+    """Whether the verdict has the strategy ahead of the reference, or behind it; if not, this may be chance."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Chart:
         if all(row.proved for row in self.rows):
             return ""
         return (
-            "Hollow: not proved. The interval is of one accuracy; the verdict is on the whole curve, and does not put "
-            "the strategy ahead."
+            "Hollow: not proved. The interval is of one accuracy; the verdict is on the whole curve, and does not tell "
+            "the strategy from random sampling."
         )
 
     @property
@@ -86,7 +86,7 @@ def _chart(analyses: Sequence[Analysis]) -> Chart | None:
         found = [(f"{known.setting.title}: {name}", known.saving(name), known) for known, name in leads]
         title = "Labels saved by the strategy with the highest mean"
     known = [
-        (name, saving, saving.strategy in analysis.verdict.ahead)
+        (name, saving, saving.strategy in (analysis.verdict.ahead if pays(saving) else analysis.verdict.behind))
         for name, saving, analysis in found
         if saving is not None
     ]

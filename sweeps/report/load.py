@@ -101,6 +101,10 @@ class Run:
         """[E] seconds that each epoch spent in a phase."""
         return np.array([epoch.seconds.get(name, 0.0) for epoch in self.epochs], float)
 
+    def spent(self, name: str) -> float:
+        """Seconds of the whole run in a phase, with what came after the last epoch where that was recorded."""
+        return float(self.result.seconds.get(name, self.phase(name).sum()))
+
     @property
     def queried(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[k] rows of the training set that were labelled after the initial pool, and [k] their true classes."""

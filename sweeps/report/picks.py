@@ -29,6 +29,8 @@ MOST_THUMBNAILS = 320
 """On a page, whatever the number of runs: each is one to two kilobytes."""
 MOST_ROUNDS, MOST_A_ROUND, MOST_WANTED = 6, 12, 16
 SPRITE_COLUMNS, TILE = 16, 80
+LONGEST_NAME = 24
+"""Characters of a class's name under a thumbnail."""
 DOUBTING_RUNS = 3
 """Runs whose model must have taken an image for the same other class before its label is called doubtful."""
 DOUBTING_SHARE = 0.8
@@ -40,7 +42,8 @@ class Thumbnail(NamedTuple):
     column: int
     """In the sprite."""
     row: int
-    path: str
+    told: str
+    """The file and its classes in full."""
     wrong: bool
     lines: tuple[str, ...]
     """Under it."""
@@ -137,9 +140,11 @@ class _Sprite:
         row, column = divmod(len(self.tiles), SPRITE_COLUMNS)
         self.tiles.append(pick.tile)
         wrong = pick.predicted not in (None, pick.true)
-        seen = f"{classes[pick.true]} → {classes[pick.predicted]}" if wrong else classes[pick.true]
+        names = [classes[pick.true], *([classes[pick.predicted]] if wrong else [])]
+        seen = " → ".join(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names)
+        told = f"{pick.path}: {' → '.join(names)}"
         score = "" if pick.score is None else f"{pick.score:.3g}"
-        return Thumbnail(column, row, pick.path, wrong, (seen, score if note is None else note))
+        return Thumbnail(column, row, told, wrong, (seen, score if note is None else note))
 
     @cached_property
     def address(self) -> str:

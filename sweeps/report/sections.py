@@ -29,9 +29,13 @@ DIFFERENCES_NOTE = (
     "comparisons of the setting."
 )
 NEEDS_NOTE = "A dot is a split seed; a hollow one ended before it got there and needs more than that."
-PHASES_NOTE = f"Clustering is part of selection and shown apart. {tables.EMBEDDINGS_NOTE}"
 LONG_TABLE = 12
 """Rows from which a table of what is missing starts folded."""
+PHASES_NOTE = f"Clustering is part of selection and shown apart. {tables.EMBEDDINGS_NOTE}"
+CALIBRATION_NOTE = (
+    "Test images of the best epoch in bins of how sure the model is; below the diagonal it is too sure, above it not "
+    "sure enough. The larger the dot, the more images; all split seeds together."
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,8 @@ def _live(name: str, note: str, pictures: Iterable[Picture] = ()) -> Live:
 def _curves(findings: Findings) -> Iterator[Part]:
     pictures = [picture for family in findings.families for picture in curve_pictures(family)]
     if findings.every_analysis:
-        note = "Means with 95 % intervals; the baseline is the point that labels everything at once."
+        note = "Means, with a band of 95 % from five seeds on and a thin line for each of fewer; the baseline is the "
+        note += "point that labels everything at once."
         yield _live("curves", note, pictures)
     else:
         yield from pictures
@@ -162,6 +167,9 @@ def zero_shot_parts(own: Sequence[ZeroShot]) -> Iterator[Part]:
 
 
 def _metrics(findings: Findings) -> Iterator[Part]:
+    pictures = [picture for family in findings.families for picture in figures.calibration_pictures(family)]
+    if findings.every_analysis and pictures:
+        yield _live("calibration", CALIBRATION_NOTE, pictures)
     for family in findings.families:
         yield findings.titled(tables.penalty_table(family), family)
     yield tables.quality_table(findings.families)
@@ -235,9 +243,7 @@ def _method(findings: Findings) -> Iterator[Part]:
     yield Text(findings.command, command=True)
     if findings.results.sweeps:
         yield Text("and its runs, what is complete being passed over, by")
-        yield Text(
-            shlex.join(["python", "-m", "sweeps.local", *findings.results.sweeps, *findings.where]), command=True
-        )
+        yield Text(shlex.join(["python", "-m", "sweeps.local", *findings.where]), command=True)
     yield tables.conditions_table(findings.results.runs)
     if told := tables.repeatability(findings.results.runs):
         yield Text(told)

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from al.tracking.fonts import any_script
+
 
 class Look(NamedTuple):
     colour: str
@@ -66,7 +68,6 @@ def looks(labels: list[str]) -> dict[str, Look]:
 
 
 RC = {
-    "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -92,7 +93,7 @@ def drawing(width: float = 7.5, height: float = 4.5, rows: int = 1, columns: int
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(RC):
+    with rc_context(RC), any_script():
         figure = Figure(figsize=(width, height))
         yield figure, figure.subplots(rows, columns, squeeze=False, **options)
 

@@ -35,6 +35,12 @@ class Table(NamedTuple):
         columns, *rows = [tuple(row[k] for k in kept) for row in (self.columns, *self.rows)]
         return self._replace(columns=columns, rows=rows)
 
+    @property
+    def idle(self) -> int:
+        """Place, from 1, of a column of settings that says the same in every row; 0 where there is none."""
+        place = self.columns.index("setting") if "setting" in self.columns else -1
+        return place + 1 if len({row[place] for row in self.rows}) == 1 and len(self.rows) > 1 else 0
+
 
 def escaped(value: str) -> str:
     """Text that neither ends a Markdown cell nor becomes HTML."""

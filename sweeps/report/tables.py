@@ -17,14 +17,14 @@ from sweeps.report.analysis import (
     worst_class,
 )
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
-from sweeps.report.comparisons import Estimate, accuracy_interval
+from sweeps.report.comparisons import MIN_SEEDS, Estimate, accuracy_interval
 from sweeps.report.curves import accuracy_at
 from sweeps.report.decision import COLUMNS, Decision, difference
 from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
 from sweeps.report.label_savings import TargetKind, TargetResult
 from sweeps.report.load import Run
 from sweeps.report.saving_words import in_a_cell
-from sweeps.report.statistics import NAN, mean_interval, penalties
+from sweeps.report.statistics import NAN, Interval, mean_interval, penalties
 from sweeps.report.table import Table, p_value
 from sweeps.report.wording import called, count, join, number, span
 
@@ -54,8 +54,8 @@ def decision_table(decisions: Sequence[Decision]) -> Table:
 
 def verdict_table(analyses: Sequence[Analysis]) -> Table:
     """What the strategies are compared by, and how each stands against the reference and the leader."""
-    columns = ("setting", "strategy", "seeds", "compared by", "mean (%)", "ahead of the reference (points)")
-    columns += ("p, corrected", "standing", "behind the leader (points)")
+    columns = ("setting", "strategy", "seeds", "mean (%)", "ahead of the reference (points)", "p, corrected")
+    columns += ("standing", "behind the leader (points)", "compared by")
     rows = []
     for analysis in analyses:
         verdict, setting = analysis.verdict, analysis.setting
@@ -64,7 +64,7 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
             behind = verdict.comparisons.of(verdict.leader, name) if verdict.leader else None
             standing = first.standing.value if first else "the reference" if name == verdict.reference else ""
             values = (difference(first), p_value(first.p if first else NAN), standing, difference(behind))
-            rows.append((setting.title, called(name), mean.n, verdict.measure.value, span(mean), *values))
+            rows.append((setting.title, called(name), mean.n, span(mean), *values, verdict.measure.value))
     note = (
         "Means with 95 % intervals. Differences are paired by split seed, their intervals simultaneous, their p values "
         "corrected for all comparisons of the setting: they are one family, see how it was computed."
@@ -72,6 +72,8 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
     return Table("verdict", "The strategies compared", columns, rows, note)
 
 
+LONG_TABLE = 8
+"""Rows from which a table that a chart stands for starts folded."""
 EMBEDDINGS_NOTE = (
     "Embeddings are computed once and cached; each run that uses them is counted what computing them took, as if it "
     "had been alone."
@@ -85,7 +87,7 @@ def cost_table(analyses: Sequence[Analysis]) -> Table:
     for analysis in analyses:
         setting = analysis.setting
         for cell in setting.everyone:
-            seconds = mean_interval(cell.values(lambda run: run.seconds))
+            seconds = _from_three(mean_interval(cell.values(lambda run: run.seconds)), least=0.0)
             embeddings = mean_of(cell, "embed_seconds") or None
             ratios = (span(time_ratio(cell, setting.cell(other)), 2) for other in (BASELINE, CONTROL))
             rows.append((setting.title, cell.label, span(seconds), embeddings, *ratios))
@@ -94,6 +96,13 @@ def cost_table(analyses: Sequence[Analysis]) -> Table:
         f"{EMBEDDINGS_NOTE}"
     )
     return Table("cost", "Time of a whole run", columns, rows, note)
+
+
+def _from_three(found: Interval, least: float = -np.inf) -> Estimate:
+    """Without its interval below three seeds, which would reach anywhere; the interval not below `least`."""
+    known = found.n >= MIN_SEEDS
+    low, high = (max(least, found.low), found.high) if known else (NAN, NAN)
+    return Estimate(found.mean, low, high, found.std, found.n)
 
 
 def needs_table(analyses: Sequence[Analysis]) -> Table:
@@ -111,7 +120,8 @@ def needs_table(analyses: Sequence[Analysis]) -> Table:
         "saving. Savings are geometric means of the paired ratios with simultaneous 95 % intervals. What defines a "
         "target is not ranked by it; a target that the first labels reach is no strategy's merit."
     )
-    return Table("labels_needed", "Labels needed and share saved, by target", columns, rows, note)
+    folded = len(rows) > LONG_TABLE
+    return Table("labels_needed", "Labels needed and share saved, by target", columns, rows, note, folded)
 
 
 def _target_rows(analysis: Analysis, result: TargetResult) -> Iterator[tuple]:
@@ -161,7 +171,7 @@ def _bounded(cell: Cell, metric: Metric) -> Estimate | None:
     if np.isnan(values).any():
         return None
     if "(nats)" in metric.title:
-        return Estimate(*mean_interval(values))
+        return _from_three(mean_interval(values), least=0.0)
     if "%" in metric.title:
         return accuracy_interval(values)
     mean, low, high, std, n = accuracy_interval(100 * values)
@@ -172,12 +182,16 @@ def titled(families: Sequence[Family]) -> list[tuple[str, Cell]]:
     """Every cell once, with a title that names its setting."""
     rows = []
     for family in families:
-        rows += [
-            (f"{family.title} {cell.config.variant}" + (", class weights" * cell.config.class_weights), cell)
-            for cell in family.baselines
-        ]
+        rows += [(_baseline_title(cell, family), cell) for cell in family.baselines]
         rows += [(setting.title, cell) for setting in family.settings for cell in setting.cells]
     return rows
+
+
+def _baseline_title(cell: Cell, family: Family) -> str:
+    """The title of its setting, or of its variant where it serves several settings or none."""
+    served = [setting.title for setting in family.settings if setting.baseline is cell]
+    variant = f"{family.title} {cell.config.variant}" + (", class weights" * cell.config.class_weights)
+    return served[0] if len(served) == 1 else variant
 
 
 def comparison_table(analyses: Sequence[Analysis]) -> Table:
@@ -250,8 +264,9 @@ def penalty_table(family: Family) -> Table:
     rows.append(
         ("mean of the column", *(round(sum(total.get((a, b), 0.0) for a in names) / len(names), 2) for b in names))
     )
-    note = f"Row beats column: summed over {used} settings, in each the share of budgets where the row's accuracy is "
-    note += "significantly higher (paired t-test, 5 %, not corrected). Lower column means are better. Ash et al. 2020."
+    note = f"Row beats column: summed over {number(used, 'setting')}, in each the share of budgets where the row's "
+    note += "accuracy is significantly higher (paired t-test, 5 %, not corrected). Lower column means are better. "
+    note += "Ash et al. 2020."
     return Table("penalties", "Pairwise penalty matrix", ("", *names), rows if used else [], note)
 
 
@@ -266,13 +281,13 @@ def time_table(families: Sequence[Family]) -> Table:
         "strategy",
         "seeds",
         "whole run (s)",
-        *(f"{phase} (s)" for phase in PARTS),
+        *(f"{phase} (s)" for phase in (*PARTS, "rest")),
         "memory (MB)",
         "device",
     )
     rows = []
     for title, cell in titled(families):
-        parts = [phase_seconds(cell, phase) for phase in PARTS]
+        parts = [phase_seconds(cell, phase) for phase in (*PARTS, "rest")]
         memory = mean_of(cell, "result.peak_memory_mb")
         machines = ", ".join(sorted({device.split(":")[0] for device, _ in cell.machines}))
         rows.append((title, cell.label, len(cell.runs), mean_of(cell, "seconds"), *parts, memory, machines))
@@ -287,8 +302,11 @@ def time_table(families: Sequence[Family]) -> Table:
 
 
 def phase_seconds(cell: Cell, phase: str) -> float:
-    """Mean seconds of a run spent in a phase."""
-    return float(np.mean([run.phase(phase).sum() for run in cell.runs]))
+    """Mean seconds of a run spent in a phase; `rest`: in none of them."""
+    if phase == "rest":
+        alone = [part for part in PARTS if part != "cluster"]  # which is part of selection
+        return float(np.mean([max(0.0, run.seconds - sum(map(run.spent, alone))) for run in cell.runs]))
+    return float(np.mean([run.spent(phase) for run in cell.runs]))
 
 
 def class_tables(families: Sequence[Family]) -> list[Table]:

@@ -29,6 +29,11 @@ class Browser:
         self.driver.get("about:blank")
         self.console(), self.requests()  # what came before is none of this page's
         self.driver.get(page.as_uri())
+        if scripts:  # on a busy machine `get` has been seen to come back before the page's own scripts had run
+            from selenium.webdriver.support.ui import WebDriverWait
+
+            there = "return location.href === arguments[0] && document.readyState === 'complete'"
+            WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(there, page.as_uri()))
 
     def run(self, script: str, *arguments):
         """What a script returns, which may be a promise."""

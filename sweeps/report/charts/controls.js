@@ -52,7 +52,7 @@
       width: 34, height: 14, margin: 0, axis: null, x: { domain: [0, 2] }, y: { domain: [-1, 1] },
       marks: [
         Plot.ruleY([0], { stroke: report.colour(name), strokeWidth: 2, strokeDasharray: report.dash(name) }),
-        Plot.dot([[1, 0]], { symbol: report.symbol(name), fill: report.colour(name), r: 4 }),
+        Plot.dot([[1, 0]], { ...report.dot(name), r: 4, fillOpacity: 1, strokeOpacity: 1 }),
       ],
     });
     swatch.setAttribute("aria-hidden", "true");

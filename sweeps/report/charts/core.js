@@ -26,6 +26,17 @@ report.colour = (name) => {
 };
 report.dash = (name) => report.data.looks[name]?.dash || null;
 report.symbol = (name) => report.data.looks[name]?.symbol || "circle";
+// A cross or a plus is drawn by its stroke, any other symbol by its filling.
+report.dot = (name, strength = 1) => {
+  const seen = { symbol: report.symbol(name), fill: report.colour(name), fillOpacity: strength * report.opacity(name) };
+  const open = ["times", "plus"].includes(seen.symbol);
+  return open ? { ...seen, stroke: report.colour(name), strokeOpacity: seen.fillOpacity, strokeWidth: 1.8 } : seen;
+};
+
+// Room for names beside a chart: of 13 pixels, some 7 each letter.
+report.roomFor = (names, most) => Math.min(most, 16 + 7.4 * d3.max(names, (name) => name.length));
+report.cut = (name, most) => (name.length > most ? `${name.slice(0, most - 1)}…` : name);
+
 report.opacity = (...names) => {
   const followed = report.choice.followed;
   return followed === null || names.includes(followed) ? 1 : 0.15;

@@ -9,6 +9,7 @@
     money: "cost in your currency (labels by people, hours of compute)",
   };
   const WIDE = 16; // largest over smallest label count from which the axis is logarithmic
+  const BAND_SEEDS = 5; // from which a band is drawn: of fewer it covers everything, and each seed is a thin line instead
 
   const at = (line, k, choice) =>
     choice.axis === "money"
@@ -43,13 +44,21 @@
     return lines.join("\n");
   }
 
+  function thinLines(strategy, lines, choice) {
+    return lines.map((line) =>
+      Plot.line(pointsOf(strategy, line, choice), {
+        x: "x", y: "y", ariaDescription: "seed", stroke: report.colour(strategy), strokeWidth: 0.8,
+        strokeOpacity: 0.5 * report.opacity(strategy),
+      }));
+  }
+
   function marksOf(strategy, lines, curves, choice) {
+    const seeds = curves.lines[strategy].filter((line) => line.seed !== null);
     const style = { stroke: report.colour(strategy), strokeOpacity: report.opacity(strategy) };
     return lines.flatMap((line) => {
       const points = pointsOf(strategy, line, choice);
       const dots = Plot.dot(points, {
-        x: "x", y: "y", symbol: report.symbol(strategy), fill: report.colour(strategy), stroke: "none",
-        fillOpacity: report.opacity(strategy), r: strategy === curves.baseline ? 6 : 3,
+        x: "x", y: "y", ...report.dot(strategy), r: strategy === curves.baseline ? 6 : 3,
       });
       const known = points.filter((point) => point.low !== null);
       if (strategy === curves.baseline) {
@@ -60,9 +69,11 @@
         ];
       }
       return [
-        Plot.areaY(known, {
-          x: "x", y1: "low", y2: "high", fill: report.colour(strategy), fillOpacity: 0.12 * report.opacity(strategy), clip: true,
-        }),
+        ...(line.seed !== null || seeds.length === 1 ? []
+          : seeds.length < BAND_SEEDS ? thinLines(strategy, seeds, choice)
+          : [Plot.areaY(known, {
+              x: "x", y1: "low", y2: "high", fill: report.colour(strategy), fillOpacity: 0.12 * report.opacity(strategy), clip: true,
+            })]),
         Plot.line(points, {
           x: "x", y: "y", ...style, strokeDasharray: report.dash(strategy),
           strokeWidth: line.seed === null ? 2 : 1.2,
@@ -70,6 +81,13 @@
         ...(line.seed === null ? [dots] : []),
       ];
     });
+  }
+
+  // Few label counts are the ticks themselves, but for those too near to the one before.
+  function apart(counts) {
+    const kept = [];
+    for (const count of d3.sort(new Set(counts))) if (!kept.length || count > 1.15 * kept.at(-1)) kept.push(count);
+    return kept.length <= 8 && kept.every(Number.isInteger) ? kept : undefined;
   }
 
   // Of what was measured: an interval from three seeds can be far wider, and is cut off.
@@ -88,12 +106,13 @@
     if (!points.length) return null;
     const counts = points.map((point) => point.x).filter((x) => x > 0);
     const log = choice.axis !== "seconds" && d3.max(counts) >= WIDE * d3.min(counts);
+    const ticks = log && choice.axis !== "money" ? apart(counts) : undefined;
     const digits = measure.title.includes("%") ? 1 : 3;
     const tip = { x: "x", y: "y", title: (point) => told(point, choice, digits), fontSize: 13 };
     const label = `${measure.title} by ${AXES[choice.axis]} for ${report.shown().join(", ")}`;
     const drawn = report.plot(label, {
       width, height: Math.max(320, Math.min(460, 0.5 * width)), marginLeft: 52, marginBottom: 44,
-      x: { label: AXES[choice.axis], type: log ? "log" : "linear", grid: true, tickFormat: log ? "~s" : undefined, zero: !log, labelAnchor: "center", labelArrow: false },
+      x: { label: AXES[choice.axis], type: log ? "log" : "linear", grid: true, ticks, tickFormat: log ? "~s" : undefined, zero: !log, labelAnchor: "center", labelArrow: false },
       y: { label: measure.title, domain: domain(points), grid: true, labelArrow: false },
       marks: [
         ...lines.flatMap(([name, group]) => marksOf(name, group, curves, chosen)),

@@ -18,13 +18,14 @@ report.charts.differences = (setting, choice, width) => {
   const room = 0.04 * (reach[1] - reach[0]) || 1;
   const families = [...new Set(rows.map((row) => row.family))];
   const lines = families.flatMap((family) => [family, ...rows.filter((row) => row.family === family).map((row) => row.name)]);
+  const left = narrow ? 12 : report.roomFor(lines, 340);
   const drawn = report.plot(`Differences by split seed: ${rows.map((row) => `${row.name} ${report.interval(row.estimate, row.low, row.high, 1)} ${p(row)}`).join("; ")}`, {
-    width, height: 60 + 34 * lines.length, marginLeft: narrow ? 12 : 220, marginRight: narrow ? 12 : 90, marginBottom: 42, marginTop: 4,
+    width, height: 60 + 34 * lines.length, marginLeft: left, marginRight: narrow ? 12 : 90, marginBottom: 42, marginTop: 4,
     x: { label: narrow ? "points" : `points of ${found.measure}`, grid: true, labelAnchor: "center", labelArrow: false, domain: [reach[0] - room, reach[1] + room] },
     y: { domain: lines, label: null, axis: narrow ? null : "left", tickSize: 0, tickFormat: (name) => (families.includes(name) ? "" : name) },
     marks: [
       Plot.ruleX([0], { stroke: "var(--text)" }),
-      Plot.text(families, { y: (name) => name, text: (name) => `Compared ${name}`, frameAnchor: "left", dx: narrow ? 0 : -208, fontWeight: 600, dy: 4 }),
+      Plot.text(families, { y: (name) => name, text: (name) => `Compared ${name}`, frameAnchor: "left", dx: narrow ? 0 : 12 - left, fontWeight: 600, dy: 4, fill: "currentColor", stroke: "var(--back)" }),
       Plot.ruleY(rows.filter((row) => row.low !== null), {
         y: "name", x1: "low", x2: "high", stroke: (row) => report.colour(row.a), strokeOpacity: faded, strokeWidth: 3,
       }),
@@ -34,7 +35,7 @@ report.charts.differences = (setting, choice, width) => {
       }),
       Plot.tickX(rows, { y: "name", x: "estimate", stroke: "var(--text)", strokeWidth: 3, strokeOpacity: faded, inset: 6 }),
       narrow
-        ? Plot.text(rows, { y: "name", text: (row) => `${row.name}  ${p(row)}`, frameAnchor: "left", dy: -13, fillOpacity: faded })
+        ? Plot.text(rows, { y: "name", text: (row) => `${row.name}  ${p(row)}`, frameAnchor: "left", dy: -13, fillOpacity: faded, fill: "currentColor", stroke: "var(--back)" })
         : Plot.text(rows, { y: "name", text: p, frameAnchor: "right", dx: 82, fillOpacity: faded }),
       Plot.tip(dots, Plot.pointer({ x: "value", y: (dot) => dot.row.name, title: told, fill: "var(--back)", stroke: "var(--line)", textPadding: 8 })),
     ],

@@ -15,7 +15,7 @@
     const told = (dot) => `${dot.strategy}, split seed ${dot.seed}\n${dot.beyond ? "more than " : ""}${report.number(dot.labels, 0)} labels`;
     const saves = (need) => need.saving;
     const drawn = report.plot(`Labels needed to reach ${goal.title}: ${rows.map((need) => `${need.strategy} ${report.number(need.labels, 0)} ${saves(need)}`).join("; ")}`, {
-      width, marginBottom: 42, height: 72 + 40 * rows.length, marginLeft: narrow ? 12 : 130, marginRight: narrow ? 12 : 190,
+      width, marginBottom: 42, height: 72 + 40 * rows.length, marginLeft: narrow ? 12 : report.roomFor(rows.map((need) => need.strategy), 260), marginRight: narrow ? 12 : 190,
       x: { label: "labels given by people", grid: true, labelAnchor: "center", labelArrow: false, zero: true, nice: true },
       y: { domain: rows.map((need) => need.strategy), label: null, axis: narrow ? null : "left" },
       marks: [

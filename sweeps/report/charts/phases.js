@@ -7,10 +7,11 @@ report.charts.phases = (setting, choice, width) => {
   if (!rows.length) return null;
   const names = found.names.filter((name) => rows.some((row) => row.name === name));
   const strategies = report.shown().filter((name) => rows.some((row) => row.strategy === name));
+  const told = (name) => report.cut(name, width < 560 ? 16 : 34);
   const drawn = report.plot(`Seconds by phase for ${strategies.join(", ")}`, {
-    width, marginBottom: 42, height: 72 + 34 * strategies.length, marginLeft: width < 560 ? 100 : 130,
+    width, marginBottom: 42, height: 72 + 34 * strategies.length, marginLeft: report.roomFor(strategies.map(told), 260),
     x: { label: "seconds, mean of a run", grid: true, labelAnchor: "center", labelArrow: false, nice: true },
-    y: { domain: strategies, label: null },
+    y: { domain: strategies, label: null, tickFormat: told },
     color: { domain: names, scheme: "observable10" },
     marks: [
       Plot.barX(rows, Plot.stackX({

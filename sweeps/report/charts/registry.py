@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeps.report.analysis import Analysis
+from sweeps.report.charts.calibration import calibration
 from sweeps.report.charts.classes import class_recalls
 from sweeps.report.charts.curves import curves
 from sweeps.report.charts.differences import differences
@@ -30,9 +31,10 @@ class LiveChart(NamedTuple):
 
 
 CHARTS = {
-    "curves": LiveChart("Learning curves", curves),
+    "curves": LiveChart("By labels, time or money", curves),
     "differences": LiveChart("Differences, seed by seed", differences),
     "needs": LiveChart("Labels needed for a target", needs),
+    "calibration": LiveChart("Calibration", calibration),
     "classes": LiveChart("Recall by class", class_recalls),
     "places": LiveChart("Where the picks lie", places),
     "phases": LiveChart("Seconds by phase", phases),
@@ -50,7 +52,7 @@ class Tint:
 
 def scripts() -> tuple[str, ...]:
     """The texts of the page's scripts, in the order in which they run."""
-    own = [HERE / f"{name}.js" for name in ("core", *CHARTS, "tables", "gallery", "controls")]
+    own = [HERE / f"{name}.js" for name in ("core", *CHARTS, "tables", "gallery", "folding", "controls")]
     return tuple(file.read_text(encoding="utf-8").strip() for file in [*(VENDOR / name for name in LIBRARIES), *own])
 
 

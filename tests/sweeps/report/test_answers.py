@@ -285,7 +285,7 @@ def test_the_same_number_everywhere(tmp_path):
     decision = decide(analysis)
     best, ahead, saved = decision.row[2], decision.row[3], decision.row[4]
     row = next(row for row in tables.verdict_table([analysis]).rows if row[1] == best)
-    assert row[5] == ahead
+    assert row[4] == ahead
     row = next(r for r in tables.comparison_table([analysis]).rows if r[1:3] == (best, "random sampling"))
     assert row[4] == ahead
     number, low, high = re.fullmatch(r"\+([\d.]+) \[\+([\d.]+), \+([\d.]+)\]", ahead).groups()
@@ -337,7 +337,7 @@ def test_intervals_of_accuracies_stay_within_100_percent(tmp_path):
     write_cells(tmp_path, world, ("random", "margin"), (12, 34, 56), **DIGITS | {"variant": "balanced_100"})
     (family,) = families(tmp_path)
     shown = [row[5 + k] for row in tables.quality_table([family]).rows for k in range(7)]
-    shown += [row[4] for row in tables.verdict_table([analysed(tmp_path)]).rows]
+    shown += [row[3] for row in tables.verdict_table([analysed(tmp_path)]).rows]
     ends = [float(end) for text in shown if "[" in text for end in text.partition("[")[2].rstrip("]").split(", ")]
     assert ends
     assert max(ends) <= 100

@@ -49,6 +49,7 @@ def test_configuration_identity_and_results_are_the_same(pairs):
         assert (back.labels, back.human_labels) == (run.labels, run.human_labels)
         assert back.seconds == pytest.approx(run.seconds, rel=1e-6)
         assert back.result.reached_baseline == run.result.reached_baseline
+        assert back.result.best.splits["test"].calibration == run.result.best.splits["test"].calibration
 
 
 @pytest.mark.parametrize("operations", [None, [], ["Flash Attention", "put_"]])

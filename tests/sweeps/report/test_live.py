@@ -1,5 +1,6 @@
 """The live page in a browser: what the reader chooses is what all charts show, and nothing is asked of a network."""
 
+import base64
 import hashlib
 import json
 import re
@@ -49,7 +50,9 @@ CURVES = 'figure[data-chart="curves"]'
 
 
 def lines(window) -> int:
-    return window.run(f"return document.querySelectorAll('{CURVES} g[aria-label=line] path').length")
+    """Of means, or of the seeds that were asked for."""
+    found = f"{CURVES} g[aria-label=line]:not([aria-description]) path"
+    return window.run(f"return document.querySelectorAll('{found}').length")
 
 
 def choose(window, name: str, value: str) -> None:
@@ -82,6 +85,46 @@ def test_every_chart_has_its_numbers_in_words(window, page):
     assert told(window, "curves") == "Test accuracy (%) by labels for stratified, random, margin, typiclust"
     assert re.search(r"margin − random sampling 3\.\d \[2\.\d, 3\.\d\] p < 0\.001", told(window, "differences"))
     assert re.search(r"random \d+", told(window, "needs"))
+    assert "expected calibration error stratified 0.080; random 0.080" in told(window, "calibration")
+
+
+def test_on_a_phone_the_charts_come_soon_and_what_the_answer_rests_on_is_a_tap_away(window, page):
+    window.open(page, 400, 844)
+    assert window.run("return document.getElementById('controls').getBoundingClientRect().top") < 1.3 * 844
+    shown = "return [...document.querySelectorAll('article li')].map((line) => line.checkVisibility())"
+    assert not any(window.run(shown))
+    window.run("document.querySelector('article summary').click()")
+    assert any(window.run(shown))
+    window.open(page, 1280)
+    assert all(window.run(shown))
+
+
+def test_on_paper_everything_is_open_and_nothing_is_there_to_be_clicked(window, page):
+    window.open(page, 400)
+    window.run("dispatchEvent(new Event('beforeprint'))")
+    window.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        visible = "return [...document.querySelectorAll('{}')].filter((found) => found.checkVisibility()).length"
+        assert window.run(visible.format("input, button[data-csv], select[name=axis]")) == 0
+        assert window.run(visible.format("article li")) > 0
+        assert window.run(visible.format(".chip")) == len(STRATEGIES), "the legend of all charts"
+        assert window.run("return getComputedStyle(document.querySelector('.frame select')).appearance") == "none"
+        printed = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
+        assert printed.startswith(b"%PDF")
+    finally:
+        window.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_column_that_says_the_same_in_every_row_is_on_the_page_only_where_there_are_others(tmp_path, window, page):
+    hidden = "return [...document.querySelectorAll('#needs td:first-child')]"
+    hidden += ".filter((cell) => getComputedStyle(cell).display === 'none')"
+    window.open(page)
+    assert window.run(f"{hidden}.length") == 0
+    write_cells(tmp_path, World(HOSTILE, train=1000, test=500), STRATEGIES, SEEDS, variant="balanced_20", **RUNS)
+    window.open(make_report(tmp_path))
+    assert set(window.run(f"{hidden}.map((cell) => cell.textContent)")) == {"digits balanced_20"}
+    header = window.run("return document.querySelector('#needs th').textContent")
+    assert header == "setting", "it stays in what is saved as CSV"
 
 
 class TestChoosing:
@@ -96,6 +139,9 @@ class TestChoosing:
 
     def test_seeds_are_a_mean_or_a_line_each_or_one(self, window, page):
         window.open(page)
+        thin = f"return document.querySelectorAll('{CURVES} g[aria-description=seed] path').length"
+        assert (lines(window), window.run(thin)) == (3, 3 * len(SEEDS))  # too few for a band
+        assert window.run(f"return document.querySelectorAll('{CURVES} g[aria-label=area]').length") == 0
         choose(window, "seeds", "each")
         assert lines(window) == 3 * len(SEEDS)
         choose(window, "seeds", "34")
@@ -159,7 +205,7 @@ def test_without_scripts_the_pictures_are_there(window, page):
     window.open(page, scripts=False)
     shown = '[...document.querySelectorAll(".static img, #controls, figure.live")].map((f) => f.checkVisibility())'
     seen = window.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": shown, "returnByValue": True})
-    assert seen["result"]["value"].count(True) == 3  # curves of two settings, time by phase
+    assert seen["result"]["value"].count(True) == 5  # curves and calibration of two settings, time by phase
     window.open(page)
     assert window.run(f"return {shown}").count(True) == 1 + len(registry.CHARTS)
 

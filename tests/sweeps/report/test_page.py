@@ -70,7 +70,7 @@ def test_the_page_is_well_formed_and_says_what_it_shows(page):
     assert targets <= set(tags.ids)
     assert len(targets) > 8
     images = [attrs for tag, attrs in tags.found if tag == "img"]
-    assert len(images) == 6  # curves, confusion, classes and overlap of the picks, epochs, time
+    assert len(images) == 7  # curves, calibration, confusion, classes and overlap of the picks, epochs, time
     assert all(len(image["alt"]) > 20 for image in images)
     assert page.index("Contents") < page.index("In short") < page.index("<table")
 
