@@ -284,6 +284,25 @@ def training_speed(subject: Subject, seconds: float) -> list[Result]:
     return results
 
 
+def first_of_a_size(subject: Subject) -> list[Result]:
+    """Seconds that the first epoch takes, and what a last batch of a size not met before adds: rounds of labels bring
+    such batches, and a library that plans each convolution for each size makes a run wait for them."""
+    trainer = subject.trainer(subject.there)
+    images = subject.there.place(subject.images)
+
+    def seconds(count: int) -> float:
+        start = time.perf_counter()
+        trainer.epoch(images, subject.labels, np.arange(count), 1)  # returns numbers, so it has waited for the device
+        return time.perf_counter() - start
+
+    batch = trainer.settings.batch_size
+    first, *added = seconds(TRAINED), *(seconds(TRAINED + part) - seconds(TRAINED + part) for part in (batch // 3, 5))
+    return [
+        Result("seconds of the first epoch", f"{first:.2f}", value=first),
+        Result("seconds of a new batch size", f"{max(0.0, *added):.2f}", value=max(0.0, *added)),
+    ]
+
+
 def _training(trainer: Trainer) -> Callable[[], int]:
     """An epoch of a few steps; returns how many."""
     images, labels = synthetic.images(TRAINED)
@@ -512,6 +531,7 @@ def checked(subject: Subject, options: argparse.Namespace) -> list[Result]:
         "precision": lambda: precisions(subject, device),
         "scoring": lambda: scoring_speed(subject, seconds),
         "training": lambda: training_speed(subject, seconds),
+        "new sizes": lambda: first_of_a_size(subject),
         "runs at a time": lambda: together(device, model, seconds, options.together, on),
         "runs at a time with MPS": lambda: [] if on else together_by_mps(device, model, seconds, options.together),
         "memory": lambda: memory(subject),
