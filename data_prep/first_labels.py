@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from al import seeds
 from al.config import STARTERS
 from al.data import DataSet, Embeddings, FirstLabels, ImageSet
+from al.storage.blocks import RowsOf
 from al.strategies import REGISTRY, Pool
 from data_prep.splits import initial_pool
 from data_prep.variants import draw_variant
@@ -64,7 +65,7 @@ def _chosen(
     """Let a strategy that needs no model choose while nothing is labelled: a cold start."""
     method = REGISTRY[config.init]
     nothing = np.zeros(len(scope), dtype=bool)
-    features = vectors if len(scope) == len(vectors) else vectors[scope]  # [S, D]; all of them without a copy
+    features = vectors if len(scope) == len(vectors) else RowsOf(vectors, scope)  # [S, D], without a copy
     pool = Pool(labelled=nothing, classes=len(train.classes), features=features)
     picks = method.select(pool, size, rng, **config.options_of(method))
     return _true(np.sort(scope[picks.positions]), train)

@@ -19,8 +19,8 @@ from al.learning.networks import build_model
 from al.learning.scorer import NOT_FINITE, Predictions, Scorer
 from al.learning.trainer import Peers, Trainer
 from al.runtime import Runtime
-from al.storage.blocks import blocks
-from al.storage.disk_array import DiskArray
+from al.storage.blocks import RowsOf, gather
+from al.storage.disk_array import BOUND_BYTES
 from al.storage.files import write_atomically
 
 DROP_VOTES_RATE = 0.75
@@ -131,14 +131,12 @@ class TorchLearner:
         }
         return known | {name: make[name]() for name in dict.fromkeys(("probs", *asked))}
 
-    def _embeddings_of(self, rows: NDArray[np.int64]) -> NDArray:
-        """Embeddings of `rows`, ascending; all of them as they are, so that a memory map stays one."""
+    def _embeddings_of(self, rows: NDArray[np.int64]) -> NDArray | RowsOf:
+        """Embeddings of `rows`, ascending: a copy where that is small, else those in a file stay there."""
         if len(rows) == len(self.embeddings):
             return self.embeddings
-        out = DiskArray((len(rows), self.embeddings.shape[1]), self.scratch)
-        for where, block in blocks(self.embeddings, rows):
-            out.write(where.start, block)
-        return out.read()
+        small = 4 * len(rows) * self.embeddings.shape[1] <= BOUND_BYTES
+        return gather(self.embeddings, rows) if small else RowsOf(self.embeddings, rows)
 
     def remember_best(self) -> None:
         self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}

@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,31 @@ SCATTERED_ROWS = 128
 """Read at a time where they are scattered over a file: up to 200 KiB of it come into memory with each."""
 
 
-def read(features: NDArray, rows: NDArray[np.int64] | slice, *, unit: bool = False) -> NDArray[np.float32]:
+@dataclass(frozen=True, eq=False)
+class RowsOf:
+    """Some rows of an array that stays where it is, such as in a file: it stands where an array of them would."""
+
+    array: NDArray
+    """[N, D]"""
+    rows: NDArray[np.int64]
+    """[n]"""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), self.array.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: NDArray[np.int64] | slice) -> NDArray:
+        return self.array[as_slice(self.rows[rows])]
+
+
+def read(features: NDArray | RowsOf, rows: NDArray[np.int64] | slice, *, unit: bool = False) -> NDArray[np.float32]:
     """Read those rows as contiguous float32 [n, D]; `unit` scales each to length 1 (zero rows stay zero).
 
     Raises:
@@ -38,8 +63,10 @@ def as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
     return rows
 
 
-def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+def _taken(features: NDArray | RowsOf, rows: NDArray[np.int64] | slice) -> NDArray[np.float32]:
     """Take `features[rows]`; of a memory map few scattered rows at a time, as each brings the pages around it."""
+    if isinstance(features, RowsOf):
+        return _taken(features.array, features.rows[rows])
     rows = rows if isinstance(rows, slice) else as_slice(rows)
     if isinstance(rows, slice) or not isinstance(features, np.memmap):
         return np.ascontiguousarray(features[rows], dtype=np.float32)
@@ -52,7 +79,7 @@ def _taken(features: NDArray, rows: NDArray[np.int64] | slice) -> NDArray[np.flo
 
 
 def blocks(
-    features: NDArray, rows: NDArray[np.int64] | None = None, *, unit: bool = False
+    features: NDArray | RowsOf, rows: NDArray[np.int64] | None = None, *, unit: bool = False
 ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Read block by block: gives the slice of `rows` (None: all rows) that a block holds, and the block [b, D]."""
     count = len(features) if rows is None else len(rows)
@@ -63,7 +90,7 @@ def blocks(
         release(features)
 
 
-def gather(features: NDArray, rows: NDArray[np.int64], *, unit: bool = False) -> NDArray[np.float32]:
+def gather(features: NDArray | RowsOf, rows: NDArray[np.int64], *, unit: bool = False) -> NDArray[np.float32]:
     """Read rows that lie anywhere, block by block, into one array. -> [n, D]"""
     out = np.empty((len(rows), features.shape[1]), dtype=np.float32)
     for where, block in blocks(features, rows, unit=unit):
@@ -71,7 +98,9 @@ def gather(features: NDArray, rows: NDArray[np.int64], *, unit: bool = False) ->
     return out
 
 
-def release(features: NDArray) -> None:
+def release(features: NDArray | RowsOf) -> None:
     """Give the pages of a read-only memory map back, or a pass over it would hold the whole file in memory."""
+    if isinstance(features, RowsOf):
+        features = features.array
     if isinstance(features, np.memmap) and features.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
         features._mmap.madvise(mmap.MADV_DONTNEED)

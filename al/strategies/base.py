@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from al.storage.blocks import RowsOf
+
 
 @dataclass(frozen=True)
 class Pool:
@@ -24,8 +26,9 @@ class Pool:
     """[N] the labels that are known, -1 elsewhere; where the strategy compares with the labelled images."""
     probs: NDArray[np.float32] | None = None
     """[N, C] class probabilities of the unaugmented images."""
-    features: NDArray[np.float32] | None = None
-    """[N, D] what to cluster in: penultimate activations, or the frozen embeddings that the run names instead."""
+    features: NDArray[np.float32] | RowsOf | None = None
+    """[N, D] what to cluster in: penultimate activations, or the frozen embeddings that the run names instead, perhaps
+    float16."""
     activations: NDArray[np.float32] | None = None
     """[N, H] penultimate activations, the input of the model's head."""
     head: NDArray[np.float32] | None = None

@@ -14,6 +14,7 @@ from al.labels import LabelledSet
 from al.learning.learner import new_learner
 from al.learning.linear_probe import LinearProbe, _mean_and_std
 from al.records import scores_of
+from al.storage.blocks import RowsOf, gather
 
 CLASSES = 4
 
@@ -128,3 +129,16 @@ def test_an_offset_of_all_embeddings_changes_nothing(array):
         one.fit_epoch(labelled(labels, np.arange(60)), 1, 0.1)
         found.append(one.score(np.arange(len(vectors)), (array,), 1)[array])
     np.testing.assert_allclose(found[0], found[1], atol=2e-3)
+
+
+@pytest.mark.parametrize("bound", [0, 2**20])
+def test_features_of_some_rows_are_copied_only_where_they_are_small(bound, monkeypatch):
+    monkeypatch.setattr("al.learning.network_learner.BOUND_BYTES", bound)
+    vectors, labels = problem()
+    stored = vectors.astype(np.float16)
+    one, rows = learner(stored, labels), np.flatnonzero(np.arange(300) % 7 > 0)
+    one.fit_epoch(labelled(labels, np.arange(60)), 1, 0.1)
+    found = one.score(rows, ("features",), 1)["features"]
+    assert isinstance(found, RowsOf) is (bound == 0)
+    np.testing.assert_array_equal(gather(found, np.arange(len(rows))), stored[rows].astype(np.float32))
+    assert one.score(np.arange(300), ("features",), 1)["features"] is stored

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
 import pytest
 
+from al.storage.blocks import RowsOf
 from al.strategies import REGISTRY, Picks, Pool, Strategy, StrategySchedule, get_strategy
 from al.strategies.base import ARRAYS
 
@@ -271,6 +273,22 @@ def test_memory_mapped_features_give_the_same_picks(name, tmp_path, monkeypatch)
     monkeypatch.setattr("al.storage.blocks.BLOCK_ROWS", 50)  # with a last block that is not full
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
     np.testing.assert_array_equal(pick(name, make_pool(features=mapped), 40).positions, expected.positions)
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("name", NEEDS_FEATURES)
+def test_rows_of_an_array_are_as_good_as_an_array_of_them(name, in_file, tmp_path, monkeypatch):
+    """Rows with gaps, of features of which the pool holds a part."""
+    rows = np.flatnonzero(np.arange(340) % 17 > 4)[:240]
+    features = np.full((340, 24), np.nan, np.float16)  # which nobody looks at
+    features[rows] = make_pool().features
+    np.save(tmp_path / "features.npy", features)
+    stored = np.load(tmp_path / "features.npy", mmap_mode="r" if in_file else None)
+    pool = make_pool(features=features[rows].astype(np.float32))
+    expected = pick(name, pool, 40)
+    monkeypatch.setattr("al.storage.blocks.BLOCK_ROWS", 50)
+    found = pick(name, replace(pool, features=RowsOf(stored, rows)), 40)
+    np.testing.assert_array_equal(found.positions, expected.positions)
 
 
 def test_importing_the_registry_loads_no_heavy_library():
