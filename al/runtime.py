@@ -363,6 +363,8 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         if device.type == "cuda" and "TORCHELASTIC_RUN_ID" in os.environ:
             device = torch.device(_gpu_of_this_process(name))
+        if device.type == "cpu" and device.index:
+            raise UserError(f"device={asked!r}: there is one CPU, whatever its cores; use device=cpu")
         _try_out(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         remedy = REMEDY if asked == "auto" else "use device=auto or device=cpu"

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ KNOWN_KEYS = (
     *("program", "command", "method", "metric", "parameters", "name", "description", "run_cap"),
     *("project", "entity", "early_terminate"),
 )
+TEXTS = ("name", "project", "entity")
+"""Keys whose value names something."""
 MOST_RUNS = 100_000
 """Runs that a grid may have; more are a mistake, and would not fit into memory."""
 NEEDS_SERVER = "start it with `wandb sweep FILE` and `wandb agent SWEEP_ID` instead"
@@ -156,6 +159,9 @@ def _check_keys(content: Mapping[str, Any], on_server: bool) -> None:
         raise UserError("program: missing; name the script that the sweep runs, for example `program: train.py`")
     if not Path(program).is_file():
         raise UserError(f"program={program!r}: no such file in {Path.cwd()}; start from the project's folder")
+    for key in TEXTS:
+        if not _is_text(content.get(key, "")):
+            raise UserError(f"{key}={content[key]!r}: not a text of one line; write it in quotes, or leave it out")
     if not isinstance(content.get("parameters"), dict) or not content["parameters"]:
         raise UserError("parameters: missing or empty; a sweep needs at least one, as `name: {values: [...]}`")
     for name in content["parameters"]:
@@ -171,6 +177,13 @@ def _check_keys(content: Mapping[str, Any], on_server: bool) -> None:
         raise UserError(
             f"early_terminate: W&B's server decides which runs to stop early; {NEEDS_SERVER}, or leave it out"
         )
+
+
+def _is_text(value: Any) -> bool:
+    """Numbers and dates are, as YAML reads some names so, and nothing is no name."""
+    return value is None or (
+        isinstance(value, str | int | float | date) and not isinstance(value, bool) and str(value).isprintable()
+    )
 
 
 def _check_command(command: Any) -> None:

@@ -164,6 +164,19 @@ class TestDevice:
             resolve_runtime(asked)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("asked", "message"),
+        [
+            ("cpu:7", r"^device='cpu:7': there is one CPU, .*; use device=cpu$"),
+            ("cpu:-1", r"^device='cpu:-1': not usable here .*use device=auto or device=cpu$"),
+            ("gpu", r"^device='gpu': not usable here .*use device=auto or device=cpu$"),
+            ("meta", r"^device='meta': not usable here .*use device=auto or device=cpu$"),
+        ],
+    )
+    def test_one_that_is_not_there_is_said(self, asked, message):
+        with pytest.raises(UserError, match=message):
+            resolve_runtime(asked)
+
     def test_images_larger_than_the_device_are_said(self, monkeypatch):
         def to(self, *arguments, **options):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")

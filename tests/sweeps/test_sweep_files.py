@@ -236,6 +236,10 @@ BAD = {
     "metric=3": (GRID % "lr: {value: 0.1}")[:-1] + ", metric: 3}",
     "goal='up'": (GRID % "lr: {value: 0.1}")[:-1] + ", metric: {name: val/loss, goal: up}}",
     "did you mean 'args'": (GRID % "lr: {value: 0.1}")[:-1] + ", command: [python, '${argz}']}",
+    "name=[1]: not a text": (GRID % "lr: {value: 0.1}")[:-1] + ", name: [1]}",
+    "name='a\\nb': not a text": (GRID % "lr: {value: 0.1}")[:-1] + ', name: "a\\nb"}',
+    "project={'a': 1}: not a text": (GRID % "lr: {value: 0.1}")[:-1] + ", project: {a: 1}}",
+    "entity=True: not a text": (GRID % "lr: {value: 0.1}")[:-1] + ", entity: true}",
     "split_seed=True: a truth value": GRID % "split_seed: {values: [true]}",
     "min=0, max=nan": GRID % "patience: {distribution: int_uniform, min: 0, max: .nan}",
 }  # fmt: skip
@@ -250,6 +254,15 @@ def test_bad_files_are_one_clear_line(tmp_path, monkeypatch, expected):
     assert expected in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [("2024", "2024"), ("2024-05-01", "2024-05-01"), ("two words", "two words"), ("", "sweep")]
+)
+def test_a_name_may_look_like_something_else(tmp_path, monkeypatch, written, name):
+    monkeypatch.chdir(tmp_path)
+    found = load(write(tmp_path, (GRID % "lr: {value: 0.1}")[:-1] + f", name: {written}}}"))
+    assert found.name == name
 
 
 def test_a_missing_file_and_a_bad_assignment_are_one_clear_line(tmp_path):
