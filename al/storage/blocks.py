@@ -3,6 +3,7 @@
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,30 @@ def _taken(features: NDArray | RowsOf, rows: NDArray[np.int64] | slice) -> NDArr
         return _taken(features.array, features.rows[rows])
     rows = rows if isinstance(rows, slice) else as_slice(rows)
     if isinstance(rows, slice) or not isinstance(features, np.memmap):
-        return np.ascontiguousarray(features[rows], dtype=np.float32)
+        return as_float32(features[rows])
     block = np.empty((len(rows), features.shape[1]), dtype=np.float32)
     for start in range(0, len(rows), SCATTERED_ROWS):
         part = slice(start, start + SCATTERED_ROWS)
-        block[part] = features[rows[part]]
+        block[part] = as_float32(features[rows[part]])
         release(features)
     return block
+
+
+def as_float32(array: NDArray) -> NDArray[np.float32]:
+    """Copy into contiguous float32, unless it is that already.
+
+    float16 is looked up: NumPy converts it with branches, which the zeros of rectified features mislead (6.7 against
+    2.6 nanoseconds a number where half of them are 0).
+    """
+    if array.dtype != np.float16:  # of this machine's byte order
+        return np.ascontiguousarray(array, dtype=np.float32)
+    return np.take(_halves(), array.view(np.uint16), mode="clip")
+
+
+@cache
+def _halves() -> NDArray[np.float32]:
+    """All numbers of 16 bits, by their bits. [65536]"""
+    return np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 def blocks(
