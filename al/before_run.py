@@ -8,7 +8,9 @@ from al.records import Baseline
 from al.storage.checkpoint import Checkpoint
 from al.storage.result_files import refresh_aggregate
 from al.storage.run_folder import RunFolder
-from al.tracking.wandb import finished_elsewhere, mirror_if_needed, mode
+from al.tracking.mirroring import mirror_if_needed
+from al.tracking.server import mode
+from al.tracking.wandb import finished_elsewhere
 
 
 def baseline_to_beat(config: RunConfig, fingerprint: str) -> Baseline | None:

@@ -44,8 +44,10 @@ from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
 from al.storage.files import write_json
 from al.storage.result_files import al_tracking, environment, peak_memory_mb, write_aggregate
 from al.storage.run_folder import BESIDE, COMPLETE, RunFolder
+from al.tracking.description import id_of_run, own_tags
 from al.tracking.terminal import RunProgress, duration
-from al.tracking.wandb import NoTracker, id_of_run, open_tracker, own_tags
+from al.tracking.tracker import NoTracker
+from al.tracking.wandb import open_tracker
 
 EXIT_FAILED = 1
 

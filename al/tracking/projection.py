@@ -79,3 +79,13 @@ def curve_summary(epochs: Iterable[EpochRecord]) -> dict[str, float]:
     accuracy = np.array([point.test["accuracy"] for point in curve])
     area = ((accuracy[1:] + accuracy[:-1]) / 2 * np.diff(labels)).sum()
     return {CURVE_AREA: float(area / (labels[-1] - labels[0]))}
+
+
+def pairs(confusion: list[list[int]]) -> tuple[list[int], list[int]]:
+    """True and predicted class of every image that a confusion matrix counts."""
+    true, predicted = [], []
+    for i, row in enumerate(confusion):
+        for j, count in enumerate(row):
+            true += [i] * count
+            predicted += [j] * count
+    return true, predicted

@@ -1,4 +1,4 @@
-"""Which W&B server is meant, whether one is wanted, and whether it answers. Needs no wandb."""
+"""Which W&B server is meant, whether one is wanted and answers, and where its files lie here. Needs no wandb."""
 
 import base64
 import configparser
@@ -21,6 +21,8 @@ PROJECT = "active-learning"
 """W&B project where WANDB_PROJECT names none."""
 PATIENCE = 10.0
 """Seconds that a server may take to say who is asking."""
+FINISH_TIMEOUT = "20"
+"""Seconds that the end of a run waits for the server; what has not arrived is sent by the next start or `make sync`."""
 
 
 class Unreachable(Exception):
@@ -71,6 +73,20 @@ def _api_key() -> str | None:
             if path and (found := netrc.netrc(Path(path).expanduser()).authenticators(host)):
                 return found[2]
     return None
+
+
+def keep_files_in(results_dir: str | Path) -> None:
+    """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place.
+
+    W&B reads this once, the first time that anything of it is used.
+    """
+    folder = Path(results_dir).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_DIR", str(folder))
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
+    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
+    os.environ.setdefault("WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # a kill loses a second of rows, not 15
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
 
 
 def check_server() -> None:

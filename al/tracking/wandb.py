@@ -1,22 +1,20 @@
-"""Weights & Biases: a projection of the run's own lines. The only import of wandb in a run.
+"""Weights & Biases: a projection of the run's own lines, and what its server is asked. A run's only import of wandb.
 
-What it shows of a record, and under which name, is in `projection`.
+What it shows of a record, and under which name, is in `projection`; of a run before its first epoch, in `description`.
 """
 
 import contextlib
 import os
 import re
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from al.errors import UserError, first_line
 from al.identity import Identity
 from al.records import EpochRecord, RunResult
-from al.storage.files import write_json
-from al.storage.run_folder import RunFolder
+from al.tracking.description import Description, id_of_run
 from al.tracking.projection import (
     CONFUSION,
     EPOCH,
@@ -27,9 +25,11 @@ from al.tracking.projection import (
     TEST_LOSS,
     curve_summary,
     epoch_metrics,
+    pairs,
     summary_of,
 )
-from al.tracking.server import Unreachable, base_url, check_server, mode, project
+from al.tracking.server import Unreachable, base_url, check_server, keep_files_in, mode, project
+from al.tracking.tracker import NoTracker, Tracker
 
 if TYPE_CHECKING:
     from al.config import RunConfig
@@ -46,99 +46,6 @@ FAILED = 1
 """Exit status of a run that failed, not one that was stopped."""
 INIT_TIMEOUT = 30.0
 """Seconds that the start of a run waits for a server that has said who is asking."""
-FINISH_TIMEOUT = "20"
-"""Seconds that the end of a run waits for the server; what has not arrived is sent by the next start or `make sync`."""
-
-
-class Tracker(Protocol):
-    """What the loop reports to W&B."""
-
-    run_id: str
-    url: str | None
-
-    def log_epoch(self, record: EpochRecord, sheet: Path | None = None) -> None: ...
-
-    def log_end(self, result: RunResult, classes: Sequence[str], plots: list[Path]) -> None: ...
-
-    def preempting(self) -> None: ...
-
-    def finish(self, exit_code: int) -> None: ...
-
-
-class NoTracker:
-    """W&B switched off: WANDB_MODE=disabled."""
-
-    run_id, url = "", None
-
-    def log_epoch(self, record: EpochRecord, sheet: Path | None = None) -> None:
-        pass
-
-    def log_end(self, result: RunResult, classes: Sequence[str], plots: list[Path]) -> None:
-        pass
-
-    def preempting(self) -> None:
-        pass
-
-    def finish(self, exit_code: int) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Description:
-    """What W&B knows of a run before its first epoch, and where its files lie."""
-
-    folder: RunFolder
-    cell: str
-    parameters: Mapping[str, Any]
-    digest: str
-    fingerprint: str
-    sources: Mapping[str, str]
-    tags: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, config: "RunConfig", fingerprint: str) -> "Description":
-        identity, folder = Identity.of(config, fingerprint), RunFolder.of(config)
-        parameters = config.model_dump(mode="json")
-        return cls(folder, config.cell, parameters, identity.digest, fingerprint, identity.sources, own_tags())
-
-    @classmethod
-    def read(cls, folder: RunFolder) -> "Description":
-        """From the `config.json` that the run wrote.
-
-        Raises:
-            UserError: there is none, or it says something else.
-        """
-        try:
-            known = folder.read_json("config.json")
-            identity, parameters = Identity.read(known), known["config"]
-            tags = tuple(known.get("wandb_tags", ()))
-            placed = [parameters[name] for name in ("dataset", "variant", "strategy", "split_seed")]
-            assert all(placed)
-            return cls(folder, known["cell"], parameters, identity.digest, identity.fingerprint, identity.sources, tags)
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{folder.path / 'config.json'}: does not say what the run is; run it again") from None
-
-    @property
-    def results_dir(self) -> Path:
-        return self.folder.path.parent.parent
-
-    @property
-    def config(self) -> dict[str, object]:
-        """`run.config` on W&B."""
-        known = {"digest": self.digest, "cell": self.cell, "fingerprint": self.fingerprint}
-        return dict(self.parameters) | known | ({"sources": dict(self.sources)} if self.sources else {})
-
-
-def own_tags() -> tuple[str, ...]:
-    """`WANDB_TAGS`, where the local runner puts the sweep's name."""
-    return tuple(tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag.strip())
-
-
-def id_of_run(known: str | None) -> str:
-    """W&B's id for this run: the agent's, else the one it had before, else a new one; empty where W&B is off."""
-    if mode() == "disabled":
-        return ""
-    return os.environ.get("WANDB_RUN_ID") or known or secrets.token_hex(4)
 
 
 def open_tracker(
@@ -160,39 +67,6 @@ def open_tracker(
     if chosen == "disabled":
         return NoTracker()
     return WandbTracker(Description.of(config, fingerprint), run_id or id_of_run(None), records, chosen, say)
-
-
-def mirror(folder: RunFolder, run_id: str, say: Callable[[str], None] = print) -> bool:
-    """Send the server what it lacks of a run, complete or not, from the run's own files; whether all has arrived.
-
-    Raises:
-        UserError: the files cannot be read, or the key is not accepted.
-        Unreachable: the server gives no answer.
-    """
-    description, complete = Description.read(folder), folder.complete
-    tracker = WandbTracker(description, run_id, folder.epochs.read(), "online", say, or_offline=False)
-    if complete:
-        plots = sorted((folder.path / "plots").glob("*.png"))
-        result = folder.result()
-        tracker.log_end(result, result.data.classes, plots)
-    tracker.finish(0 if complete else 1)
-    return tracker.arrived
-
-
-def mirror_if_needed(folder: RunFolder) -> None:
-    """Send the server what it lacks of a complete run, under the id that an agent, or its earlier start, gave it."""
-    known = folder.read_json("config.json") or {}
-    run_id = id_of_run(known.get("wandb_run_id"))
-    if not known.get("wandb_run_id"):
-        write_json(folder.path / "config.json", dict(known) | {"wandb_run_id": run_id})
-    keep_files_in(folder.path.parent.parent)
-    try:
-        check_server()
-        state = states_on_server([run_id]).get(run_id)
-        if state is None or not state.has_all_of(folder.result()):
-            mirror(folder, run_id)
-    except Unreachable as error:
-        print(f"W&B cannot be reached ({error}): `make sync` sends the run later")
 
 
 @dataclass(frozen=True)
@@ -329,20 +203,6 @@ def _log_labelling_round(about: LabellingRound, chosen: str) -> None:
         run.log(dict(about.row), step=about.number, commit=True)
 
 
-def keep_files_in(results_dir: str | Path) -> None:
-    """W&B's files lie with the results, unless the user said where; what a sync needs is then in one place.
-
-    W&B reads this once, the first time that anything of it is used.
-    """
-    folder = Path(results_dir).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("WANDB_DIR", str(folder))
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "data"))
-    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / "wandb" / "cache"))
-    os.environ.setdefault("WANDB__TRANSACTION_LOG_FLUSH_INTERVAL", "1")  # a kill loses a second of rows, not 15
-    os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
-
-
 class WandbTracker:
     """A W&B run. What goes wrong on W&B's side is said once and never ends the training."""
 
@@ -447,7 +307,7 @@ class WandbTracker:
         def log():
             import wandb
 
-            true, predicted = _pairs(result.best.splits["test"].confusion_matrix)
+            true, predicted = pairs(result.best.splits["test"].confusion_matrix)
             chart = wandb.plot.confusion_matrix(y_true=true, preds=predicted, class_names=list(classes))
             images = {f"plots/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
             self._run.log({CONFUSION: chart} | images, step=result.total_epochs + 1)
@@ -522,13 +382,3 @@ class WandbTracker:
             if not self._broken:
                 self._say(f"W&B does not listen ({first_line(error)}): the run's own files have it all for `make sync`")
             self._broken = True
-
-
-def _pairs(confusion: list[list[int]]) -> tuple[list[int], list[int]]:
-    """True and predicted class of every image that a confusion matrix counts."""
-    true, predicted = [], []
-    for i, row in enumerate(confusion):
-        for j, count in enumerate(row):
-            true += [i] * count
-            predicted += [j] * count
-    return true, predicted

@@ -21,8 +21,9 @@ from al.arguments import Parser, folder_name
 from al.errors import UserError
 from al.storage.files import write_atomically
 from al.storage.run_folder import RunFolder
+from al.tracking.mirroring import mirror
 from al.tracking.server import Unreachable, base_url, project
-from al.tracking.wandb import ServerState, mirror, states_on_server
+from al.tracking.wandb import ServerState, states_on_server
 from sweeps.runner.command import environment
 from sweeps.runner.options import exit_code_of
 from sweeps.runner.runs import is_held, read_json

@@ -12,7 +12,7 @@ import runs
 
 from al.errors import UserError
 from al.options import read_parameters
-from al.tracking import wandb as tracking
+from al.tracking import server as tracking
 
 KEY = "5ec2e7" * 6 + "abcd"
 SPLIT_METRICS = ("loss", "accuracy", "balanced_accuracy", "precision", "recall", "f1")
