@@ -6,22 +6,29 @@ A configuration is frozen; `digest()` identifies what can change its outcome.
 
 import hashlib
 import json
-import os
 import re
-import shlex
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from al.dataset_defaults import DATASETS, with_defaults
 from al.errors import UserError, nearest
 from al.identity import FILE
 from al.learning.learner import LEARNERS, OUTPUTS, LearnerKind, learner_kind
 from al.strategies import REGISTRY, Strategy, StrategySchedule, get_strategy, strategy_names
+from al.values import (
+    OptionalCount,
+    OptionalNames,
+    OptionalPath,
+    OptionalSize,
+    PathName,
+    StrategyNames,
+    as_argument,
+    explained,
+)
+from al.variant import Shares, parse_variant
 
 WHERE_IT_RUNS = (
     *("device", "images_on", "cache", "training_on", "data_dir", "results_dir", "strict"),
@@ -31,9 +38,6 @@ WHERE_IT_RUNS = (
 
 OWN_FEATURES = "model"
 """`features` of this value: strategies cluster in what the trained model itself makes of the images."""
-
-SHOWN = 200
-"""Characters of a value that an error shows."""
 
 DEFAULTS_VERSION = 2
 """Part of every digest; to be raised when the default of a field, or what a field means, changes."""
@@ -56,96 +60,6 @@ ALWAYS_READ = frozenset({"dataset", "image_size", "variant", "strategy", "precis
 ACQUISITION = frozenset({"pool_scope", "budget", "initial_fraction", "initial_min", "batch_fraction", "batch_growth"})
 ACQUISITION |= {"pool_sample", "init", "stop"}
 """Fields of runs that query; a baseline does not."""
-
-NUMBER = r"\d+(?:\.\d+)?"
-VARIANT = re.compile(rf"balanced_(?P<all>{NUMBER})|imbalanced_(?P<major>{NUMBER})_(?P<minor>{NUMBER})", re.ASCII)
-
-LONGEST_NAME, LONGEST_PATH = 255, 4000
-"""Bytes of a name and of a path that file systems take, with room in the latter for what a run adds."""
-
-
-class Shares(NamedTuple):
-    """Percent of each class that a variant keeps: of most classes, and of the minority classes."""
-
-    majority: float
-    minority: float
-
-    @property
-    def balanced(self) -> bool:
-        return self.majority == self.minority
-
-    @property
-    def name(self) -> str:
-        """`balanced_10` for balanced_10.0 and imbalanced_10_10 too: one variant, one name."""
-        return f"balanced_{self.majority:g}" if self.balanced else f"imbalanced_{self.majority:g}_{self.minority:g}"
-
-
-def parse_variant(variant: str) -> Shares:
-    """`balanced_P` or `imbalanced_P_Q` as percentages.
-
-    Raises:
-        ValueError: not one of the two forms, or a percentage outside (0, 100].
-    """
-    match = VARIANT.fullmatch(variant)
-    if match is None:
-        raise ValueError(
-            "a variant is balanced_P or imbalanced_P_Q, P and Q being percentages of each class; "
-            "use for example balanced_10 or imbalanced_10_1"
-        )
-    shares = Shares(float(match["all"] or match["major"]), float(match["all"] or match["minor"]))
-    if not all(0 < share <= 100 for share in shares):
-        raise ValueError("the percentages of a variant must lie in (0, 100]")
-    return shares
-
-
-def _none(value: Any) -> Any:
-    """Sweep files and command lines write an unset value as `null`, `None` or nothing at all."""
-    return None if isinstance(value, str) and value.strip().lower() in ("", "none", "null") else value
-
-
-def _names(value: Any) -> Any:
-    """A list from a sweep file, or `a,b` from a command line, as a tuple of strings."""
-    value = _none(value)
-    if isinstance(value, str):
-        value = value.split(",")
-    if isinstance(value, list | tuple):
-        names = sorted(str(name).strip() for name in value)
-        if twice := [name for name, other in pairwise(names) if name == other]:
-            raise ValueError(f"{twice[0]!r} is named twice; name each class once")
-        return tuple(names)
-    return value
-
-
-def _in_turn(value: Any) -> Any:
-    """Strategies as a list from a sweep file, as `FIRST,SECOND`; anything else as it is."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
-
-
-def _path(value: Any) -> Any:
-    """A path with `~` and `./` resolved, so that one file has one name; anything else as it is."""
-    if not isinstance(value, str):
-        return value
-    prefix = FILE if value.startswith(FILE) else ""
-    path = value.removeprefix(FILE)
-    if not path.strip():
-        raise ValueError("names nothing, which would be the current folder; give a name, or . for that folder")
-    if "\0" in path:
-        raise ValueError("a NUL character is in no path; remove it")
-    longest = max(len(part.encode(errors="surrogatepass")) for part in path.split("/"))
-    if longest > LONGEST_NAME or len(path.encode(errors="surrogatepass")) > LONGEST_PATH:
-        raise ValueError(
-            f"{len(path):,} characters are more than a file system takes: {LONGEST_NAME} bytes a name, "
-            f"{LONGEST_PATH:,} in all; use a shorter path"
-        )
-    return prefix + os.path.normpath(Path(path).expanduser())
-
-
-StrategyNames = Annotated[str, BeforeValidator(_in_turn)]
-PathName = Annotated[str, BeforeValidator(_path)]
-OptionalPath = Annotated[str | None, BeforeValidator(_path), BeforeValidator(_none)]
-OptionalCount = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_none)]
-OptionalSize = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none)]
-OptionalNames = Annotated[tuple[str, ...] | None, BeforeValidator(_names)]
 
 
 def _option(default: Any, description: str, **limits: Any) -> Any:
@@ -352,7 +266,7 @@ class RunConfig(BaseModel):
         try:
             return cls(**with_defaults(parameters))
         except ValidationError as error:
-            raise UserError("; ".join(_explain(problem, cls.model_fields) for problem in error.errors())) from None
+            raise UserError("; ".join(explained(problem, cls.model_fields) for problem in error.errors())) from None
 
     @property
     def method(self) -> Strategy | StrategySchedule:
@@ -467,28 +381,4 @@ class RunConfig(BaseModel):
         usual = {name: field.default for name, field in RunConfig.model_fields.items()}
         own = usual | dict(DATASETS[self.dataset])  # a value is left out only where both defaults agree with it
         changed = {name: value for name, value in self if not value == usual[name] == own[name]}
-        return " ".join(["python train.py", *(f"--{name}={_shell(value)}" for name, value in changed.items())])
-
-
-def _shell(value: Any) -> str:
-    return shlex.quote(",".join(value) if isinstance(value, tuple) else str(value))
-
-
-def _shown(value: Any) -> str:
-    """A value in an error: on one line, and not longer than that."""
-    text = str(value).encode(errors="backslashreplace").decode()
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
-
-
-def _explain(problem: Mapping[str, Any], fields: Mapping[str, FieldInfo]) -> str:
-    """One complaint of pydantic as `name=value: rule; what the parameter is and its default`."""
-    if not problem["loc"]:  # a rule about several parameters
-        return problem["msg"].removeprefix("Value error, ")
-    name = str(problem["loc"][0])
-    said = f"{name}={_shown(problem['input'])}: "
-    if problem["type"] == "value_error":  # one of our own, which knows the remedy
-        return said + problem["msg"].removeprefix("Value error, ")
-    rule = problem["msg"].replace("Input should be", "must be")
-    field = fields[name]
-    return f"{said}{rule} ({field.description}; default {field.default})"
+        return " ".join(["python train.py", *(f"--{name}={as_argument(value)}" for name, value in changed.items())])

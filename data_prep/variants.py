@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from al.config import Shares
 from al.errors import UserError, nearest
+from al.variant import Shares
 
 
 def draw_variant(

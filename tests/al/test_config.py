@@ -8,9 +8,10 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from al.config import WHERE_IT_RUNS, RunConfig, parse_variant
+from al.config import WHERE_IT_RUNS, RunConfig
 from al.errors import UserError
 from al.options import read_parameters
+from al.variant import parse_variant
 
 DOCUMENTED = {
     "dataset": "cifar10",

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from al.config import Shares, parse_variant
 from al.errors import UserError
+from al.variant import Shares, parse_variant
 from data_prep.variants import draw_variant
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
