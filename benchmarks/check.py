@@ -8,6 +8,13 @@ where one failed. No data set and no download: EfficientNet-B0 with the statisti
 and a small run on the digits of scikit-learn. What it finds is kept in a file that `JOBS=auto` reads.
 """
 
+import sys
+
+if __name__ == "__main__":  # before torch is loaded
+    from al import threads
+
+    threads.sleep_while_waiting()
+
 import argparse
 import copy
 import json
@@ -15,7 +22,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
