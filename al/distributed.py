@@ -143,7 +143,7 @@ def _work_for_rank_0(messages: "_Messages", begin: Message, load: Load) -> None:
         if "fit" in task:
             _fit(group, learner, rows, task)
             continue
-        for _ in group.gathered(group.images[task["score"]], rows, features=task["features"]):
+        for _ in group.gathered(group.images[task["score"]], rows, task["step"], features=task["features"]):
             pass
     if group is not None:
         group.leave()
@@ -204,10 +204,11 @@ class _Workers:
         Raises:
             LostProcess: a worker has died or does not answer.
         """
-        group = self._begin({"score": self.sets.index(id(images)), "rows": len(rows), "features": features})
+        which, step = self.sets.index(id(images)), self.learner.scorer.step
+        group = self._begin({"score": which, "rows": len(rows), "step": step, "features": features})
         group.share_numbers(rows)
         left = len(rows)
-        for parts in group.gathered(images, rows, features=features):
+        for parts in group.gathered(images, rows, step, features=features):
             for part in parts:
                 filled = part[: max(left, 0)]
                 left -= len(part)
@@ -319,18 +320,20 @@ class _Group:
             tensor.copy_(there)
 
     def gathered(
-        self, images: "Images", rows: "NDArray[np.int64]", *, features: bool
+        self, images: "Images", rows: "NDArray[np.int64]", step: int, *, features: bool
     ) -> Iterator[list["torch.Tensor"]]:
-        """One batch of each rank at a time: on rank 0 [b, C + D] of each rank in order, elsewhere nothing.
+        """One batch of each rank at a time: on rank 0 [step, C + D] of each rank in order, elsewhere nothing.
 
         The last ones are of full size too, with anything in what lies beyond `rows`.
+
+        Args:
+            step: images in a batch: rank 0's, as a card with less memory would choose fewer for itself.
         """
         import torch
         import torch.distributed as dist
 
         from al.learning.batches import batches
 
-        step = self.scorer.step
         width = self.classes + features * self.scorer.model.head.in_features
         own = torch.zeros(step, width, device=self.place)
         parts = [] if self.rank else [torch.empty_like(own) for _ in range(self.ranks)]

@@ -9,7 +9,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from al.errors import UserError
-from al.storage.files import writing
+from al.errors import NoRoom, UserError
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.decoding import decode_image, workers
 
@@ -52,13 +51,17 @@ def look_at_files(
 
     Args:
         memory: file that remembers what was seen; None: nothing is remembered.
+
+    Raises:
+        NoRoom: the disk has no room for the memory.
+        UserError: the memory cannot be written.
     """
     if memory is None:
         seen: list[Seen] = []
         for _ in progress(_collected(_looked_at(root, files), seen), len(files), "looking at images"):
             pass
         return seen
-    with closing(_open(memory)) as database, writing(memory):
+    with _one_line_for(memory), closing(_open(memory)) as database:
         stamps = {file: _stamp(root / file) for file in files}
         known = _known(database, stamps)
         new = [file for file in files if file not in known]
@@ -117,9 +120,24 @@ def _open(memory: Path) -> sqlite3.Connection:
     memory.parent.mkdir(parents=True, exist_ok=True)
     try:
         return _connected(memory)
+    except sqlite3.OperationalError:  # locked, or on a full disk: the file is no worse for it
+        raise
     except sqlite3.DatabaseError:
         memory.unlink()
         return _connected(memory)
+
+
+@contextmanager
+def _one_line_for(memory: Path) -> Iterator[None]:
+    """Turn what SQLite says of a file that it cannot write into one line."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            raise NoRoom(memory) from None
+        raise UserError(
+            f"{memory}: cannot be written ({error}); wait for the other process that uses it, or name another folder"
+        ) from None
 
 
 def _connected(memory: Path) -> sqlite3.Connection:

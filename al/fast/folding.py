@@ -97,18 +97,23 @@ class _Trace:
         return pair if found._version == version else None
 
     def before(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        known = self.made(inputs[0])
+        known = self.made(inputs[0]) if inputs else None  # named arguments are not followed
         if known and known.bn and isinstance(getattr(module, "inplace", None), bool):
             self.pairs[known.bn] = known._replace(activation=name)
 
     def after(self, name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        known, pair = self.made(inputs[0]), None
+        known, pair = self.made(inputs[0]) if inputs else None, None
         if isinstance(module, nn.Conv2d):
             pair = Pair(name, "")
-        elif isinstance(module, nn.BatchNorm2d) and known and not known.bn:
+        elif isinstance(module, nn.BatchNorm2d) and _has_all_weights(module) and known and not known.bn:
             pair = self.pairs[name] = known._replace(bn=name)
         if pair:
             self._made[id(output)] = (output, output._version, pair)
+
+
+def _has_all_weights(bn: nn.BatchNorm2d) -> bool:
+    """Whether it has a scale and running statistics, which some networks leave out."""
+    return bn.affine and bn.track_running_stats
 
 
 def _followers(probe: nn.Module, example: torch.Tensor) -> Pairs:

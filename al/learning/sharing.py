@@ -60,6 +60,8 @@ class WholeBatch(TorchFunctionMode):
         if function in DRAWS and args[0].dim() and len(args[0]) == self.size:
             whole = function(args[0].new_empty(self.count, *args[0].shape[1:]), *args[1:], **kwargs)
             return args[0].copy_(whole[self.own])
+        if function is torch.rand:
+            return self._rand(*args, **kwargs)
         return function(*args, **kwargs)
 
     def _batch_norm(
@@ -94,6 +96,14 @@ class WholeBatch(TorchFunctionMode):
             return function(images, p, training, inplace)
         mask = function(images.new_ones(self.count, *images.shape[1:]), p, True)
         return images.mul_(mask[self.own]) if inplace else images * mask[self.own]
+
+
+    def _rand(self, *shape: Any, **options: Any) -> torch.Tensor:
+        """Networks of the Hub draw their stochastic depth so: one number for each image."""
+        size = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        if not size or size[0] != self.size:
+            return torch.rand(*shape, **options)
+        return torch.rand(self.count, *size[1:], **options)[self.own]
 
 
 class _BatchNorm(torch.autograd.Function):

@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,9 +70,10 @@ class RunFolder:
         return None
 
     def set_results_aside(self) -> Path:
-        """Make the run incomplete again; its results stay beside it under another name."""
+        """Make the run incomplete again; its results stay beside it under another name, which is returned."""
         aside = self.path / f"{COMPLETE}.damaged"
-        (self.path / COMPLETE).replace(aside)
+        with suppress(FileNotFoundError):  # another process, started at the same time, was quicker
+            (self.path / COMPLETE).replace(aside)
         return aside
 
     def read_json(self, name: str) -> Mapping | None:

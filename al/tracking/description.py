@@ -45,8 +45,9 @@ class Description:
             known = folder.read_json("config.json")
             identity, parameters = Identity.read(known), known["config"]
             tags = tuple(known.get("wandb_tags", ()))
-            placed = [parameters[name] for name in ("dataset", "variant", "strategy", "split_seed")]
-            assert all(placed)
+            missing = {"dataset", "variant", "strategy", "split_seed"} - set(parameters)
+            if missing:
+                raise KeyError(*missing)
             return cls(folder, known["cell"], parameters, identity.digest, identity.fingerprint, identity.sources, tags)
         except (KeyError, TypeError, AttributeError):
             raise UserError(f"{folder.path / 'config.json'}: does not say what the run is; run it again") from None

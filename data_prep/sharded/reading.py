@@ -61,7 +61,7 @@ def embeddings_of(path: Path, data: DataSet, images: Path | None, scratch: Path)
 
 
 def rows_by_content(path: Path, digests: Sequence[str]) -> NDArray[np.int64]:
-    """The row of each image of these SHA-256, -1 where there is none.
+    """The row of each image of these SHA-256, each named once; -1 where there is none.
 
     Raises:
         UserError: not complete, or damaged.

@@ -5,16 +5,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import launch
+import numpy as np
 import pytest
 import runs
 import torch.distributed
+from torch import nn
 
 from al import distributed
 from al.errors import UserError
-from al.runtime import _gpu_of_this_process
+from al.runtime import _gpu_of_this_process, resolve_runtime
 
 ENDLESS = {"max_epochs": 500, "patience": 500, "min_delta": 0}
 
@@ -117,6 +122,47 @@ class TestSameRun:
         assert process.wait(280) == 0, (tmp_path / "stderr").read_text()
         assert launcher.run(launch.small(tmp_path / "one", **changed)).code == 0
         runs.assert_same(runs.only_run(tmp_path / "three"), runs.only_run(tmp_path / "one"))
+
+
+class Scoring:
+    """Stands for the scorer of a card that has room for so many images: the numbers of an image are its outputs."""
+
+    def __init__(self, step):
+        self.step, self.runtime, self.model = step, resolve_runtime("cpu"), nn.Module()
+        self.model.head = nn.Linear(3, 2)
+
+    def refresh(self):
+        pass
+
+    def outputs_of(self, images):
+        return images[:, :2], images[:, 2:]
+
+
+def test_cards_of_different_sizes_score_batches_of_the_leaders_size(tmp_path, monkeypatch):
+    """A card with less memory would choose smaller batches, and what it sends would not fit."""
+    monkeypatch.setattr(distributed, "ANSWER", timedelta(seconds=20))
+    images, rows = torch.arange(100.0).view(20, 5), np.arange(19)[::-1].copy()
+    child = os.fork()
+    rank = int(not child)
+    messages = object.__new__(distributed._Messages)
+    messages.store, messages.rank, messages.ranks = torch.distributed.FileStore(str(tmp_path / "store"), 2), rank, 2
+    messages.count, scorer = 0, Scoring(step=(4, 3)[rank])
+    learner = SimpleNamespace(
+        scorer=scorer, runtime=scorer.runtime, model=scorer.model, images=images, test_images=images[:0]
+    )
+    if rank:
+        monkeypatch.setattr(distributed, "new_learner", lambda *_, **__: learner)
+        begin = {"parameters": {"dataset": "digits"}, "fingerprint": "f"}
+        with suppress(BaseException):
+            distributed._work_for_rank_0(messages, begin, lambda *_, **__: SimpleNamespace(fingerprint="f"))
+        os._exit(0)
+    workers = distributed._Workers(messages, learner)
+    found = [(logits.clone(), features.clone()) for logits, features in workers.outputs(images, rows, features=True)]
+    messages.send(None)
+    os.waitpid(child, 0)
+    workers.group.leave()
+    logits, features = (torch.cat(parts) for parts in zip(*found))
+    assert torch.equal(torch.cat([logits, features], 1), images[torch.from_numpy(rows)])
 
 
 class TestTrainingOnAll:

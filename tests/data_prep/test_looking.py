@@ -1,10 +1,12 @@
 """A look at image files that remembers what it has seen."""
 
 import os
+import sqlite3
 
 import pytest
 from tiny_data import image_folder
 
+from al.errors import NoRoom, UserError
 from data_prep import looking
 from data_prep.looking import SIDE, look_at_files, thumbnails
 
@@ -94,3 +96,29 @@ def test_a_file_that_vanishes_is_a_broken_one_until_it_is_back(root, tmp_path):
     assert not any(one.reason for one in seen[:3] + seen[4:])
     away.rename(root / names[3])
     assert not look_at_files(root, names, Count(), memory)[3].reason
+
+
+def test_a_full_disk_is_one_line(root, tmp_path, monkeypatch):
+    connected = looking._connected
+
+    def on_a_small_disk(memory):
+        database = connected(memory)
+        database.execute("PRAGMA max_page_count = 3")
+        return database
+
+    monkeypatch.setattr(looking, "_connected", on_a_small_disk)
+    with pytest.raises(NoRoom, match=r"images\.sqlite: no room on the disk"):
+        look(root, tmp_path / "images.sqlite")
+
+
+def test_a_memory_that_another_process_is_writing_is_not_removed(root, tmp_path, monkeypatch):
+    memory = tmp_path / "images.sqlite"
+    look(root, memory)
+    before, connect = memory.read_bytes(), sqlite3.connect
+    other = connect(memory)
+    other.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(sqlite3, "connect", lambda file, timeout: connect(file, timeout=0))
+    with pytest.raises(UserError, match=r"images\.sqlite: cannot be written \(database is locked\)"):
+        look(root, memory)
+    other.close()
+    assert memory.read_bytes() == before

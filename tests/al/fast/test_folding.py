@@ -100,3 +100,23 @@ def test_other_faults_are_not_taken_for_what_cannot_be_folded(monkeypatch, error
 def test_what_does_not_fit_is_left_as_it_is(monkeypatch, said):
     monkeypatch.setattr(folding, "fold", lambda *_: Failing(RuntimeError(said)))
     assert conv_bn_pairs(network("small_cnn"), example()) == []
+
+
+class Behind(nn.Module):
+    """A batch normalisation right behind a convolution, called as `call` says."""
+
+    def __init__(self, norm, call=lambda module, x: module(x)):
+        super().__init__()
+        self.conv, self.norm, self.call = nn.Conv2d(3, 4, 3), norm, call
+
+    def forward(self, images):
+        return None, self.call(self.norm, self.call(self.conv, images)).mean((2, 3))
+
+
+@pytest.mark.parametrize("lacks", [{"affine": False}, {"track_running_stats": False}])
+def test_batch_normalisation_without_weights_or_statistics_is_left_as_it_is(lacks):
+    assert conv_bn_pairs(Behind(nn.BatchNorm2d(4, **lacks)).eval(), example()) == []
+
+
+def test_what_is_called_by_name_is_left_as_it_is():
+    assert conv_bn_pairs(Behind(nn.BatchNorm2d(4), lambda module, x: module(input=x)).eval(), example()) == []

@@ -182,3 +182,24 @@ def test_two_epochs_are_those_of_one_process(tmp_path):
         # Adam's first steps have the sign of a gradient, which rounding turns where it is nearly zero
         moved = (other["weights"] - expected["weights"]).abs()
         assert moved.mean() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [((5, 1, 1),), (5, 1, 1), ([5, 1],), (torch.Size((5, 2)),)])
+def test_stochastic_depth_of_networks_of_the_hub_is_drawn_for_all_images(shape):
+    """Transformers draws it by `torch.rand((images, 1, ...))`."""
+    rest = tuple(shape[0] if len(shape) == 1 else shape)[1:]
+    torch.manual_seed(3)
+    whole = torch.rand(11, *rest)
+    torch.manual_seed(3)
+    with WholeBatch(Number(1, 2), 11, slice(5, 10)):
+        part = torch.rand(*shape)
+    assert torch.equal(part, whole[5:10])
+
+
+def test_other_random_numbers_are_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(()), torch.rand(4), torch.rand(3, 5)
+    torch.manual_seed(3)
+    with WholeBatch(Number(1, 2), 11, slice(5, 10)):
+        found = torch.rand(()), torch.rand(4), torch.rand(3, 5)
+    assert all(map(torch.equal, found, expected))

@@ -79,3 +79,11 @@ class TestFolder:
         assert not folder.complete
         write_json(tmp_path / "performance_metrics.json", {})
         assert folder.complete
+
+
+def test_results_that_another_process_has_set_aside_meanwhile_are_set_aside(tmp_path):
+    """Two that start together both find the damage."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "performance_metrics.json").write_text("{")
+    assert folder.set_results_aside() == folder.set_results_aside() == tmp_path / "performance_metrics.json.damaged"
+    assert not folder.complete
