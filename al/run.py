@@ -357,10 +357,11 @@ class Run:
         )
 
     def _pick_sheet(self, query: RoundRecord) -> Path:
-        from al.tracking.plots import pick_sheet
+        from al.tracking.plots import SHEET_PICKS, pick_sheet
 
         path = self.folder.path / f"plots/picks/round_{query.round:03d}.png"
-        return pick_sheet(self.data.train.images[query.rows], query, self.classes, path)
+        images = self.data.train.images[query.rows[:SHEET_PICKS]]  # only these: they may have to be decoded for it
+        return pick_sheet(images, query, self.classes, path)
 
     def _plots(self, epochs: list[EpochRecord]) -> list[Path]:
         from al.tracking.plots import plot_run

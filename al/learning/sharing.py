@@ -97,7 +97,6 @@ class WholeBatch(TorchFunctionMode):
         mask = function(images.new_ones(self.count, *images.shape[1:]), p, True)
         return images.mul_(mask[self.own]) if inplace else images * mask[self.own]
 
-
     def _rand(self, *shape: Any, **options: Any) -> torch.Tensor:
         """Networks of the Hub draw their stochastic depth so: one number for each image."""
         size = tuple(shape[0]) if len(shape) == 1 and not isinstance(shape[0], int) else shape

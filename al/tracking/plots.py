@@ -28,6 +28,7 @@ MOST_ROUND_NUMBERS = 24
 """Along the epochs; more would run into each other."""
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 SHEET_COLUMNS, SHEET_ROWS, TILE = 10, 4, 96
+SHEET_PICKS = SHEET_COLUMNS * SHEET_ROWS
 TILE_NOTE = "tile"
 """Where a sheet's file says how many pixels its images are wide."""
 OLD_TILE = 64
@@ -192,18 +193,18 @@ def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str]
     """What a round picked, the first 40 of it: image, true label, predicted label, score; wrong ones framed.
 
     Args:
-        images: u8[k, H, W, 3] of `query.rows`, in that order.
+        images: u8[n, H, W, 3] of the first `SHEET_PICKS` of `query.rows` at least, in that order.
         query: what the round labelled.
     """
     from PIL import Image, ImageDraw, PngImagePlugin
 
-    shown = min(len(images), SHEET_COLUMNS * SHEET_ROWS)
+    picked, shown = len(query.rows), min(len(images), SHEET_PICKS)
     rows = -(-shown // SHEET_COLUMNS)
     size = (SHEET_COLUMNS * (TILE + TEXT_WIDTH) + 8, rows * (TILE + TEXT_HEIGHT) + SHEET_HEADER)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    more = f", the first {shown}" if shown < len(images) else ""
-    draw.text((8, 5), f"round {query.round}: {len(images)} picked{more}; framed: predicted wrongly", fill="black")
+    more = f", the first {shown}" if shown < picked else ""
+    draw.text((8, 5), f"round {query.round}: {picked} picked{more}; framed: predicted wrongly", fill="black")
     for i in range(shown):
         left, top = _corner(i, TILE)
         sheet.paste(Image.fromarray(images[i]).resize((TILE, TILE), Image.Resampling.BICUBIC), (left, top))
@@ -228,7 +229,7 @@ def sheet_tiles(path: Path, count: int) -> list[NDArray[np.uint8]]:
     with Image.open(path) as sheet:
         pixels = np.asarray(sheet.convert("RGB"))
         tile = int(sheet.info.get(TILE_NOTE, OLD_TILE))
-    corners = [_corner(i, tile) for i in range(min(count, SHEET_COLUMNS * SHEET_ROWS))]
+    corners = [_corner(i, tile) for i in range(min(count, SHEET_PICKS))]
     return [pixels[top : top + tile, left : left + tile] for left, top in corners if top + tile <= len(pixels)]
 
 

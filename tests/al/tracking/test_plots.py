@@ -63,6 +63,14 @@ class TestSheet:
         assert [tile[40, 40, 0] for tile in tiles] == [5 * k for k in range(23)]
         assert {tile.shape for tile in tiles} == {(plots.TILE, plots.TILE, 3)}
 
+    def test_of_many_picks_shows_the_first_and_says_how_many_there_were(self, tmp_path, monkeypatch):
+        said = []
+        monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda self, at, text, **_: said.append(text))
+        images = np.zeros((plots.SHEET_PICKS, 8, 8, 3), np.uint8)
+        plots.pick_sheet(images, query(list(range(50)), [0.5] * 50), ["a", "b"], tmp_path / "sheet.png")
+        assert "50 picked, the first 40;" in said[0]
+        assert sum(text == "0.5" for text in said) == 40
+
     def test_of_an_earlier_version_is_read_by_its_own_size(self, tmp_path):
         sheet = Image.new("RGB", (10 * 84 + 8, 108 + 22), "white")
         for k in range(10):
