@@ -8,7 +8,7 @@ every table and every page.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from al.labels import LabelledSet
 from al.learning import metrics
 from al.learning.metrics import Evaluation
+
+if TYPE_CHECKING:
+    from al.data import DataSet
 
 SPLITS = ("train", "val", "test")
 PHASES = ("embed", "train", "score", "select", "cluster", "evaluate", "checkpoint", "pictures", "tracking", "round")
@@ -288,6 +291,13 @@ class DataDescription(Record):
     train: int
     test: int
     classes: list[str]
+
+    @classmethod
+    def of(cls, data: "DataSet") -> "DataDescription":
+        train, test = len(data.train), len(data.test)
+        return cls(
+            name=data.name, fingerprint=data.fingerprint, train=train, test=test, classes=list(data.train.classes)
+        )
 
 
 class Baseline(Record):

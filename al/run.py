@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from al import seeds, stopwatch
 from al.budget import Budget, seconds_left
+from al.candidates import candidates
 from al.config import RunConfig
 from al.data import DataSet, Embeddings, FirstLabels
-from al.identity import Identity, sha256
+from al.identity import Identity
 from al.labels import LabelledSet, Rows
 from al.learning.early_stopping import EarlyStopping
 from al.learning.learner import Learner
@@ -33,17 +34,16 @@ from al.records import (
     LabelCounts,
     PickStatistics,
     RoundRecord,
-    RunResult,
-    bought_again,
     scores_of,
 )
+from al.run_result import run_result
 from al.run_state import RunState
 from al.signals import StopRequested, StopSignals
 from al.stopwatch import phase
 from al.storage.checkpoint import Checkpoint, CorruptCheckpoint
 from al.storage.files import write_json
-from al.storage.result_files import al_tracking, environment, peak_memory_mb, write_aggregate
-from al.storage.run_folder import BESIDE, COMPLETE, RunFolder
+from al.storage.result_files import al_tracking, write_aggregate
+from al.storage.run_folder import COMPLETE, RunFolder
 from al.tracking.description import id_of_run, own_tags
 from al.tracking.terminal import RunProgress, duration
 from al.tracking.tracker import NoTracker
@@ -211,7 +211,7 @@ class Run:
         run_id = id_of_run(known.get("wandb_run_id"))
         identity = self.identity
         described = {"config": self.config.model_dump(mode="json"), "digest": identity.digest, "cell": self.config.cell}
-        described |= {"data": self._data_description.written(), "sources": dict(identity.sources)}
+        described |= {"data": DataDescription.of(self.data).written(), "sources": dict(identity.sources)}
         described |= {"zero_shot": first.source, "wandb_run_id": run_id, "wandb_tags": own_tags()}
         # before W&B has the run: one that is cut in between goes on under its id
         write_json(self.folder.path / "config.json", described)
@@ -317,7 +317,7 @@ class Run:
         write_json(path / "al_tracking.json", al_tracking(self.config.strategy, self.budget, rounds))
         with phase("pictures"):
             plots = self._plots(epochs) if self.config.pictures else []
-        result = self._result(epochs, rounds)
+        result = run_result(self, epochs, rounds, self._lap(), self._label_counts(), self._note_what_may_differ())
         write_json(path / COMPLETE, result.written())
         self.checkpoint.remove()
         write_aggregate(path, pictures=self.config.pictures)
@@ -373,72 +373,15 @@ class Run:
         seconds = self.stopwatch.lap()
         return {name: seconds.get(name, 0.0) for name in PHASES}
 
-    def _result(self, epochs: list[EpochRecord], rounds: list[RoundRecord]) -> RunResult:
-        last, counts, runtime = self._lap(), self._label_counts(), self.learner.runtime
-        seconds = {name: last[name] + sum(epoch.seconds.get(name, 0.0) for epoch in epochs) for name in PHASES}
-        best = self.state.best
-        return RunResult(
-            best=best,
-            initial_labels_bought_again=bought_again(rounds),
-            training_time_seconds=seconds["round"],
-            total_epochs=len(epochs),
-            seconds=seconds,
-            peak_memory_mb=peak_memory_mb(),
-            config=self.config.model_dump(mode="json"),
-            digest=self.identity.digest,
-            labels_used=counts.labels,
-            human_labels_used=counts.human_labels,
-            wrong_labels_used=counts.wrong_labels,
-            wrong_labels_by_class=counts.wrong_labels_by_class,
-            reached_baseline=self.baseline and self.baseline.beaten_by(best.splits["test"].scores),
-            baseline=self.baseline,
-            data=self._data_description,
-            environment=environment(runtime.name, runtime.precision, runtime.threads, self._note_what_may_differ()),
-            files={name: sha256(self.folder.path / name) for name in BESIDE},
-        )
-
     def _note_what_may_differ(self) -> list[str] | None:
         """Operations that may give something else the next time, over all attempts; new ones are said."""
         found, known = self.learner.runtime.not_repeatable, self.state.not_repeatable
-        if found is None:
-            return None
-        if new := sorted(set(found) - set(known)):
+        if new := sorted(set(found or ()) - set(known)):
             self.progress.say(
                 f"note: the same seed may give other picks next time: no deterministic {', '.join(new)} on this device"
             )
             known += new
-        return known
+        return None if found is None else known
 
     def _label_counts(self) -> LabelCounts:
         return LabelCounts.of(self.labelled, self.data.train.labels, self.classes)
-
-    @cached_property
-    def _data_description(self) -> DataDescription:
-        train, test = self.data.train, self.data.test
-        return DataDescription(
-            name=self.data.name,
-            fingerprint=self.data.fingerprint,
-            train=len(train),
-            test=len(test),
-            classes=list(self.classes),
-        )
-
-
-def candidates(config: RunConfig, pool: Rows, labelled: NDArray[np.bool_], number: int) -> Rows:
-    """Rows [n], ascending, that query `number` scores and chooses from.
-
-    What is unlabelled, or under `pool_sample` a random part of it; with it what is labelled, where the strategy
-    compares with that. Of frozen embeddings all, where all may be labelled: a part of them would be a copy.
-
-    Args:
-        pool: i64[S] rows that may be labelled.
-        labelled: bool[N] what is labelled already.
-    """
-    known, strategy = labelled[pool], config.method.in_round(number)
-    rows = pool[~known]
-    if config.pool_sample is not None and config.pool_sample < len(rows):
-        rng = seeds.rng(config.seed, number, f"pool sample/{config.split_seed}")
-        rows = np.sort(rng.choice(rows, config.pool_sample, replace=False))
-    elif config.clusters_embeddings(strategy) and len(pool) == len(labelled):
-        return pool
-    return np.sort(np.append(rows, pool[known])) if strategy.needs_labelled else rows

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from al import seeds
+from al.candidates import candidates
 from al.config import RunConfig
 from al.data import DataSet, Embeddings, ImageSet
 from al.errors import UserError
 from al.labels import LabelledSet, Rows
 from al.learning.learner import Learner, new_learner
-from al.run import candidates
 from al.storage.blocks import gather
 from al.strategies import REGISTRY, Picks, Pool
 from labelling.contents import Contents, load_contents, side_of

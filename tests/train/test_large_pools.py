@@ -17,11 +17,11 @@ import tiny_data
 import torch
 
 from al.budget import budget_of
+from al.candidates import candidates
 from al.config import RunConfig
 from al.errors import UserError
 from al.learning.networks import build_model
 from al.learning.scorer import Scorer
-from al.run import candidates
 from al.runtime import resolve_runtime
 from al.storage import disk_array as spill
 from al.storage.disk_array import DiskArray
