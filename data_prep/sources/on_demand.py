@@ -182,11 +182,12 @@ def _read(folder: Path, splits: Sequence["Listing"]) -> Found | None:
 
 
 def _keep(place: Path, name: str, splits: Sequence["Listing"], found: Found) -> None:
-    """Keep it for the next time, whole or not at all; what was found of other states of the folder goes."""
-    partial = place / f"partial-{name}"
+    """Keep it for the next time, whole or not at all; what was found of other states of the folder is removed."""
+    partial, listing = place / f"partial-{name}", name.split("-")[0]
     try:
         for old in place.glob(f"*{LOOKED}"):
-            shutil.rmtree(old, ignore_errors=True)
+            if not old.name.startswith(f"{listing}-"):  # the same state at another image size may be asked for again
+                shutil.rmtree(old, ignore_errors=True)
         partial.mkdir()
         for split, hashes in zip(splits, found[0], strict=True):
             np.save(partial / f"{split.split}.npy", hashes)

@@ -120,6 +120,14 @@ def test_another_state_of_the_folder_is_looked_at_anew(folder):
     assert files(folder) != before
 
 
+def test_what_was_found_at_one_size_is_kept_beside_another(folder, monkeypatch):
+    """A sweep over image_size with cache=off would look at all images in every run."""
+    first = load_dataset("imagefolder", folder, 16, cache="off")
+    load_dataset("imagefolder", folder, 8, cache="off")
+    monkeypatch.setattr(on_demand, "_look", None)
+    assert load_dataset("imagefolder", folder, 16, cache="off").fingerprint == first.fingerprint
+
+
 def test_what_was_kept_and_damaged_is_made_again(folder, capsys):
     first = load_dataset("imagefolder", folder, cache="off")
     (folder / files(folder)[0]).write_bytes(b"nonsense")
