@@ -64,7 +64,7 @@ def is_worker() -> bool:
 
 @contextmanager
 def leading() -> Iterator["Leader"]:
-    """For the process that runs the loop: its workers end when it ends, also after an error."""
+    """The leader, for the process that runs the loop; its workers end when it ends, also after an error."""
     leader = Leader(_Messages() if ranks() > 1 else None)
     try:
         yield leader
@@ -88,7 +88,7 @@ class Leader:
         Raises:
             LostProcess: torchrun is gone.
         """
-        if self.messages is None or config.learner.reads_embeddings:  # a head is faster than what would be sent about
+        if self.messages is None or config.learner.reads_embeddings:  # fitting a head is quicker than sending
             return
         parameters = config.model_dump(mode="json") | {"precision": learner.runtime.precision}
         self.messages.send({"parameters": parameters, "fingerprint": fingerprint})

@@ -100,7 +100,7 @@ class Runtime:
 
     @property
     def not_repeatable(self) -> tuple[str, ...] | None:
-        """Operations of this process so far that may give something else the next time; None: torch does not tell."""
+        """Operations run so far in this process whose result may differ from run to run; None: torch does not tell."""
         return not_deterministic() if self.device.type in ("cpu", "cuda") else None
 
     def place(self, array: np.ndarray) -> torch.Tensor:
@@ -136,8 +136,8 @@ class Runtime:
     def sent(self, batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Each of the batches on the device; on an NVIDIA card the next is copied while one is computed with.
 
-        A batch in host memory may change from when the one after the next is asked for. What is given is good until
-        the next is asked for.
+        What is given is valid until the next is asked for. The source may overwrite a batch in host memory as soon as
+        it is asked for the one after the next.
         """
         if self.device.type != "cuda":
             yield from (batch if self.on_cpu else batch.to(self.device) for batch in batches)
@@ -293,7 +293,7 @@ def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
         _repeatable(chosen)
         _allow_tf32(tf32)
     elif tf32:
-        raise UserError(f"precision=tf32: of NVIDIA cards only, and device={chosen.type}; use precision=float32")
+        raise UserError(f"precision=tf32: only NVIDIA cards have it, and device={chosen.type}; use precision=float32")
     return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32, _pretended_memory())
 
 

@@ -95,7 +95,7 @@ class Entry:
             yield
 
     def encode(self, images: NDArray[np.uint8], encode: Encode) -> Iterator[int]:
-        """Encode all images u8[N, H, W, 3] shard by shard, but for shards that are on disk already.
+        """Encode all images u8[N, H, W, 3] shard by shard; shards that are on disk already are not made again.
 
         Yields the number of images done since the last time.
 

@@ -38,7 +38,7 @@ class Adam:
         lr_on: where that kernel reads the learning rate, in float32, so that a recorded step sees it change; None: it
             gets a number.
 
-    Once it is there, the state of a parameter stays where it is in memory.
+    The tensors of a parameter's state never move: they are filled anew, not replaced, when a state is loaded or reset.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Adam:
             self._read_lr.fill_(lr)
 
     def reset(self) -> None:
-        """As it was before the first step."""
+        """Forget all steps: the state is as before the first one."""
         for tensors in self.state.values():
             for tensor in tensors.values():
                 tensor.zero_()
@@ -107,11 +107,11 @@ class Adam:
         return self.state[number]
 
     def state_dict(self) -> dict[str, dict]:
-        """`state` as in torch's: by the number of the parameter."""
+        """The tensors of each parameter by its number, in the form of `torch.optim.Adam`."""
         return {"state": self.state}
 
     def load_state_dict(self, state: dict[str, dict]) -> None:
-        """Of this class or of `torch.optim.Adam`; the tensors are copied to where the parameters are."""
+        """Take over a state of this class or of `torch.optim.Adam`, copied to the parameters' device."""
         self.reset()
         for number, tensors in state["state"].items():
             for name, tensor in (self.state.get(number) or self._begin(number)).items():
@@ -130,7 +130,7 @@ class TorchAdam(torch.optim.Adam):
         self.param_groups[0]["lr"] = lr
 
     def reset(self) -> None:
-        """As it was before the first step."""
+        """Forget all steps: the state is as before the first one."""
         self.state.clear()
 
     def state_dict(self) -> dict[str, dict]:

@@ -35,10 +35,10 @@ Pairs = list[Pair]
 
 
 def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
-    """What follows each other directly and can be folded, seen in one forward pass over `example` [N, 3, H, W].
+    """Find what can be folded: pairs that follow each other directly in a forward pass over `example` [N, 3, H, W].
 
-    Where more than the batch normalisation cannot be folded without another output on `example`, for instance because
-    a tensor is used a second time, that is left; where not even this can, the result is empty.
+    Folding all of a pair must leave the output on `example` as it is. If it does not, for instance because a tensor is
+    used a second time, activations are left out of the pairs; if it still does not, the result is empty.
     """
     probe = deepcopy(model).eval()
     with torch.no_grad():
@@ -54,7 +54,7 @@ def conv_bn_pairs(model: nn.Module, example: torch.Tensor) -> Pairs:
 
 
 def _in_double(probe: nn.Module, example: torch.Tensor) -> tuple[nn.Module, torch.Tensor]:
-    """On the CPU in float64, so that what is folded never depends on rounding, and with that on the weights.
+    """The network and the example on the CPU in float64: what is folded must not depend on rounding.
 
     In float32 a network of 50 layers may multiply rounding by a thousand, and TF32 starts with a thousand times more
     of it. A network that takes nothing but float32 stays in it.
@@ -70,7 +70,7 @@ def _in_double(probe: nn.Module, example: torch.Tensor) -> tuple[nn.Module, torc
 
 
 def _agrees(folded: nn.Module, example: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether it has these features [N, D], up to rounding; a network that its tensors no longer fit has not.
+    """Whether the folded network gives the `expected` features [N, D], up to rounding; False if its tensors do not fit.
 
     Raises:
         RuntimeError: anything but tensors that do not fit: no memory, or tensors on two devices.
@@ -92,7 +92,7 @@ class _Trace:
         self._made: dict[int, tuple[torch.Tensor, int, Pair]] = {}  # keeps the tensors, so an id stays its own
 
     def made(self, tensor: torch.Tensor) -> Pair | None:
-        """What is known of the tensor, unless it was written to after that."""
+        """The pair that made this tensor; None if no pair did, or if the tensor was written to since."""
         found, version, pair = self._made.get(id(tensor), (tensor, -1, None))
         return pair if found._version == version else None
 
@@ -146,7 +146,7 @@ def fold(model: nn.Module, pairs: Pairs, dtype: torch.dtype = torch.float32) -> 
 
 
 def refold(folded: nn.Module, model: nn.Module, pairs: Pairs) -> None:
-    """Takes the present weights of the model over into what `fold` made of it."""
+    """Copy the model's present weights into `folded`, which `fold` made of it."""
     weights = model.state_dict()
     for pair in pairs:
         conv, bn = model.get_submodule(pair.conv), model.get_submodule(pair.bn)

@@ -1,8 +1,8 @@
 """Training steps recorded once and launched again as a whole: a GPU then waits for no Python between its kernels.
 
 A step of EfficientNet-B0 on 32 images is some 600 kernels of a few microseconds each, which Python launches more slowly
-than a GPU carries them out. What is recorded has frozen every number and every address, so a step reads what changes,
-images, targets and the learning rate, from tensors that stay where they are; and it may wait for nothing.
+than a GPU carries them out. A recording freezes every number and every address. So a step reads what changes (images,
+targets, the learning rate) from tensors that keep their addresses, and never waits for the device.
 """
 
 import sys
@@ -24,10 +24,10 @@ class Recorder(Protocol):
     """What records launches on a device."""
 
     def stream(self) -> AbstractContextManager[None]:
-        """Steps run inside, those before the recording and those after it too."""
+        """The context in which all steps run, before and after the recording."""
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """Records what `work` launches and carries none of it out; returns what does, as often as it is called.
+        """Record what `work` launches, without carrying it out; each call of the result carries it out once.
 
         Raises:
             RuntimeError: `work` cannot be recorded; random numbers and results are as before.

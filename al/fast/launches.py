@@ -25,9 +25,9 @@ def without_copies(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def counted_at_once(model: nn.Module, steps: int) -> Iterator[None]:
-    """Has batch normalisation count `steps` batches when they are over, in one launch, and not one layer a step.
+    """Count the `steps` batches of batch normalisation at the end, in one launch instead of one per layer and step.
 
-    The counter is read only where there is no momentum, and then it goes on as it does.
+    Layers without momentum, the only ones that read the counter, go on counting at each step.
     """
     layers = [
         module

@@ -34,7 +34,7 @@ class StagedImages:
         return len(self.array)
 
     def batches(self, order: NDArray[np.int64], step: int) -> Iterator[torch.Tensor]:
-        """`step` rows of `order` after another, on the device; each is good until the next is asked for."""
+        """Batches of `step` rows in the order given, on the device; each is valid until the next is asked for."""
         return self.runtime.sent(self._gathered(order, step))
 
     def _gathered(self, order: NDArray[np.int64], step: int) -> Iterator[torch.Tensor]:
@@ -75,7 +75,7 @@ Images = torch.Tensor | StagedImages
 
 
 def batches(images: Images, order: NDArray[np.int64], step: int, runtime: Runtime) -> Iterator[torch.Tensor]:
-    """`step` rows of `order` after another, on the device; each is good until the next is asked for.
+    """Batches of `step` rows in the order given, on the device; each is valid until the next is asked for.
 
     Consecutive rows of what is on the device are a view, so scoring a whole data set copies nothing.
     """
@@ -139,5 +139,7 @@ def _in_memory(array: NDArray | ImageFiles, images_on: str, name: str) -> NDArra
 
 def _on_disk(array: NDArray | ImageFiles, images_on: str, name: str) -> NDArray:
     if not isinstance(array, np.memmap):
-        raise UserError(f"images_on=disk: the images of {name} are in no file of pixels; use images_on=host or auto")
+        raise UserError(
+            f"images_on=disk: the images of {name} are in no file that could be mapped; use images_on=host or auto"
+        )
     return array

@@ -81,7 +81,7 @@ class Scorer:
         """Images that the device has had room for at once."""
 
     def refresh(self) -> None:
-        """To be called when the weights have changed."""
+        """Call this when the weights have changed: the next pass scores with the new ones."""
         self._stale = True
 
     @property
@@ -163,7 +163,7 @@ class Scorer:
         return parts[0] if len(parts) == 1 else tuple(torch.cat(outputs) for outputs in zip(*parts))
 
     def _outputs_of_batch(self, network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Off the CPU by way of a batch of one of few sizes."""
+        """Score one batch; on other devices than a CPU it is filled up to one of few sizes, see `padded`."""
         if self.runtime.on_cpu:
             return self._score(network, images)
         logits, features = self._score(network, padded(images, min(self.step, self._most)))
@@ -190,7 +190,7 @@ class Scorer:
     def _dropout_passes(
         self, features: NDArray[np.float32], passes: int, rate: float, seed: int
     ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
-        """Pass, first row and probabilities [b, C], `HEAD_ROWS` after another."""
+        """Blocks of `HEAD_ROWS` rows, each in all passes: number of the pass, first row, probabilities [b, C]."""
         head, device = self.model.head, self.runtime.device
         generator = torch.Generator(device).manual_seed(seed)
         for start in range(0, len(features), HEAD_ROWS):
@@ -220,14 +220,14 @@ class Scorer:
 
 
 def _log_softmax_in_place(logits: torch.Tensor) -> torch.Tensor:
-    """A pool's logits [N, C] are large where classes are many: no second copy of them."""
+    """The logarithms of the softmax of logits [N, C], written over them: a second copy may not fit in memory."""
     for start in range(0, len(logits), HEAD_ROWS):
         logits[start : start + HEAD_ROWS] = F.log_softmax(logits[start : start + HEAD_ROWS], dim=1)
     return logits
 
 
 def _finite(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The features [b, D] themselves, looked at while they are in the cache.
+    """The features [b, D] as they are, checked here because they are still in the processor's cache.
 
     Raises:
         FloatingPointError: one is NaN or infinite.

@@ -91,7 +91,7 @@ class WholeBatch(TorchFunctionMode):
         training: bool = True,
         inplace: bool = False,
     ) -> torch.Tensor:
-        """The mask is what the function makes of ones: it draws as for the whole batch in one process."""
+        """Draw the mask for the whole batch, by applying the function to ones, and use this process's part of it."""
         if not training or p == 0 or not images.dim() or len(images) != self.size:
             return function(images, p, training, inplace)
         mask = function(images.new_ones(self.count, *images.shape[1:]), p, True)
@@ -175,7 +175,7 @@ class Parts:
         return np.concatenate([np.arange(own.start, own.stop) for _, own in self])
 
     def _own(self, batch: slice) -> slice:
-        """Every process takes one at least, where there are enough."""
+        """This process's part of a batch; no part is empty if the batch has an image for every process."""
         if self.processes is None:
             return batch
         rank, ranks, size = self.processes.rank, self.processes.ranks, batch.stop - batch.start
@@ -213,6 +213,6 @@ class Parts:
             gradient.copy_(part.view(gradient.shape))
 
     def add_up(self, *tensors: torch.Tensor) -> None:
-        """Sums over all processes what each knows of its own images, and has as zero for the others."""
+        """Sum tensors over all processes; each holds the values of its own images, and zeros for the others."""
         for tensor in tensors if self.processes is not None else ():
             self.processes.add_up(tensor)

@@ -104,7 +104,7 @@ class Trainer:
         number: int,
         processes: Processes | None,
     ) -> tuple[NDArray[np.int64], float]:
-        """What one of several processes does of an `epoch`, all of it where there are no others."""
+        """This process's share of an `epoch`; all of it if `processes` is None. Returns the same as `epoch`."""
         order = seeds.rng(self.settings.seed, number, "order").permutation(rows)
         if len(order) % self.settings.batch_size == 1:
             order = order[:-1]  # batch normalisation cannot learn from a batch of one
@@ -131,7 +131,8 @@ class Trainer:
     def _step(self, images: torch.Tensor, targets: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
         """One step on u8[b, H, W, 3], i64[b] and [b, 2, 3]; returns i64[b], the class predicted for each.
 
-        What else it reads and writes stays where it is in memory, and nothing waits for it: it may be recorded.
+        All other tensors that it reads or writes keep their addresses, and nothing waits for the device: so the step
+        can be recorded.
         """
         logits, _ = self.model(self._inputs(images, maps))
         loss = F.cross_entropy(logits, targets, weight=self._class_weights)

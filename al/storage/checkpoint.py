@@ -130,7 +130,7 @@ class Checkpoint:
 
 
 def packed(state: "StateDict") -> dict:
-    """A state with its tensors as bytes of one array, and in the place of each where it lies there.
+    """A state whose tensors are the bytes of one array; in the place of each is its type, shape and offset in there.
 
     A network's state has over a thousand tensors: this is one copy from the device in place of one for each.
     """
@@ -156,7 +156,7 @@ def packed(state: "StateDict") -> dict:
 
 
 def unpacked(saved: dict) -> "StateDict":
-    """What `packed` was given; a state that is not packed, as earlier versions saved it, comes back as it is."""
+    """The state that `packed` was given; one that is not packed, as earlier versions saved it, is returned as it is."""
     import torch
 
     if saved.keys() != {"places", "bytes"}:
@@ -172,7 +172,7 @@ def unpacked(saved: dict) -> "StateDict":
 
 
 def _tensors(state: "StateDict") -> Iterator["torch.Tensor"]:
-    """Each once, though it may be in several places."""
+    """All tensors of a state; one that is in several places comes once."""
     import torch
 
     found: dict[int, torch.Tensor] = {}

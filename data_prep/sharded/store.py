@@ -125,7 +125,7 @@ class Store:
         if self.manifest.tars != source.tars:
             raise UserError(
                 f"--data: {len(source.tars)} tar files, and these embeddings were begun with {len(self.manifest.tars)} "
-                f"or with others; {same}"
+                f"or with other ones; {same}"
             )
         shards = self.manifest.shards
         missing = source.lacks(name for shard in shards[:: -(-len(shards) // SAMPLE)] for name in self.names(shard, 1))
@@ -317,7 +317,7 @@ class Store:
 
 
 class ShardRows:
-    """The rows of one shard on their way to disk, where none of them counts before all are there."""
+    """Writes the rows of one shard to disk; none of them counts until `finish` says that all are there."""
 
     def __init__(self, store: Store, number: int, files: tuple[tuple[RowFile, BinaryIO], ...]):
         self.store, self.number, self.files = store, number, files

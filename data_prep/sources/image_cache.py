@@ -38,13 +38,13 @@ OFF = "use cache=off, which decodes images whenever they are read"
 Arrays = tuple[NDArray[np.uint8], ...]
 
 
-class NoRoom(UserError):
-    """The decoded images take more than is free."""
+class CacheTooLarge(UserError):
+    """The decoded images take more room than is free where the cache lies."""
 
     def __init__(self, said: str):
         super().__init__(f"{said}; make room there, or {OFF}")
         self.said = said
-        """Without the remedy."""
+        """The complaint without its remedy, for those who have another one."""
 
 
 def cached_arrays(
@@ -56,7 +56,7 @@ def cached_arrays(
 
     Raises:
         UserError: a broken image, images of several sizes, or nowhere to write the cache.
-        NoRoom: the images take more than is free there.
+        CacheTooLarge: the images take more than is free there.
     """
     places, key = cache_places(data_dir), cache_key(splits, image_size)
     for place in places:
@@ -181,7 +181,7 @@ def _check_room(place: Path, needed: int) -> None:
     """Find out before hours are spent on decoding that there is no room for what is decoded."""
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise NoRoom(f"{place}: no room for {WHAT}: all of them take {size(needed)}, and {size(free)} are free")
+        raise CacheTooLarge(f"{place}: no room for {WHAT}: all of them take {size(needed)}, and {size(free)} are free")
 
 
 def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:

@@ -19,7 +19,7 @@ from al.data import DataSet, ImageFiles, ImageSet
 from al.errors import UserError
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.decoding import EXTENSIONS, centre
-from data_prep.sources.image_cache import NoRoom, cached_arrays
+from data_prep.sources.image_cache import CacheTooLarge, cached_arrays
 from data_prep.sources.on_demand import ImagesOnDemand, images_on_demand
 from data_prep.split_file import SPLITS, Placed, read_split_file
 
@@ -97,7 +97,7 @@ def _pixels(
     if cache != "off":
         try:
             return cached_arrays(data_dir, splits, image_size, progress)
-        except NoRoom as full:
+        except CacheTooLarge as full:
             if cache == "on":
                 raise
             print(f"{full.said}; {FALLBACK}", file=sys.stderr, flush=True)

@@ -135,7 +135,7 @@ Found = tuple[list[NDArray[np.uint64]], str]
 
 
 def _looked_at(data_dir: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> Found:
-    """What a pass over all images finds, from the first time that it was made."""
+    """What a pass over all images finds; kept from an earlier pass where there was one."""
     places, name = cache_places(data_dir), cache_key(splits, image_size) + LOOKED
     for place in places:
         if (found := _read(place / name, splits)) is not None:
