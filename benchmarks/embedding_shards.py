@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -74,7 +75,6 @@ def write_tars(folder: Path, count: int, per_tar: int) -> str:
 
 def write_model(folder: Path) -> Path:
     """A ResNet of 16 features with random weights, and its image processor."""
-    import torch
     from transformers import ConvNextImageProcessor, ResNetConfig, ResNetModel
 
     torch.manual_seed(0)
@@ -147,6 +147,7 @@ def check(out: Path, model: Path, count: int) -> None:
     Raises:
         SystemExit: a row or a shard is missing, is there twice, or is not what it must be.
     """
+    torch.set_num_threads(1)  # as each worker has
     encoder = load_vision(str(model), resolve_runtime("cpu"), SIDE)
     store = Store(out)
     vectors, contents = store.vectors.map(), store.contents.map()
