@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path, strategy, model):
     runs.assert_same(second, first)
 
 
-@pytest.mark.parametrize("changed", [{"images_on": "host"}, {"images_on": "disk"}, {"checkpoint_seconds": 60}])
+@pytest.mark.parametrize("changed", [{"images_on": "host"}, {"checkpoint_seconds": 60}])
 def test_where_a_run_keeps_its_things_changes_nothing(tmp_path, margin_run, changed):
     runs.assert_same(finished(tmp_path, strategy="margin", **changed), margin_run)
 
