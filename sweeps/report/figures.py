@@ -65,34 +65,43 @@ def _draw_confusions(cells: Sequence[Cell], classes: Sequence[str], paths: Seque
 
 
 def calibration_pictures(family: Family) -> list[Picture]:
-    """A reliability diagram of each setting whose runs have kept what it takes."""
-    pictures = []
-    for setting in family.settings:
-        found = [bins for cell in setting.everyone if (bins := reliability(cell))]
-        if found:
-            title = f"Calibration: {setting.title}"
-            alt = f"{title}. Percent of the test images that are right by how sure the model is for "
-            alt += ", ".join(bins.strategy for bins in found)
-            draw = bound(_draw_reliability, found, [cell.label for cell in setting.everyone])
-            pictures.append(Picture(f"calibration_{setting.slug}", title, alt, draw))
-    return pictures
+    """Reliability diagrams of the family's settings, as far as their runs have kept what it takes."""
+    found = [
+        (setting, bins)
+        for setting in family.settings
+        if (bins := [known for cell in setting.everyone if (known := reliability(cell))])
+    ]
+    if not found:
+        return []
+    title = f"Calibration: {family.title}"
+    alt = f"{title}. Percent of the test images that are right by how sure the model is, a panel a setting, for "
+    alt += ", ".join(dict.fromkeys(known.strategy for _, bins in found for known in bins))
+    return [Picture(f"calibration_{family.slug}", title, alt, bound(_draw_reliability, found))]
 
 
-def _draw_reliability(found: Sequence[Reliability], labels: list[str], paths: Sequence[Path]) -> None:
-    look = looks(labels)
-    with drawing(5.2, 5.2) as (figure, axes):
-        ax = axes[0, 0]
-        ax.plot([0, 100], [0, 100], color="#8A8A8A", linewidth=0.8, linestyle="--")
-        for bins in found:
-            style = look[bins.strategy]
-            told = f"{bins.strategy} (error {bins.error:.3f})"
-            ax.plot(
-                bins.confidence, bins.right, label=told, color=style.colour, marker=style.marker, linestyle=style.line
-            )
-        ax.set(title="Calibration", xlabel="how sure, mean of a bin (%)", ylabel="how often right (%)", aspect="equal")
-        low = min(min((*bins.confidence, *bins.right)) for bins in found)
-        ax.set(xlim=(low - 2, 102), ylim=(low - 2, 102))
-        legend_below(figure, ax, columns=2)
+def _draw_reliability(found: Sequence[tuple[Setting, list[Reliability]]], paths: Sequence[Path]) -> None:
+    columns = min(PANELS_A_ROW, len(found))
+    rows = -(-len(found) // columns)
+    look = looks(list(dict.fromkeys(cell.label for setting, _ in found for cell in setting.everyone)))
+    share = {"sharex": True, "sharey": True}
+    with drawing(max(5.2, 2.6 * columns), 0.9 + 2.6 * rows + 1.6 * (rows == 1), rows, columns, **share) as (
+        figure,
+        axes,
+    ):
+        for ax in axes.flat[len(found) :]:
+            ax.set_axis_off()
+        for ax, (setting, bins) in zip(axes.flat, found):
+            ax.plot([0, 100], [0, 100], color="#8A8A8A", linewidth=0.8, linestyle="--")
+            for known in bins:
+                style = look[known.strategy]
+                told = {"label": known.strategy, "color": style.colour, "marker": style.marker, "linestyle": style.line}
+                ax.plot(known.confidence, known.right, markersize=4, linewidth=1.2, **told)
+            ax.set_title(_wrapped(setting, 26), fontsize=8.5)
+        for ax in axes[-1]:
+            ax.set_xlabel("how sure (%)")
+        for ax in axes[:, 0]:
+            ax.set_ylabel("how often right (%)")
+        legend_below(figure, axes[0, 0])
         save_all(figure, paths)
 
 

@@ -6,7 +6,7 @@ first picks of a round, those that the strategy wanted most.
 
 import base64
 import io
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -252,19 +252,23 @@ def doubts(setting: Setting) -> list[Doubt]:
 
     They may be wrong labels, or images that the models get wrong alike.
     """
-    votes: dict[int, Counter[int]] = defaultdict(Counter)
-    known: dict[int, tuple[str, int]] = {}
-    for _, query in _queries(setting):
-        paths = query.paths or [f"row {row}" for row in query.rows]
-        for row, path, true, predicted in zip(query.rows, paths, query.true, query.predicted):
-            known[row] = (path, true)
-            if predicted is not None:
-                votes[row][predicted] += 1
+    queries = [query for _, query in _queries(setting)]
+    if not queries:
+        return []
+    rows = np.concatenate([query.rows for query in queries]).astype(int)  # [n] of every pick of every run
+    true = np.concatenate([query.true for query in queries]).astype(int)
+    seen = np.array([-1 if label is None else label for query in queries for label in query.predicted], int)
+    paths = [path for query in queries for path in query.paths or [f"row {row}" for row in query.rows]]
+    asked, voted = np.unique(rows[seen >= 0], return_counts=True)
+    pairs, runs = np.unique(np.stack([rows, seen])[:, seen >= 0], axis=1, return_counts=True)  # [2, m] row and class
+    of = voted[np.searchsorted(asked, pairs[0])]
+    enough = (runs >= DOUBTING_RUNS) & (runs >= DOUBTING_SHARE * of)
+    picks = {int(row): place for place, row in enumerate(rows)} if enough.any() else {}
     found = []
-    for row, counts in votes.items():
-        (seen, runs), total = counts.most_common(1)[0], counts.total()
-        if seen != known[row][1] and runs >= DOUBTING_RUNS and runs >= DOUBTING_SHARE * total:
-            found.append(Doubt(row, *known[row], seen, runs, total))
+    for (row, label), count, total in zip(pairs.T[enough].tolist(), runs[enough].tolist(), of[enough].tolist()):
+        place = picks[row]
+        if label != true[place]:
+            found.append(Doubt(row, paths[place], int(true[place]), label, count, total))
     return sorted(found, key=lambda doubt: (-doubt.runs, doubt.of, doubt.row))
 
 

@@ -49,10 +49,30 @@ report.change = (changes) => {
 
 report.follow = (name) => report.change({ followed: report.choice.followed === name ? null : name });
 
+// The first time everything is drawn. After a choice, what is in sight is drawn at once, and the rest follows, a chart a
+// turn, unless something else is chosen meanwhile.
+let turn = 0;
 report.draw = () => {
   for (const listener of report.listeners) listener();
-  for (const figure of document.querySelectorAll("figure[data-chart]")) drawChart(figure);
+  const figures = [...document.querySelectorAll("figure[data-chart]")];
+  turn += 1;
+  const near = figures.filter((figure) => turn === 1 || inSight(figure));
+  near.forEach(drawChart);
+  report.drawn = drawInTurn(figures.filter((figure) => !near.includes(figure)), turn);
 };
+
+function inSight(figure) {
+  const { top, bottom } = figure.getBoundingClientRect();
+  return top < innerHeight + 100 && bottom > -100;
+}
+
+async function drawInTurn(figures, mine) {
+  for (const figure of figures) {
+    await new Promise((done) => setTimeout(done));
+    if (mine !== turn) return;
+    drawChart(figure);
+  }
+}
 
 function drawChart(figure) {
   const frame = figure.querySelector(".frame");
