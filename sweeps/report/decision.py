@@ -200,7 +200,8 @@ def _compute(analysis: Analysis) -> Iterator[str]:
     for strategy, words in ((BASELINE, "the baseline's"), (CONTROL, "random sampling's")):
         ratio = time_ratio(best, setting.cell(strategy))
         if ratio is not None:
-            parts.append(f"{ratio.mean:.2g} times {words}{_seeds_or_range(ratio)}")
+            times = f"{ratio.mean:.2f}" if ratio.mean < 1 else f"{ratio.mean:.1f}"
+            parts.append(f"{times} times {words}{_seeds_or_range(ratio)}")
     if parts:
         seconds = duration(float(best.values(lambda run: run.seconds).mean()))
         yield f"compute: a whole run of {best.label} takes {seconds}, {' and '.join(parts)}"

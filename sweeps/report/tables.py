@@ -69,9 +69,11 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
         "Means with 95 % intervals. Differences are paired by split seed, their intervals simultaneous, their p values "
         "corrected for all comparisons of the setting: they are one family, see how it was computed."
     )
-    return Table("verdict", "The strategies compared", columns, rows, note)
+    return Table("verdict", "The strategies compared", columns, rows, note, folded=len(analyses) > FEW_SETTINGS)
 
 
+FEW_SETTINGS = 3
+"""Settings up to which the table of all their strategies stands open."""
 LONG_TABLE = 8
 """Rows from which a table that a chart stands for starts folded."""
 EMBEDDINGS_NOTE = (

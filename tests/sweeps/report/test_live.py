@@ -106,7 +106,7 @@ def test_on_a_phone_the_charts_come_soon_and_what_the_answer_rests_on_is_a_tap_a
 
 
 def test_on_paper_everything_is_open_and_nothing_is_there_to_be_clicked(window, page):
-    window.open(page, 400)
+    window.open(page, 720)
     window.run("dispatchEvent(new Event('beforeprint'))")
     window.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
@@ -115,6 +115,8 @@ def test_on_paper_everything_is_open_and_nothing_is_there_to_be_clicked(window, 
         assert window.run(visible.format("article li")) > 0
         assert window.run(visible.format(".chip")) == len(STRATEGIES), "the legend of all charts"
         assert window.run("return getComputedStyle(document.querySelector('.frame select')).appearance") == "none"
+        wide = "[...document.querySelectorAll('table, svg, img')].map((found) => found.getBoundingClientRect().right)"
+        assert max(window.run(f"return {wide}")) <= 720, "nothing is cut off at the edge of the paper"
         printed = base64.b64decode(window.driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
         assert printed.startswith(b"%PDF")
     finally:
