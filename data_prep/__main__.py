@@ -15,7 +15,7 @@ import numpy as np
 
 from al.arguments import Parser
 from al.config import RunConfig
-from al.errors import UserError
+from al.errors import NoRoom, UserError
 from al.identity import FILE
 from al.threads import sleep_while_waiting
 from data_prep.sharded.records import FLOATS
@@ -33,14 +33,17 @@ MAP_FIELDS = ("dataset", "data_dir", "split_file", "image_size", "features", "fe
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, or 2 for something that the user can put right."""
+    """Run a command; returns the exit status: 0, 1 on a full disk, 2 for something else that the user can put right."""
     sleep_while_waiting()  # before torch is imported
     options = _parser().parse_args(arguments)
     try:
         return options.command(options) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        code, said = 2, f"error: {error}"
+    except NoRoom as error:
+        code, said = 1, f"error: {error}"
+    print(said, file=sys.stderr)
+    return code
 
 
 def _parser() -> Parser:
@@ -48,34 +51,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     clip = commands.add_parser("clip", help="zero-shot labels with their statistics", description=clip_command.__doc__)
     clip.set_defaults(command=clip_command)
-    for name in FIELDS:
-        _add_field(clip, name)
-    clip.add_argument("--split", choices=("train", "test"), default="train", help="images to label (default: train)")
-    clip.add_argument(
-        "--cut", type=int, metavar="N",
-        help="size of the initial pool to report on (default: 1 %% of the images, 150 at least, as in the study)",
-    )  # fmt: skip
-    clip.add_argument(
-        "--from-logits", type=Path, metavar="FILE.csv",
-        help="take the outputs from this file instead of running the model: a column for each class, optionally the "
-        "true label (target-0, target, label, true) and the row (instance_id, row, index, id)",
-    )  # fmt: skip
-    clip.add_argument(
-        "--order", choices=("row", "by-class"), default="row",
-        help="how the lines of that file meet the images: line i is row i, or the k-th line of a class is the k-th "
-        "image of its folder (default: row)",
-    )  # fmt: skip
-    clip.add_argument("--out", type=Path, help="folder for tables and pictures (default: RESULTS_DIR/clip/KEY)")
-    clip.add_argument(
-        "--published-statistics", type=Path, metavar="FILE.csv",
-        help="numbers by class that somebody else reported (class, original, clip_predicted, changed, "
-        "mean_confidence), shown beside one's own where the images are the same",
-    )  # fmt: skip
-    clip.add_argument(
-        "--published-transitions", type=Path, metavar="FILE.csv",
-        help="with them, their matrix of true by predicted classes",
-    )  # fmt: skip
-    clip.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
+    _add_clip_options(clip)
     pool_map = commands.add_parser("map", help="a map of the pool, for the report", description=map_command.__doc__)
     pool_map.set_defaults(command=map_command)
     for name in MAP_FIELDS:
@@ -87,6 +63,37 @@ def _parser() -> Parser:
     look.set_defaults(command=look_command)
     look.add_argument("folder", type=Path, help="holds {train,test}/<class>/* or <class>/*")
     return parser
+
+
+def _add_clip_options(parser: Parser) -> None:
+    for name in FIELDS:
+        _add_field(parser, name)
+    parser.add_argument("--split", choices=("train", "test"), default="train", help="images to label (default: train)")
+    parser.add_argument(
+        "--cut", type=int, metavar="N",
+        help="size of the initial pool to report on (default: 1 %% of the images, 150 at least, as in the study)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--from-logits", type=Path, metavar="FILE.csv",
+        help="take the outputs from this file instead of running the model: a column for each class, optionally the "
+        "true label (target-0, target, label, true) and the row (instance_id, row, index, id)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--order", choices=("row", "by-class"), default="row",
+        help="how the lines of that file meet the images: line i is row i, or the k-th line of a class is the k-th "
+        "image of its folder (default: row)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder for tables and pictures (default: RESULTS_DIR/clip/KEY)")
+    parser.add_argument(
+        "--published-statistics", type=Path, metavar="FILE.csv",
+        help="numbers by class that somebody else reported (class, original, clip_predicted, changed, "
+        "mean_confidence), shown beside one's own where the images are the same",
+    )  # fmt: skip
+    parser.add_argument(
+        "--published-transitions", type=Path, metavar="FILE.csv",
+        help="with them, their matrix of true by predicted classes",
+    )  # fmt: skip
+    parser.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
 
 
 def _add_embed_options(parser: Parser) -> None:

@@ -26,6 +26,9 @@ BINS = 20
 Table = list[dict[str, object]]
 """Rows of a CSV file by column."""
 
+NUMBERS = {"original": int, "clip_predicted": int, "changed": int, "mean_confidence": float}
+"""Columns that published numbers must have beside `class`."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -41,9 +44,11 @@ class Published:
         """Read them from CSV files.
 
         Raises:
-            UserError: one of them cannot be read.
+            UserError: one of them cannot be read, or lacks a column or a number.
         """
-        return cls(_read_table(statistics), transitions and _read_table(transitions))
+        rows = _read_table(statistics)
+        _check_published(statistics, rows)
+        return cls(rows, transitions and _read_table(transitions))
 
     def covers(self, stats: "Statistics") -> bool:
         """Whether it is about the same classes with as many images in each."""
@@ -58,6 +63,17 @@ def _read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(f"{path}: cannot be read ({reason}); name a CSV file with a row for each class") from None
+
+
+def _check_published(path: Path, rows: Table) -> None:
+    for number, row in enumerate(rows, start=2):
+        if missing := [name for name in ("class", *NUMBERS) if row.get(name) is None]:
+            raise UserError(f"{path}: line {number} has no {missing[0]}; it needs {', '.join(('class', *NUMBERS))}")
+        for name, kind in NUMBERS.items():
+            try:
+                kind(row[name])
+            except ValueError:
+                raise UserError(f"{path}: line {number}: {name}={row[name]!r} is no number; write one") from None
 
 
 @dataclass(frozen=True)

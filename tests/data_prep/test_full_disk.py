@@ -11,6 +11,7 @@ from tiny_data import data_set, image_folder, silent
 
 from al.errors import UserError
 from data_prep import array_cache
+from data_prep.__main__ import main
 from data_prep.datasets import load_dataset
 from data_prep.embeddings import embed
 from data_prep.zero_shot.labels import import_logits, zero_shot
@@ -126,3 +127,10 @@ def test_a_real_small_disk(small_disk, tmp_path, monkeypatch, tiny_models, cpu):
     ballast.unlink()
     monkeypatch.setattr(array_cache, "SHARD", 4)
     assert len(embed(data_set(), "train", str(tiny_models["resnet"]), 32, cpu, small_disk / "cache", silent)) == 11
+
+
+def test_of_a_command_is_one_line(full, tmp_path, capsys):
+    full(r"maps/\.")
+    assert main(["map", "--dataset=digits", f"--results-dir={tmp_path}"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"error: {tmp_path}/maps/\w+\.npz: no room on the disk for .* MiB; make room .*", said)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from al.errors import UserError
 from data_prep.__main__ import main
 from data_prep.zero_shot import statistics as clip_statistics
 from data_prep.zero_shot.statistics import (
@@ -188,6 +189,20 @@ def test_command_refuses_with_one_line(folder, tmp_path, capsys, extra, message)
     error = capsys.readouterr().err.strip()
     assert message in error
     assert error.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("klass,number\ncat,3\n", "line 2 has no class; it needs class, original, clip_predicted"),
+        ("class,original,clip_predicted,changed\ncat,2,2,0\n", "line 2 has no mean_confidence"),
+        ("class,original,clip_predicted,changed,mean_confidence\ncat,two,2,0,0.5\n", "original='two' is no number"),
+    ],
+)
+def test_published_numbers_that_are_none_are_one_line(tmp_path, text, said):
+    (tmp_path / "published.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        Published.read(tmp_path / "published.csv")
 
 
 def test_command_shows_published_numbers_of_the_same_images(folder, tmp_path, capsys):
