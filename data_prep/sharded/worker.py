@@ -20,6 +20,8 @@ POLL = 0.5
 """Seconds between two looks whether shards that others have are done, or free again as their process has died."""
 TALLY_SECONDS = 10.0
 """Between two looks at what others have done."""
+FIRST = 64
+"""Images in which one is looked for that tells the size of all."""
 SHOWN = 20
 """Broken images that are named."""
 
@@ -39,7 +41,7 @@ class Worker:
     broken: dict[int, list[Picture]] = field(default_factory=dict)
     """By shard, the images that keep it from being done."""
     like: Picture | None = None
-    """The first image, whose size all have."""
+    """An image whose size all have: the first of all that can be read."""
 
     def run(self) -> Iterator[int]:
         """Work until every shard is done; yields rows done, by whomever, since the last time.
@@ -107,10 +109,10 @@ class Worker:
         """The pixels [n, S, S, 3], black where an image could not be read: the others' vectors are the same then.
 
         Raises:
-            UserError: an image is of another size than the first that this process has seen.
+            UserError: an image is of another size than the first one.
         """
         whole = [picture for picture in batch if picture.pixels is not None]
-        self.like = self.like or whole[0]
+        self.like = self.like or self._first() or whole[0]
         for picture in whole:
             if picture.pixels.shape != self.like.pixels.shape:
                 sides = len(self.like.pixels), len(picture.pixels)
@@ -120,6 +122,15 @@ class Worker:
                 )
         black = np.zeros_like(self.like.pixels)
         return np.stack([black if picture.pixels is None else picture.pixels for picture in batch])
+
+    def _first(self) -> Picture | None:
+        """The first image of all that can be read, so that every process, whatever its shards, compares with the same.
+
+        None where none of the first `FIRST` can.
+        """
+        shard = self.store.manifest.shards[0]
+        some = self._pictures(shard.model_copy(update={"stop": min(shard.start + FIRST, shard.stop)}))
+        return next((picture for picture in some if picture.pixels is not None), None)
 
     def _complain(self) -> None:
         """Say which images keep shards from being done, and end.

@@ -276,6 +276,19 @@ class TestBrokenImages:
         with pytest.raises(UserError, match=r"is 8 pixels high or wide and .* 12: .* --image-size=8"):
             work(tmp_path / "data", tmp_path / "out")
 
+    def test_a_size_that_another_process_has_seen_is_the_size_of_all(self, tmp_path):
+        """Or a folder of two sizes would go through where each process, or each start, meets one of them only."""
+        from PIL import Image
+
+        names = numbered.folder(tmp_path / "data", 16)
+        for name in names[8:]:
+            Image.new("RGB", (12, 12)).save(tmp_path / "data" / name)
+        assert sum(worker(tmp_path / "data", tmp_path / "out").make_if_free(0)) == 8
+        other = worker(tmp_path / "data", tmp_path / "out")
+        other.encode = lambda batch: np.ones((len(batch), 5), np.float32)
+        with pytest.raises(UserError, match=r"00000\.png is 8 pixels high or wide and .*00008\.png 12"):
+            list(other.run())
+
     def test_vectors_that_are_no_numbers(self, images, tmp_path):
         broken = worker(images, tmp_path / "out")
         broken.encode = lambda batch: np.full((len(batch), 5), np.nan, np.float32)
