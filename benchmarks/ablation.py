@@ -147,7 +147,7 @@ def _select(features: np.ndarray) -> None:
     from al.strategies import REGISTRY, Pool
 
     probs = np.random.default_rng(0).dirichlet(np.full(synthetic.CLASSES, 0.3), len(features)).astype(np.float32)
-    pool = Pool(np.zeros(len(features), bool), synthetic.CLASSES, probs, features)
+    pool = Pool(np.zeros(len(features), bool), synthetic.CLASSES, probs=probs, features=features)
     REGISTRY["typiclust"].select(pool, BATCH, np.random.default_rng(0))
 
 
@@ -223,7 +223,8 @@ def measurements(taken: Turns) -> list[Measurement]:
     for name, columns in taken.items():
         for column in COLUMNS if name != WITH else ():
             spreads = [Spread.of([turn.wall for turn in side[column]]) for side in (taken[WITH], columns)]
-            rows.append(Measurement(f"{COLUMNS[column]}, without {name}", "s", *spreads, conditions=f"AL_FAST=-{name}"))
+            conditions = f"{VARIABLE}={name if name == WITHOUT_ALL else f'-{name}'}"
+            rows.append(Measurement(f"{COLUMNS[column]}, without {name}", "s", *spreads, conditions=conditions))
     return rows
 
 

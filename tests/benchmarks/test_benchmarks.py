@@ -114,6 +114,17 @@ def test_what_a_part_buys_is_compared_within_a_turn():
     assert "buys under 5 %" in ablation.table({"all": taken["all"], "zeros": taken["all"]})[1]
 
 
+def test_what_is_timed_without_a_part_is_named():
+    """`none` is a value of the variable, not a part that is left out."""
+    turn = {column: [ablation.Seconds(1.0, 1.0)] for column in ablation.COLUMNS}
+    rows = ablation.measurements({"all": turn, "folding": turn, "none": turn})
+    assert {row.conditions for row in rows} == {"AL_FAST=-folding", "AL_FAST=none"}
+
+
+def test_the_selection_that_is_timed_selects():
+    ablation._select(synthetic.features(2 * ablation.BATCH))
+
+
 BRIEFLY = ["--device=cpu", "--model=small_cnn", "--seconds=0.05", "--no-runs"]
 
 
