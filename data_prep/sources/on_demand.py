@@ -34,8 +34,9 @@ LOOKED = "-looked-at"
 class ImagesOnDemand:
     """Images of one size, decoded by threads when they are read; see `al.data.ImageFiles`."""
 
-    files: tuple[Path, ...]
-    """[N]"""
+    folder: Path
+    names: tuple[str, ...]
+    """[N] where every image lies in `folder`; not as paths, of which a million take 300 MB."""
     hashes: NDArray[np.uint64]
     """[N] of the pixels of their centre squares."""
     like: Path
@@ -52,7 +53,7 @@ class ImagesOnDemand:
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
         height, width = (side.stop - side.start for side in self._window)
-        return len(self.files), height, width, self.whole[2]
+        return len(self.names), height, width, self.whole[2]
 
     @property
     def nbytes(self) -> int:
@@ -68,7 +69,7 @@ class ImagesOnDemand:
         return replace(self, cut=True)
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.names)
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(self), CHUNK_IMAGES):
@@ -76,7 +77,7 @@ class ImagesOnDemand:
 
     def __getitem__(self, rows: int | slice | NDArray[np.int64]) -> "NDArray[np.uint8] | ImagesOnDemand":
         if isinstance(rows, slice):
-            return replace(self, files=self.files[rows], hashes=self.hashes[rows])
+            return replace(self, names=self.names[rows], hashes=self.hashes[rows])
         chosen = np.arange(len(self))[rows]
         out = np.empty((chosen.size, *self.shape[1:]), np.uint8)
         self.read(chosen.reshape(-1), out)
@@ -95,7 +96,7 @@ class ImagesOnDemand:
 
         def decode(start: int) -> None:
             for number in range(start, min(start + step, len(rows))):
-                path = self.files[rows[number]]
+                path = self.folder / self.names[rows[number]]
                 image = decode_image(path, self.image_size)
                 check_size(self.like, self.whole, path, image.shape)
                 out[number] = image[window]
@@ -124,7 +125,7 @@ def images_on_demand(
     like = splits[0].folder / splits[0].names[0]
     whole = decode_image(like, image_size).shape
     sets = [
-        ImagesOnDemand(tuple(split.folder / name for name in split.names), found, like, whole, image_size)
+        ImagesOnDemand(split.folder, split.names, found, like, whole, image_size)
         for split, found in zip(splits, hashes, strict=True)
     ]
     return tuple(sets), fingerprint

@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_written_does_not_matter(folder, monkeypatch, ca
 @pytest.mark.parametrize(("content", "said"), [(b"no image", "not a whole image"), (None, "of one size")])
 def test_a_file_that_changes_meanwhile_is_named(folder, content, said):
     images = load_dataset("imagefolder", folder, cache="off").train.images
-    path = images.files[1]
+    path = images.folder / images.names[1]
     if content is None:
         Image.new("RGB", (5, 5)).save(path)
     else:
