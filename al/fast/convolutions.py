@@ -148,10 +148,14 @@ def for_scoring(model: nn.Module) -> nn.Module:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether its forward pass is torch's own: a subclass may just name its arguments differently."""
+    """Whether its forward pass and its weights are torch's own: a subclass may just name its arguments differently.
+
+    A parametrised one computes its weights, by a class that torch made for it.
+    """
     kind = type(module)
     return (
         isinstance(module, nn.Conv2d)
+        and not hasattr(module, "parametrizations")
         and kind.forward is nn.Conv2d.forward
         and kind._conv_forward is nn.Conv2d._conv_forward
     )

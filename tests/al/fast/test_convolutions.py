@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 from transformers.models.efficientnet.modeling_efficientnet import EfficientNetDepthwiseConv2d
 
 from al.fast.convolutions import (
@@ -63,6 +64,13 @@ def test_same_output_and_gradients(name):
 @pytest.mark.parametrize("name", SLOW)
 def test_what_has_no_faster_form_stays(name):
     assert type(for_training(deepcopy(SLOW[name]))) is nn.Conv2d
+
+
+def test_weights_that_are_computed_stay():
+    conv = weight_norm(nn.Conv2d(8, 16, 1))
+    images = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0))
+    expected = conv(images)
+    assert torch.equal(for_training(conv)(images), expected)
 
 
 def test_a_forward_pass_of_its_own_stays():
