@@ -56,7 +56,8 @@ def check_locks(folder: Path, option: str, *, shared: bool = False) -> None:
         if shared:
             raise UserError(f"{said}, and two could do the same work; mount it without, or name another with {option}")
         print(f"warning: {said}; use it from one machine at a time", file=sys.stderr, flush=True)
-    probe = folder / f".lock-check.{os.getpid()}"
+    # process ids alone are not enough: in containers most programs have the same few
+    probe = folder / f".lock-check.{socket.gethostname()}.{os.getpid()}"
     try:
         with probe.open("w") as first, probe.open("w") as second:
             try:

@@ -17,6 +17,24 @@ class TestLocks:
         check_locks(tmp_path, "--results-dir")
         assert not list(tmp_path.iterdir())
 
+    def test_are_tried_by_two_machines_at_once(self, tmp_path, monkeypatch):
+        """Containers that start together have the same process id."""
+        hold, probe = fcntl.flock, tmp_path / f".lock-check.elsewhere.{os.getpid()}"
+        monkeypatch.setattr(locks.socket, "gethostname", lambda: "elsewhere")
+        held = []
+
+        def flock(file, how):
+            """While one machine has its lock, the other looks."""
+            hold(file, how)
+            if not held:
+                held.append(probe.exists())
+                monkeypatch.setattr(locks.socket, "gethostname", lambda: "here")
+                check_locks(tmp_path, "--results-dir")
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        check_locks(tmp_path, "--results-dir")
+        assert held == [True]
+
     def test_that_keep_nobody_out_are_told(self, tmp_path, monkeypatch):
         monkeypatch.setattr(fcntl, "flock", lambda *_: None)  # as a mount without flock does
         with pytest.raises(UserError, match=r"file locks do not lock here, .* with --results-dir$"):
