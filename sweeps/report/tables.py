@@ -371,7 +371,7 @@ def repeatability(runs: Sequence[Run]) -> str:
         return ""
     if not differ:
         told = f"{number(len(known), 'run')} had deterministic kernels for everything"
-        return f"{told}: on the same device and versions, the same seed gives the same picks."
+        return f"{told}: with the same device, threads and versions, the same seed gives the same picks."
     operations = sorted({operation for found in differ for operation in found.not_repeatable or ()})
     devices = sorted({found.device for found in differ})
     return (

@@ -306,7 +306,9 @@ def test_compute_is_compared_only_on_one_machine(tmp_path):
     assert setting.different_conditions == "device (cpu, cuda)"
 
 
-REPEAT = "2 runs had deterministic kernels for everything: on the same device and versions, the same seed gives"
+REPEAT = (
+    "2 runs had deterministic kernels for everything: with the same device, threads and versions, the same seed gives"
+)
 DIFFER = "2 runs of 4 may give other picks when made again with the same seed: torch has no deterministic Flash"
 
 
