@@ -24,12 +24,12 @@ class Budget:
     batch: int
     """In the first round."""
     checks: int = 0
-    """Machine labels of the initial pool that people check; paid for with as many acquisitions fewer."""
+    """Machine labels of the initial pool that people check; each costs one acquisition."""
     growth: float = 1.0
 
     @cached_property
     def milestones(self) -> tuple[int, ...]:
-        """Labels after each query; the last one spends what is left."""
+        """Labels after each query; the last query spends what is left of the budget."""
         labels, batch, stops = self.initial, float(self.batch), []
         while labels < self.total:
             labels = min(labels + round(batch), self.total)

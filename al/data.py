@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 
 class ImageFiles(Protocol):
-    """Images that are decoded when they are read: it stands where an array u8[N, H, W, 3] would.
+    """Images that are decoded when they are read; used in place of an array u8[N, H, W, 3].
 
-    A slice is a part of them that is not decoded yet, as of a memory map; rows, one row and `numpy.asarray` decode.
+    Taking a slice decodes nothing, as taking one of a memory map reads nothing. Taking rows or one row decodes them,
+    and `numpy.asarray` decodes all.
     """
 
     shape: tuple[int, int, int, int]

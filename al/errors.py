@@ -37,7 +37,7 @@ class NoRoom(OSError):
 
 
 def nearest(word: str, choices) -> str:
-    """The end of an error about an unknown `word`: the nearest of `choices`, or all of them."""
+    """The end of an error about an unknown `word`: the nearest of `choices`, or up to `MANY` of them."""
     choices = [str(choice) for choice in choices]
     close = get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:

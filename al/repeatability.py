@@ -18,7 +18,7 @@ def not_deterministic() -> tuple[str, ...]:
 
 
 def note_warnings() -> None:
-    """From now on note such warnings, without a word for every step; others are shown as before."""
+    """From now on note such warnings and do not show them; others are shown as before."""
     warnings.filterwarnings("always", message=WARNING)
     if not isinstance(warnings.showwarning, _Noting):
         warnings.showwarning = _Noting(warnings.showwarning)

@@ -1,4 +1,4 @@
-"""Randomness that is addressed, not carried: a generator follows from what it is for, never from what ran before."""
+"""Random generators by address: each follows from the seed and from what it is for, never from what ran before."""
 
 import zlib
 

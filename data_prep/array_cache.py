@@ -215,7 +215,7 @@ class Entry:
 
     @contextmanager
     def _writing(self, needed: int | None = None) -> Iterator[None]:
-        """Turn what the system says while the cache is written into one line.
+        """Turn an error of the system while the cache is written into one line.
 
         Args:
             needed: bytes that the whole entry takes, where known.

@@ -30,9 +30,9 @@ def checksum(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _checksum(path: Path, size: int, changed: int, inode: int) -> str:
-    """CRC-32 of each block, and of all of them: faults of a disk are found, an attacker is not kept out.
+    """CRC-32 over the CRC-32 of each block: it finds what a disk spoils, and keeps no attacker out.
 
-    CRC-32 because it is quick and needs no package, in threads because zlib works without Python's lock.
+    It is quick, needs no package, and runs in threads, as zlib works without Python's lock.
     """
     with path.open("rb") as file, ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
         starts = range(0, size, BLOCK)

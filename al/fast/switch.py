@@ -41,7 +41,7 @@ def has(part: str) -> bool:
     for name in absent:
         if name.removeprefix("-") not in PARTS or not name.startswith("-"):
             raise UserError(
-                f"{VARIABLE}={said}: {name!r} is no part to take away; use all, none, or some of "
+                f"{VARIABLE}={said}: {name!r} is not a part that can be taken away; use all, none, or some of "
                 f"{','.join('-' + part for part in PARTS)}"
             )
     return f"-{part}" not in absent

@@ -107,7 +107,7 @@ FITTING = frozenset(
 
 @dataclass(frozen=True)
 class Output:
-    """An array that strategies ask of a model on the pool, in several passes with these parameters."""
+    """An array that strategies ask of a model on the pool, and the parameters that say how it is computed."""
 
     options: tuple[str, ...] = ()
 
@@ -128,14 +128,14 @@ class LearnerKind:
     """What the loop and the configuration know of a learner before it is made."""
 
     where: str
-    """Module and class."""
+    """`module:Class`, imported when the learner is made."""
     settings: type[Settings]
     fitting: frozenset[str] = frozenset()
     """Fields that the loop reads to fit it."""
     converges_at_once: bool = False
     """Whether one epoch is a whole fit."""
     holds_out: bool = True
-    """Whether it needs validation images, to stop early by."""
+    """Whether it needs validation images, by which early stopping decides."""
     version: int = 1
     """To be raised when the same settings give other results: part of the digest of the runs it concerns."""
     reads_embeddings: bool = False

@@ -132,7 +132,7 @@ class TorchLearner:
         return known | {name: make[name]() for name in dict.fromkeys(("probs", *asked))}
 
     def _embeddings_of(self, rows: NDArray[np.int64]) -> NDArray | RowsOf:
-        """Embeddings of `rows`, ascending: a copy where that is small, else those in a file stay there."""
+        """Embeddings of the ascending `rows`: a copy where it is small; otherwise they are read from where they lie."""
         if len(rows) == len(self.embeddings):
             return self.embeddings
         small = 4 * len(rows) * self.embeddings.shape[1] <= BOUND_BYTES

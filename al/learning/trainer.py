@@ -87,7 +87,8 @@ class Trainer:
             labels: i64[N] the labels that training believes, aligned with `images`.
 
         Returns:
-            i64[C, C] confusion and mean loss of the epoch's own training batches.
+            i64[C, C] confusion and mean loss of the epoch's own training batches; the loss is that which is minimised,
+            so with `class_weights` it is weighted.
         """
         processes = None
         if self.peers is not None:

@@ -18,7 +18,7 @@ SCATTERED_ROWS = 128
 
 @dataclass(frozen=True, eq=False)
 class RowsOf:
-    """Some rows of an array that stays where it is, such as in a file: it stands where an array of them would."""
+    """Some rows of an array that stays where it is, such as in a file; used in place of an array of these rows."""
 
     array: NDArray
     """[N, D]"""

@@ -56,7 +56,7 @@ class DiskArray:
             return np.memmap(self._file, np.float32, "r", shape=self.shape)
 
     def _new_file(self) -> BinaryIO:
-        """Named only until it is open, and so that the next process to hold the folder would sweep it."""
+        """A file that has a name only until it is open; one that a kill leaves is removed by `remove_leftovers`."""
         try:
             suffix = f".{os.getpid()}"
             file = tempfile.TemporaryFile(prefix=".spill.", suffix=suffix, dir=self.folder)  # noqa: SIM115

@@ -43,7 +43,9 @@ def check_complete(path: Path) -> None:
 
 
 def embeddings_of(path: Path, data: DataSet, images: Path | None, scratch: Path) -> Embeddings:
-    """The embeddings of a data set's images, found by their paths in its folder; where they lie, if they lie together.
+    """The embeddings of a data set's images, found by the images' paths in its folder.
+
+    Rows that follow each other are used where they lie; others are copied.
 
     Args:
         images: the data folder, where there is one: the contents of some images are held against what was embedded.
@@ -110,8 +112,8 @@ def open_store(path: Path) -> Store:
         ) from None
     if damaged:
         raise UserError(
-            f"features={FILE}{path}: shard {damaged[0]} is not what was written, of {len(damaged)} such; remove {SEAL} "
-            "there, and give the `python -m data_prep embed` command again to make them anew"
+            f"features={FILE}{path}: shard {damaged[0]} is not what was written, the first of {len(damaged)}; remove "
+            f"{SEAL} there, and give the `python -m data_prep embed` command again to make them anew"
         )
     return store
 
@@ -127,9 +129,7 @@ def _rows_by_name(store: Store, splits: Iterable[ImageSet]) -> list[NDArray[np.i
     """The row of each image of each split."""
     splits, where = list(splits), f"features={FILE}{store.folder}"
     if any(split.paths is None for split in splits):
-        raise UserError(
-            f"{where}: knows images by their paths, which this data set has none of; use dataset=imagefolder"
-        )
+        raise UserError(f"{where}: finds images by their paths, and this data set has none; use dataset=imagefolder")
     wanted = {name: place for place, name in enumerate(name for split in splits for name in split.paths)}
     rows = np.full(len(wanted), -1)
     for row, name in enumerate(store.all_names()):

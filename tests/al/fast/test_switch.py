@@ -50,7 +50,9 @@ def test_names_what_is_not_used(monkeypatch, said, without):
 @pytest.mark.parametrize("said", ["-speed", "folding", "none,-folding", "-folding,"])
 def test_an_unknown_part_is_an_error_that_names_the_parts(monkeypatch, said):
     monkeypatch.setenv("AL_FAST", said)
-    with pytest.raises(UserError, match=r"^AL_FAST=.*no part to take away; use all, none, .*-adam,.*-slices"):
+    with pytest.raises(
+        UserError, match=r"^AL_FAST=.*not a part that can be taken away; use all, none, .*-adam,.*-slices"
+    ):
         has("folding")
 
 

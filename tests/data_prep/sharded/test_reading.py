@@ -122,7 +122,7 @@ def _repaint(path):
 
 def test_images_without_paths_are_told(root):
     chosen = config(root / "data", root / "out", dataset="digits")
-    with pytest.raises(UserError, match="knows images by their paths, which this data set has none of; use dataset="):
+    with pytest.raises(UserError, match="finds images by their paths, and this data set has none; use dataset="):
         load_embeddings(chosen, load_dataset("digits", ""))
 
 
