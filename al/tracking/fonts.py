@@ -3,6 +3,11 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
 
 OWN = "DejaVu Sans"
 """Latin, Greek, Cyrillic, Arabic, Hebrew; not Chinese, Japanese, Korean, nor the scripts of India."""
@@ -13,12 +18,38 @@ OTHERS = (
 )
 
 
+@cache
+def _files() -> dict[str, str]:
+    """The files of the fonts that are here, by name, `OWN` first."""
+    from matplotlib import font_manager
+
+    known = {font.name: font.fname for font in font_manager.fontManager.ttflist if font.style == "normal"}
+    return {OWN: font_manager.findfont(OWN)} | {name: known[name] for name in OTHERS if name in known}
+
+
+@cache
+def _font(file: str, size: int) -> "FreeTypeFont":
+    from PIL import ImageFont
+
+    return ImageFont.truetype(file, size)
+
+
+def font_for(text: str, size: int) -> "FreeTypeFont":
+    """The first font that has every letter of a text, for Pillow, which looks in one font only; else `OWN`."""
+    from matplotlib import font_manager
+
+    for file in _files().values():
+        face = font_manager.get_font(file)
+        if all(face.get_char_index(ord(letter)) for letter in text):
+            return _font(file, size)
+    return _font(_files()[OWN], size)
+
+
 @contextmanager
 def any_script() -> Iterator[None]:
     """Draw with whatever has the letters; where nothing has them there is a box, and no warning for each of them."""
-    from matplotlib import font_manager, rc_context
+    from matplotlib import rc_context
 
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    with rc_context({"font.family": [OWN, *(name for name in OTHERS if name in known)]}), warnings.catch_warnings():
+    with rc_context({"font.family": list(_files())}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing")
         yield

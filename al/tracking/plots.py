@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from al.records import METRICS, Baseline, BestEpoch, EpochRecord, RoundRecord, learning_curve
 from al.storage.run_folder import RunFolder
-from al.tracking.fonts import any_script
+from al.tracking.fonts import any_script, font_for
 
 # Okabe and Ito's palette tells apart with any colour vision; the dashes do so without colour.
 LOOKS = {
@@ -35,6 +35,7 @@ OLD_TILE = 64
 """Of sheets that do not say how large their images are: the first versions drew them so."""
 TEXT_WIDTH, TEXT_HEIGHT, SHEET_HEADER = 20, 44, 22
 """Pixels that the text of a tile takes beside and below it, and the line above all."""
+TEXT_SIZE = 10
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -214,7 +215,8 @@ def pick_sheet(images: NDArray[np.uint8], query: RoundRecord, classes: list[str]
         said = "not scored" if predicted is None else f"> {classes[predicted]}"
         lines = [classes[true], said, "" if score is None else f"{score:.4g}"]
         for line, text in enumerate(lines):
-            draw.text((left, top + TILE + 2 + 12 * line), text[:18], fill="black")
+            told = text[:18]
+            draw.text((left, top + TILE + 2 + 12 * line), told, fill="black", font=font_for(told, TEXT_SIZE))
     path.parent.mkdir(parents=True, exist_ok=True)
     note = PngImagePlugin.PngInfo()
     note.add_text(TILE_NOTE, str(TILE))
