@@ -44,16 +44,21 @@
     return lines.join("\n");
   }
 
-  function thinLines(strategy, lines, choice) {
-    return lines.map((line) =>
+  // The seeds of a mean that has too few for a band.
+  const thin = (strategy, curves, choice) => {
+    const seeds = curves.lines[strategy].filter((line) => line.seed !== null);
+    return choice.seeds === "mean" && seeds.length > 1 && seeds.length < BAND_SEEDS ? seeds : [];
+  };
+
+  function thinLines(strategy, curves, choice) {
+    return thin(strategy, curves, choice).map((line) =>
       Plot.line(pointsOf(strategy, line, choice), {
         x: "x", y: "y", ariaDescription: "seed", stroke: report.colour(strategy), strokeWidth: 0.8,
-        strokeOpacity: 0.5 * report.opacity(strategy),
+        strokeOpacity: 0.5 * report.opacity(strategy), clip: true,
       }));
   }
 
   function marksOf(strategy, lines, curves, choice) {
-    const seeds = curves.lines[strategy].filter((line) => line.seed !== null);
     const style = { stroke: report.colour(strategy), strokeOpacity: report.opacity(strategy) };
     return lines.flatMap((line) => {
       const points = pointsOf(strategy, line, choice);
@@ -69,11 +74,10 @@
         ];
       }
       return [
-        ...(line.seed !== null || seeds.length === 1 ? []
-          : seeds.length < BAND_SEEDS ? thinLines(strategy, seeds, choice)
-          : [Plot.areaY(known, {
-              x: "x", y1: "low", y2: "high", fill: report.colour(strategy), fillOpacity: 0.12 * report.opacity(strategy), clip: true,
-            })]),
+        ...thinLines(strategy, curves, choice),
+        ...(line.seed !== null || thin(strategy, curves, choice).length ? [] : [Plot.areaY(known, {
+          x: "x", y1: "low", y2: "high", fill: report.colour(strategy), fillOpacity: 0.12 * report.opacity(strategy), clip: true,
+        })]),
         Plot.line(points, {
           x: "x", y: "y", ...style, strokeDasharray: report.dash(strategy),
           strokeWidth: line.seed === null ? 2 : 1.2,
@@ -104,6 +108,8 @@
     const lines = report.shown().map((name) => [name, curves.lines[name].filter((line) => wanted(line, chosen))]);
     const points = lines.flatMap(([name, group]) => group.flatMap((line) => pointsOf(name, line, chosen)));
     if (!points.length) return null;
+    const seen = report.shown().flatMap((name) =>
+      thin(name, curves, chosen).flatMap((line) => pointsOf(name, line, chosen)));
     const counts = points.map((point) => point.x).filter((x) => x > 0);
     const log = choice.axis !== "seconds" && d3.max(counts) >= WIDE * d3.min(counts);
     const ticks = log && choice.axis !== "money" ? apart(counts) : undefined;
@@ -113,7 +119,7 @@
     const drawn = report.plot(label, {
       width, height: Math.max(320, Math.min(460, 0.5 * width)), marginLeft: 52, marginBottom: 44,
       x: { label: AXES[choice.axis], type: log ? "log" : "linear", grid: true, ticks, tickFormat: log ? "~s" : undefined, zero: !log, labelAnchor: "center", labelArrow: false },
-      y: { label: measure.title, domain: domain(points), grid: true, labelArrow: false },
+      y: { label: measure.title, domain: domain([...points, ...seen]), grid: true, labelArrow: false },
       marks: [
         ...lines.flatMap(([name, group]) => marksOf(name, group, curves, chosen)),
         Plot.tip(points, Plot.pointer({ ...tip, fill: "var(--back)", stroke: "var(--line)", textPadding: 8 })),

@@ -150,6 +150,10 @@ class TestChoosing:
         thin = f"return document.querySelectorAll('{CURVES} g[aria-description=seed] path').length"
         assert (lines(window), window.run(thin)) == (3, 3 * len(SEEDS))  # too few for a band
         assert window.run(f"return document.querySelectorAll('{CURVES} g[aria-label=area]').length") == 0
+        bottoms = "[...document.querySelectorAll('{}')].map((found) => found.getBoundingClientRect().bottom)"
+        lowest = max(window.run(f"return {bottoms.format(f'{CURVES} g[aria-description=seed] path')}"))
+        axis = max(window.run(f"return {bottoms.format(f'{CURVES} g[aria-label^=x-grid]')}"))
+        assert lowest <= axis + 1, "every seed lies within the axes"
         choose(window, "seeds", "each")
         assert lines(window) == 3 * len(SEEDS)
         choose(window, "seeds", "34")
