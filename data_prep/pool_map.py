@@ -50,7 +50,6 @@ def write_map(data: DataSet, vectors: NDArray | None, source: str, path: Path) -
 def place(vectors: NDArray, sample: int = SAMPLE) -> NDArray[np.float32]:
     """f32[N, 2] a point for each of [N, D] vectors, within [0, 1]; the same ones on every call."""
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
     from sklearn.neighbors import KNeighborsRegressor
 
     vectors = np.asarray(vectors, np.float32)
@@ -60,8 +59,7 @@ def place(vectors: NDArray, sample: int = SAMPLE) -> NDArray[np.float32]:
     components = min(DIMENSIONS, width, size)
     near = PCA(components, random_state=SEED, svd_solver="auto").fit_transform(vectors)  # [N, components]
     chosen = np.random.default_rng(SEED).permutation(size)[:sample]
-    perplexity = min(30.0, (len(chosen) - 1) / 3)
-    placed = TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(near[chosen])  # [n, 2]
+    placed = _by_tsne(near[chosen])  # [n, 2]
     points = np.empty((size, 2), np.float32)
     others = np.setdiff1d(np.arange(size), chosen)
     points[chosen] = placed
@@ -70,6 +68,17 @@ def place(vectors: NDArray, sample: int = SAMPLE) -> NDArray[np.float32]:
         points[others] = between.predict(near[others])
     low, high = points.min(axis=0), points.max(axis=0)
     return ((points - low) / np.maximum(high - low, 1e-12)).astype(np.float32)
+
+
+def _by_tsne(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """f32[n, 2] a place for each of `points` [n, d]; the same one for all where they are all equal."""
+    from sklearn.manifold import TSNE
+
+    if (points == points[0]).all():  # scikit-learn would divide by their deviation, and crash
+        return np.zeros((len(points), 2), np.float32)
+    if points.shape[1] < 2:  # it begins with two components
+        points = np.pad(points, ((0, 0), (0, 1)))
+    return TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="pca", random_state=SEED).fit_transform(points)
 
 
 def reduced(images: NDArray[np.uint8]) -> NDArray[np.float32]:

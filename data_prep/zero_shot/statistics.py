@@ -287,6 +287,7 @@ def _draw_table(axes: "Axes", rows: Table) -> None:
     table.auto_set_font_size(False)
     table.set_fontsize(8.5)
     for (line, column), cell in table.get_celld().items():
+        cell.get_text().set_parse_math(False)  # a class may have dollars in its name
         cell.set_linewidth(0.3)
         if line == 0:
             cell.set_height(cell.get_height() * 1.7)
@@ -328,8 +329,8 @@ def _draw_matrix(axes: "Axes", shares: NDArray[np.float64], texts: list[list[str
     # Errors are a few percent of a class: on a linear scale they would all look like none.
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, classes)
+    axes.set_xticks(ticks, classes, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(ticks, classes, parse_math=False)
     axes.set(xlabel="Zero-shot label", ylabel="True class")
     if len(classes) > 20:
         return image

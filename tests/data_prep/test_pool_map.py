@@ -1,5 +1,9 @@
 """The map of a pool: what is alike lies together, also what t-SNE never saw, and the report reads what was written."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -35,6 +39,19 @@ def test_what_is_alike_lies_together(sample):
 def test_the_same_map_on_every_call():
     vectors, _ = clusters(60)
     assert (place(vectors) == place(vectors)).all()
+
+
+def test_vectors_that_are_all_the_same_lie_in_one_place():
+    """t-SNE would end the process."""
+    code = "import numpy as np; from data_prep.pool_map import place; print(place(np.ones((12, 5))).tolist())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout) == [[0, 0]] * 12
+
+
+def test_vectors_of_one_number_have_a_place():
+    points = place(np.arange(20.0)[:, None])
+    assert np.isfinite(points).all()
+    assert len(np.unique(points, axis=0)) == 20
 
 
 @pytest.mark.parametrize("size", [1, 4, 5])

@@ -111,6 +111,12 @@ def test_report_is_written_for_all_images_and_for_the_pool(tmp_path):
     assert [row["original"] for row in read(tmp_path / "out" / "clip_statistics_pool.csv")] == ["2", "0", "0", "2"]
 
 
+def test_names_of_classes_are_no_formulas(tmp_path):
+    labels, probs = np.array([0, 1, 1]), np.eye(2, dtype=np.float32)[[0, 1, 0]]
+    tables, figures = report("made", "train", labels, probs, ("$_$", "b"), np.arange(2))
+    assert len(write(tables, figures, tmp_path)) == len(tables) + len(figures)
+
+
 def test_matplotlib_is_left_alone_until_something_is_drawn():
     import subprocess
     import sys
