@@ -34,7 +34,9 @@ def class_keys(classes: Iterable[str]) -> dict[str, str]:
     keys: dict[str, str] = {}
     for number, name in enumerate(classes):
         key = name.translate(NO_DOTS)
-        keys[name] = f"{key}_{number}" if key in keys.values() else key
+        while key in keys.values():
+            key = f"{key}_{number}"
+        keys[name] = key
     return keys
 
 

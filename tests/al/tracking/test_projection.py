@@ -19,6 +19,9 @@ def test_area_is_the_mean_accuracy_over_log_labels(offline_run):
 def test_class_names_that_would_share_a_key_do_not():
     assert projection.class_keys(["a.b", "a_b", "c", "a/b"]) == {"a.b": "a_b", "a_b": "a_b_1", "c": "c", "a/b": "a_b_3"}
 
+    keys = projection.class_keys(["a_b_2", "a.b", "a_b"])
+    assert len(set(keys.values())) == 3, "a number may make it the key of another class"
+
 
 def test_class_names_cannot_break_metric_names(offline_run):
     (row, *_) = runs.read_lines(offline_run.folder / "epochs.jsonl")
