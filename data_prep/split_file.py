@@ -49,7 +49,7 @@ def read_split_file(path: Path) -> list[Placed]:
         UserError: it cannot be read, or a line is no image on one side, or names one twice.
     """
     try:
-        text = path.read_bytes().decode(errors="surrogateescape")
+        text = path.read_bytes().decode("utf-8-sig", errors="surrogateescape")  # spreadsheets begin with a mark
     except OSError as error:
         raise UserError(
             f"split_file={str(path)!r}: cannot be read ({error.strerror}); name a file with the columns "
@@ -60,18 +60,18 @@ def read_split_file(path: Path) -> list[Placed]:
     if header[:2] != list(COLUMNS[:2]):
         raise UserError(f"{path}: begins with {','.join(header)[:80]!r}; a split file begins with {','.join(COLUMNS)}")
     images = [_placed(path, lines.line_num, line) for line in lines if line]
-    seen: set[str] = set()
+    seen: set[PurePosixPath] = set()
     for image in images:
-        if image.path in seen:
+        if (where := PurePosixPath(image.path)) in seen:  # a/1.png and ./a/1.png are one file
             raise UserError(f"{path}: {_shown(image.path)} is named twice; name each image once")
-        seen.add(image.path)
+        seen.add(where)
     return images
 
 
 def _placed(file: Path, number: int, line: list[str]) -> Placed:
     path, split, content = [*line, "", ""][:3]
     parts = PurePosixPath(path).parts
-    if len(parts) < 2 or ".." in parts or PurePosixPath(path).is_absolute():
+    if len(parts) < 2 or ".." in parts or "\0" in path or PurePosixPath(path).is_absolute():
         raise UserError(f"{file}: line {number}: path={_shown(path)!r}; write it from the data folder on, CLASS/FILE")
     if split not in SPLITS:
         raise UserError(f"{file}: line {number}: split={split!r}; use train or test")

@@ -85,7 +85,10 @@ def test_every_file_name_comes_back(name, tmp_path):
         ("path,split\n../secret/1.png,train\n", ["line 2", "../secret/1.png"]),
         ("path,split\n/etc/passwd,train\n", ["line 2", "/etc/passwd"]),
         ("path,split\n1.png,train\n", ["line 2", "CLASS/FILE"]),
+        ("path,split\ncat/\0.png,train\n", ["line 2", "'cat/\\x00.png'"]),
         ("path,split\ncat/1.png,train\ncat/1.png,test\n", ["cat/1.png", "twice"]),
+        ("path,split\ncat/1.png,train\n./cat/1.png,test\n", ["./cat/1.png", "twice"]),
+        ("path,split\ncat/1.png,train\ncat//1.png,test\n", ["cat//1.png", "twice"]),
         ("path,split\ncat/0.png,train\ncat/3.png,test\n", ["1 class"]),
         ("path,split\ncat/0.png,train\ncat/3.png,test\ndog/1.png,train\n", ["class 'dog'", "no test images"]),
         ("path,split\ncat/0.png,train\ncat/99.png,test\ndog/1.png,train\ndog/4.png,test\n", ["99.png", "No such file"]),
@@ -100,6 +103,12 @@ def test_what_is_wrong_with_it_is_one_line(plain, text, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
+    """It begins with a byte order mark, and its lines end as on Windows."""
+    (tmp_path / "split.csv").write_bytes(b"\xef\xbb\xbfpath,split\r\ncat/1.png,train\r\n")
+    assert read_split_file(tmp_path / "split.csv") == [Placed("cat/1.png", "train")]
 
 
 def test_a_file_that_is_not_there_is_one_line(plain):
