@@ -48,8 +48,9 @@ def take(project: Project, photos: Photos, origin: str, answers: Sequence[Answer
             "example; is --data another folder?"
         )
     events = project.answers()
-    classes = _known_classes(project, events, found, rules, outcome)
-    new = list(_events(project, events, _agreed(found, outcome), classes, rules, outcome))
+    agreed = _agreed(found, outcome)
+    classes = _known_classes(project, events, agreed, rules, outcome)
+    new = list(_events(project, events, agreed, classes, rules, outcome))
     if new:
         project.events.append_all(new)
     if outcome.new_classes:
@@ -94,37 +95,43 @@ def _inside(folder: Path, name: str) -> str:
     return path.relative_to(folder).as_posix() if path.is_absolute() and path.is_relative_to(folder) else name
 
 
-def _agreed(found: Iterable[tuple[Photo, Answer]], outcome: Accepted) -> list[tuple[Photo, Answer]]:
+def _agreed(found: Sequence[tuple[Photo, Answer]], outcome: Accepted) -> list[tuple[Photo, Answer]]:
     """One answer a photo; where its annotators, or the places it lies in, say different things, none."""
     groups: dict[str, list[tuple[Photo, Answer]]] = {}
+    disputed = {photo.sha256: photo for photo, answer in found if answer.annotator == DISAGREE}
+    outcome.conflicts += [f"{photo.path}: annotators disagree" for photo in disputed.values()]
     for photo, answer in found:
-        if answer.annotator == DISAGREE:
-            outcome.conflicts.append(f"{photo.path}: annotators disagree")
-        elif answer.label is None and answer.reason is None:
+        if photo.sha256 in disputed:
+            continue
+        if answer.label is None and answer.reason is None:
             outcome.unanswered += 1
         else:
             groups.setdefault(photo.sha256, []).append((photo, answer))
     agreed = []
     for group in groups.values():
-        said = {answer.label or answer.reason for _, answer in group}
-        if len(said) > 1:
-            listed = " and ".join(sorted(map(repr, said)))
+        if len({answer.label for _, answer in group}) > 1:  # None: a skip, whatever its reason
+            listed = " and ".join(sorted({_said(answer) for _, answer in group}))
             outcome.conflicts.append(f"{group[0][0].path}: the file says {listed}")
         else:
             agreed.append(group[0])
     return agreed
 
 
+def _said(answer: Answer | LabelEvent) -> str:
+    """An answer in words."""
+    return repr(answer.label or f"skip ({answer.reason})")
+
+
 def _known_classes(
     project: Project,
     events: Sequence[LabelEvent],
-    found: Iterable[tuple[Photo, Answer]],
+    agreed: Iterable[tuple[Photo, Answer]],
     rules: Rules,
     outcome: Accepted,
 ) -> set[str]:
     """Classes that a label may name: those known; the first labels, and `new_classes`, bring theirs."""
     known = {*project.settings.classes, *(event.label for event in events if event.label)}
-    named = {answer.label for _, answer in found if answer.label}
+    named = {answer.label for _, answer in agreed if answer.label}
     if not known or rules.new_classes:
         outcome.new_classes = sorted(named - known)
         return known | named
@@ -173,7 +180,7 @@ def _events(
         elif rules.replace:
             outcome.replaced += 1
         else:
-            said = " and ".join(repr(one.label or f"skip ({one.reason})") for one in (earlier, event))
+            said = f"{_said(earlier)} and {_said(event)}"
             outcome.conflicts.append(f"{photo.path}: earlier and now {said}; the earlier one holds")
             if (photo.sha256, event.answer) in disputed:
                 continue

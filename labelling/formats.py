@@ -113,11 +113,11 @@ def _sorted_into(label: str, where: str, names: tuple[str, ...], content: str | 
 
 def _cvat_lists(source: Path) -> Iterator[Answer]:
     """`synsets.txt` with a class a line, and `<subset>.txt` with `path index [index ...]` a line."""
-    classes = (source / SYNSETS).read_text().splitlines()
+    classes = _lines(source / SYNSETS)
     for file in sorted(source.glob("*.txt")):
         if file.name == SYNSETS:
             continue
-        for number, line in enumerate(file.read_text().splitlines(), 1):
+        for number, line in enumerate(_lines(file), 1):
             match = re.fullmatch(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>.+?))(?P<labels>(?: \d+)*)', line.strip())
             if match is None:
                 continue
@@ -129,6 +129,13 @@ def _cvat_lists(source: Path) -> Iterator[Answer]:
                 yield Answer(path, (path,), reason=None, label=None, annotator=DISAGREE)
             else:
                 yield Answer(path, (path,), label=classes[indices[0]].strip() if indices else None)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read as UTF-8 text ({type(error).__name__})") from None
 
 
 def _label_studio(content: bytes, source: Path) -> tuple[str, list[Answer]]:
@@ -147,8 +154,9 @@ def _label_studio(content: bytes, source: Path) -> tuple[str, list[Answer]]:
 def _of_task(task: dict[str, Any]) -> Answer:
     data = task.get("data", task)  # JSON-MIN has the data and the answer side by side
     address = str(data.get("image") or "")
-    names = tuple(dict.fromkeys(filter(None, [data.get("path"), *_names_in(address)])))
-    where = str(data.get("path") or address[:80] or f"task {task.get('id')}")
+    path = str(data.get("path") or "")
+    names = tuple(dict.fromkeys(filter(None, [path, *_names_in(address)])))
+    where = path or address[:80] or f"task {task.get('id')}"
     answer = Answer(where, names, data.get("sha256"))
     if "data" not in task:
         return _answered(answer, [choice] if (choice := _choice_of_minimal(task)) else [], task.get("annotator"))
@@ -173,7 +181,7 @@ def _answered(answer: Answer, choices: list[str], annotator: object) -> Answer:
 def _choices(results: Iterable[dict[str, Any]]) -> Iterator[str]:
     for result in results:
         if result.get("type") == "choices":
-            yield from result["value"]["choices"]
+            yield from map(str, result["value"]["choices"])
 
 
 def _choice_of_minimal(task: dict[str, Any]) -> str | None:

@@ -151,10 +151,11 @@ class Project:
 
     @contextmanager
     def locked(self, doing: str) -> Iterator[None]:
-        """Keep every other process out; sweeps what a killed one left half-written.
+        """Keep every other process out, sweep what a killed one left half-written, and read the settings anew.
 
         Raises:
             HeldElsewhere: another process is at it; says which, and since when.
+            UserError: the state cannot be written, or its settings are damaged.
         """
         from filelock import FileLock, Timeout
 
@@ -172,6 +173,7 @@ class Project:
             write_json(self.state / HOLDER, holder)
             remove_leftovers(self.state)
             self.events.drop_torn_line()
+            self.settings = Project.read(self.state).settings  # another process may have written them meanwhile
             for left in self.proposals.glob(f"{PARTIAL}*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield

@@ -126,7 +126,7 @@ def status_of(state: Project, target: float | None = None) -> Status:
         by_origin=_counted(_origin(event) for event in labels.values()),
         audit_labels=hits.shape[1],
         audit_open=len(asked - held.keys()),
-        since=sum(not event.audit for event in labels.values()) - (model.trained_on if model else 0),
+        since=sum(not event.audit and event.round >= (model.round if model else 0) for event in labels.values()),
         strategy=model.strategy if model else None,
         trained_on=model.trained_on if model else 0,
         curve=curve,

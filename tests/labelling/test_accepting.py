@@ -7,6 +7,7 @@ import pytest
 
 from al.errors import UserError
 from labelling.accepting import Rules, accept, lines, take
+from labelling.formats import DISAGREE
 from labelling.photos import find_photos
 from labelling.project import Project, holding
 from labelling.records import Answer
@@ -97,6 +98,27 @@ class TestAccept:
         outcome = accept(project, csv_of(tmp_path, {some[0]: "blue", "copy.png": "red", some[1]: "green"}))
         assert outcome.labelled == 1
         assert "'blue' and 'red'" in outcome.conflicts[0]
+
+    @pytest.mark.parametrize(
+        ("said", "holds"),
+        [
+            ([{"label": "dark"}, {"reason": "dark"}], None),  # a class and a skip of the same name
+            ([{"label": "red"}, {"annotator": DISAGREE}], None),
+            ([{"annotator": DISAGREE}, {"label": "red"}], None),
+            ([{"reason": "dark"}, {"reason": "blurred"}], "skip"),  # skipped, whatever the reason
+        ],
+    )
+    def test_two_answers_of_one_file_that_differ_are_none(self, project, some, said, holds):
+        photos_there = find_photos(project.data, project.cache)
+        answers = [Answer(some[0], (some[0],), **answer) for answer in said]
+        outcome = take(project, photos_there, "file", answers, Rules(new_classes=True))
+        assert [event.kind for event in project.answers()] == ([holds] if holds else [])
+        assert len(outcome.conflicts) == (holds is None)
+
+    def test_a_class_that_only_a_conflict_names_is_none(self, project, some):
+        answers = [Answer(some[0], (some[0],), label=label) for label in ("red", "rde")]
+        take(project, find_photos(project.data, project.cache), "file", answers, Rules(new_classes=True))
+        assert Project.read(project.state).settings.classes == []
 
     def test_a_file_of_other_images_is_an_error(self, project, tmp_path):
         with pytest.raises(UserError, match="none of its 2 images"):

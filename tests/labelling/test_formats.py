@@ -54,6 +54,13 @@ class TestLabelStudio:
         (answer,) = [one for one in read_answers(GOLDEN / "label_studio_export.json")[1] if one.where == "trip/e.png"]
         assert answer.annotator == DISAGREE
 
+    def test_names_and_classes_that_are_numbers(self, tmp_path):
+        choice = {"type": "choices", "value": {"choices": [7]}}
+        task = {"data": {"path": 5, "image": ""}, "annotations": [{"result": [choice]}]}
+        (tmp_path / "export.json").write_text(json.dumps([task]))
+        _, (answer,) = read_answers(tmp_path / "export.json")
+        assert (answer.names, answer.label) == (("5",), "7")
+
     def test_who_said_it(self):
         by = {answer.where: answer.annotator for answer in read_answers(GOLDEN / "label_studio_export.json")[1]}
         assert by["trip/a.png"] == "1"
@@ -94,6 +101,14 @@ class TestFolders:
             "with space.png": ("red", None),
             "unlabelled.png": (None, None),
         }
+
+    @pytest.mark.parametrize("name", ["synsets.txt", "default.txt"])
+    def test_of_cvat_in_another_encoding_is_one_line(self, tmp_path, name):
+        (tmp_path / "synsets.txt").write_text("cat\n")
+        (tmp_path / "default.txt").write_text("a.jpg 0\n")
+        (tmp_path / name).write_bytes(b"K\xe4fer.jpg 0\n")
+        with pytest.raises(UserError, match=f"{name}: cannot be read as UTF-8"):
+            read_answers(tmp_path)
 
 
 class TestAnythingElse:

@@ -82,6 +82,15 @@ class TestLocked:
             assert json.loads((project.state / "holder.json").read_text())["pid"] == os.getpid()
         assert not (project.state / "holder.json").exists()
 
+    def test_what_another_wrote_meanwhile_is_kept(self, folder, truth):
+        mine, other = Project.create(folder), Project.create(folder)
+        with other.locked("propose"):
+            other.save(other.settings.model_copy(update={"options": {"strategy": "badge"}, "classes": ["red"]}))
+        with mine.locked("accept"):
+            mine.save(mine.settings.model_copy(update={"classes": [*mine.settings.classes, "blue"]}))
+        found = Project.read(mine.state).settings
+        assert (found.options, found.classes) == ({"strategy": "badge"}, ["red", "blue"])
+
     def test_a_killed_holder_holds_nothing(self, folder, truth):
         project = Project.create(folder)
         other, _ = started_holder(project)
