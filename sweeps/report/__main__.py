@@ -74,12 +74,19 @@ def _found(options: argparse.Namespace) -> "Results":
 
 
 def _publish(results: "Results", folder: Path) -> int:
+    """Write the runs that a report would compare; one that it leaves out could not be told apart in the files."""
+    from sweeps.report.cells import organise
     from sweeps.report.csv_runs import write_csv
 
     if not results.runs:
         raise UserError(f"to-csv={str(folder)!r}: no complete run to write; run the sweep first")
-    write_csv(results.runs, folder)
-    print(f"{len(results.runs)} runs, {len(results.missing)} missing: {folder}")
+    runs = [run for family in organise(results) for cell in family.everyone for run in cell.runs]
+    runs = list({run.source: run for run in runs}.values())
+    write_csv(runs, folder)
+    left_out = f", {len(results.left_out)} left out" if results.left_out else ""
+    print(f"{len(runs)} runs, {len(results.missing)} missing{left_out}: {folder}")
+    for item in results.left_out:
+        print(f"  {item.source}: {item.reason}")
     return 0
 
 

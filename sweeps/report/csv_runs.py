@@ -5,12 +5,12 @@ has a row for each epoch: learning curves and seconds. Pictures and single picks
 """
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from al.config import WHERE_IT_RUNS, RunConfig
 from al.errors import UserError, first_line
@@ -18,7 +18,7 @@ from al.identity import Identity
 from al.learning.metrics import by_class
 from al.records import METRICS, RESULT_GROUPS, SPLITS, Baseline, Calibration, DataDescription, EpochRecord
 from al.storage.files import write_atomically
-from sweeps.report.load import Damaged, LeftOut, Results, Run, drop_twins, read_result
+from sweeps.report.load import UNKNOWN_TIME, Damaged, LeftOut, Results, Run, drop_twins, read_result
 
 RUNS, EPOCHS = "runs.csv", "epochs.csv"
 DIGITS = 7
@@ -57,7 +57,7 @@ def load_csv(folder: str | Path) -> Results:
             results.runs.append(_run(row, epochs[row["run"]], source))
         except Damaged as error:
             results.left_out.append(LeftOut(source, str(error)))
-        except (ValidationError, ValueError, KeyError) as error:
+        except (ValueError, KeyError, IndexError) as error:
             results.left_out.append(LeftOut(source, f"no row of a run ({first_line(error)})"))
     drop_twins(results)
     results.notes.append(f"Read from {folder}: pictures of what was picked, and single picks, are not in it.")
@@ -88,13 +88,13 @@ def _run_row(run: Run, parameters: Sequence[str]) -> dict[str, object]:
     row |= {"confusion": _matrix_text(result.best.splits["test"].confusion_matrix)}
     row |= {"calibration": _bins_text(result.best.splits["test"].calibration)}
     row |= {"peak_memory_mb": _short(result.peak_memory_mb)}
-    row |= {"train_images": run.data.train, "test_images": run.data.test, "classes": "/".join(run.data.classes)}
+    row |= {"train_images": run.data.train, "test_images": run.data.test, "classes": _joined(run.data.classes)}
     row |= {"fingerprint": run.data.fingerprint, "digest": run.digest}
     row |= {f"source/{name}": digest for name, digest in sorted(run.sources.items())}
     known = result.environment.model_dump(exclude={"platform", "not_repeatable"})
     row |= {f"environment/{name}": value for name, value in known.items()}
     differ = result.environment.not_repeatable
-    return row | {"not_repeatable": None if differ is None else "/".join(differ) or NOTHING}
+    return row | {"not_repeatable": None if differ is None else _joined(differ) or NOTHING}
 
 
 def _parameter(config: RunConfig, name: str) -> object:
@@ -113,6 +113,16 @@ def _epoch_row(epoch: EpochRecord) -> dict[str, object]:
             for name in names
         }
     return row | {f"seconds/{name}": _short(epoch.seconds.get(name)) for name in PHASES}
+
+
+def _joined(names: Iterable[str]) -> str:
+    """Names with `/` between them; one within a name, and a backslash, has a backslash before it."""
+    return "/".join(re.sub(r"[/\\]", r"\\\g<0>", name) for name in names)
+
+
+def _split(text: str) -> list[str]:
+    """The names that `_joined` has put together."""
+    return [re.sub(r"\\([/\\])", r"\1", name) for name in re.findall(r"(?s:\\.|[^/\\])+", text)]
 
 
 def _short(value: float | None) -> float | None:
@@ -141,7 +151,7 @@ def _write(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 def _cell(value: object) -> str:
     text = "" if value is None else repr(value) if isinstance(value, float) else str(value)
-    return f'"{text.replace(chr(34), 2 * chr(34))}"' if any(mark in text for mark in ',"\n') else text
+    return f'"{text.replace(chr(34), 2 * chr(34))}"' if any(mark in text for mark in ',"\r\n') else text
 
 
 # Reading
@@ -150,8 +160,12 @@ def _cell(value: object) -> str:
 def _read(path: Path) -> list[dict[str, str]]:
     """The rows of a file, without empty cells."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file, strict=True)]
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet begins it with a byte order mark
+            rows = list(csv.DictReader(file, strict=True))
+        for number, row in enumerate(rows, 1):
+            if row.get("run") is None or None in row:
+                raise ValueError(f"row {number} has no number of a run, or more cells than there are columns")
+        return [{name: value for name, value in row.items() if value} for row in rows]
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UserError(
@@ -167,7 +181,7 @@ def _run(row: Mapping[str, str], epoch_rows: Sequence[Mapping[str, str]], source
     epochs = tuple(map(_epoch, epoch_rows))
     if len(epochs) != int(row["epochs"]):
         raise Damaged(f"{EPOCHS} has {len(epochs)} rows of it where {row['epochs']} epochs were trained")
-    classes = row["classes"].split("/")
+    classes = _split(row["classes"])
     data = DataDescription(
         name=config.dataset,
         fingerprint=row["fingerprint"],
@@ -182,7 +196,7 @@ def _run(row: Mapping[str, str], epoch_rows: Sequence[Mapping[str, str]], source
 def _epoch(row: Mapping[str, str]) -> EpochRecord:
     found: dict[str, object] = {"per_class": {}, **{name: row[name] for name in (*COUNTS, "lr", "best")}}
     found |= {split: scores for split in SPLITS if (scores := _scores(split, row))}
-    return EpochRecord.model_validate(found | {"seconds": _below("seconds", row), "time": 0.0})
+    return EpochRecord.model_validate(found | {"seconds": _below("seconds", row), "time": UNKNOWN_TIME})
 
 
 def _results(row: Mapping[str, str], data: DataDescription) -> dict[str, object]:
@@ -213,7 +227,7 @@ def _results(row: Mapping[str, str], data: DataDescription) -> dict[str, object]
 
 def _not_repeatable(row: Mapping[str, str]) -> list[str] | None:
     found = row.get("not_repeatable")
-    return found and ([] if found == NOTHING else found.split("/"))
+    return found and ([] if found == NOTHING else _split(found))
 
 
 def _baseline(row: Mapping[str, str]) -> Baseline | None:

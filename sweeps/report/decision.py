@@ -5,6 +5,7 @@ Every number comes from the verdict, so that the page says the same everywhere.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,6 +157,8 @@ def _why_nothing(analysis: Analysis) -> Iterator[str]:
         yield "there is no second strategy, and the baseline has not been run"
     elif any(cell.config.stop == "baseline" for cell in setting.cells) and len(setting.cells) < 2:
         yield "runs that stop where they beat the baseline are not compared with it; there is no second strategy"
+    elif not any(a.by_seed.keys() & b.by_seed.keys() for a, b in combinations(setting.everyone, 2)):
+        yield "no two strategies have a split seed in common"
     else:
         yield "one split seed in common is one observation, which another may turn round"
 

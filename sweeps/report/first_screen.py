@@ -10,7 +10,7 @@ import numpy as np
 from sweeps.report.analysis import Analysis
 from sweeps.report.decision import Decision, summary
 from sweeps.report.label_savings import Bound, Saving
-from sweeps.report.load import UNKNOWN_DEVICE, Results, Run
+from sweeps.report.load import UNKNOWN_DEVICE, UNKNOWN_TIME, Results, Run
 from sweeps.report.saving_words import beside_a_bar, pays
 from sweeps.report.target_words import told_target
 from sweeps.report.wording import number
@@ -125,7 +125,7 @@ def _facts(results: Results, results_dir: str) -> Iterable[str]:
     text = f"{len(runs)} complete runs of {cells} configurations in {results_dir}"
     yield f"{text}; split seeds {seeds}." if seeds else f"{text}."
     if runs:
-        yield f"{_data(runs)} {_when(runs)} {_versions(runs)}"
+        yield " ".join(filter(None, [_data(runs), _when(runs), _versions(runs)]))
     if results.planned:
         done = results.planned - len(results.missing)
         yield f"Sweep files: {', '.join(results.sweeps)}; {done} of {results.planned} runs complete."
@@ -141,8 +141,11 @@ def _data(runs: Sequence[Run]) -> str:
 
 
 def _when(runs: Sequence[Run]) -> str:
-    ends = [datetime.fromtimestamp(run.epochs[-1].time, UTC).date() for run in runs]
-    first, last = min(ends), max(ends)
+    """Between which days they ended; empty where a run does not say."""
+    times = [run.epochs[-1].time for run in runs]
+    if min(times) == UNKNOWN_TIME:
+        return ""
+    first, last = (datetime.fromtimestamp(end, UTC).date() for end in (min(times), max(times)))
     return f"Run on {last}." if first == last else f"Run from {first} to {last}."
 
 

@@ -13,7 +13,7 @@ from al.config import RunConfig
 from al.errors import UserError
 from al.identity import Identity
 from al.records import METRICS, RESULT_GROUPS, SPLITS, DataDescription, EpochRecord
-from sweeps.report.load import UNKNOWN_DEVICE, Damaged, LeftOut, Results, Run, drop_twins, read_result
+from sweeps.report.load import UNKNOWN_DEVICE, UNKNOWN_TIME, Damaged, LeftOut, Results, Run, drop_twins, read_result
 
 NOT_RECORDED = "not recorded on W&B"
 
@@ -99,6 +99,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, object]:
     from al.tracking.projection import CLASS_METRICS
 
     row = {"train_size": 0, "val_size": 0, "pool_size": 0, "per_class": {}, "labels_by_class": {}, "seconds": {}}
+    row["time"] = flat.get("_timestamp") or UNKNOWN_TIME  # else it would be now
     row |= {name: value for name, value in flat.items() if "/" not in name}
     for split in SPLITS:
         logged = {name: flat.get(f"{split}/{metric.key}") for name, metric in METRICS.items()}

@@ -22,6 +22,8 @@ from al.records import DataDescription, EpochRecord, RoundRecord, RunResult
 
 UNKNOWN_DEVICE = "unknown"
 """Beginning of the device's name for a run that does not record it."""
+UNKNOWN_TIME = 0.0
+"""When an epoch ended, where that is not recorded."""
 
 Read = TypeVar("Read")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from al.config import RunConfig
 from sweeps.report.analysis import CONTROL, Analysis
+from sweeps.report.cells import Setting
 from sweeps.report.comparisons import MIN_SEEDS, Comparison
 from sweeps.report.inference import Verdict
 from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
@@ -43,8 +44,8 @@ def next_command(analysis: Analysis, results_dir: str | Path) -> str:
         config = setting.config.model_copy(update={"strategy": CONTROL})
         return _loop(sorted({seed for cell in setting.cells for seed in cell.by_seed}), [config], results_dir)
     if verdict.seeds < MIN_SEEDS and len(setting.cells) > 1:
-        missing = MIN_SEEDS - max(len(cell.runs) for cell in setting.cells)
-        return _loop(range(first, first + missing), [cell.config for cell in setting.everyone], results_dir)
+        seeds = _seeds_to_share(setting)
+        return _loop(seeds, [cell.config for cell in setting.everyone], results_dir) if seeds else ""
     found = open_comparison(verdict)
     more = found.more if found else None
     counts = [n for n in (more.clear, more.negligible) if n is not None] if more else []
@@ -54,6 +55,14 @@ def next_command(analysis: Analysis, results_dir: str | Path) -> str:
     cells = [setting.baseline] if setting.config.stop == "baseline" and setting.baseline else []
     cells += [cell for cell in (named[found.a], named[found.b]) if cell]
     return _loop(range(first, first + min(counts)), [cell.config for cell in cells], results_dir)
+
+
+def _seeds_to_share(setting: Setting) -> list[int]:
+    """Seeds after which all strategies share enough to test anything: first those that some lack, then new ones."""
+    have = [set(cell.by_seed) for cell in setting.cells]
+    some, shared = set.union(*have), set.intersection(*have)
+    first = 1 + max(run.seed for cell in setting.everyone for run in cell.runs)
+    return [*sorted(some - shared), *range(first, first + MIN_SEEDS)][: max(0, MIN_SEEDS - len(shared))]
 
 
 def _loop(seeds: Iterable[int], configs: Iterable[RunConfig], results_dir: str | Path) -> str:

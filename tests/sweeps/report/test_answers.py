@@ -192,6 +192,23 @@ def test_few_seeds_give_no_certainty(tmp_path, seeds):
     assert decision.command.count("train.py") == len(FIVE)
 
 
+@pytest.mark.parametrize(
+    ("random", "seeds", "why"),
+    [
+        ((12,), "34 56", "one split seed in common"),
+        ((12, 90), "34 56", "one split seed in common"),
+        ((78, 79, 80), "12 34 56", "no two strategies have a split seed in common"),
+    ],
+)
+def test_the_command_fills_in_seeds_that_a_strategy_lacks(tmp_path, random, seeds, why):
+    """There are three seeds of one strategy: more of both are not what is missing."""
+    write_cells(tmp_path, small(noise=0.1), ("margin",), (12, 34, 56), **DIGITS)
+    write_cells(tmp_path, small(noise=0.1), ("random",), random, **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert decision.command.startswith(f"for seed in {seeds}; do ")
+    assert why in decision.text
+
+
 def test_no_strategy_reaches_the_baseline(tmp_path):
     write_cells(tmp_path, small(baseline_bonus=15.0), FIVE, SEEDS, **DIGITS)
     decision = decide(analysed(tmp_path))

@@ -1,6 +1,7 @@
 """Runs written as CSV and read back: what a report is made of is the same."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -58,6 +59,51 @@ def test_what_does_not_repeat_is_the_same(tmp_path, operations):
     write_csv(load_results(tmp_path / "results").runs, tmp_path)
     (run,) = load_csv(tmp_path).runs
     assert run.result.environment.not_repeatable == operations
+
+
+@pytest.mark.parametrize("classes", [("a/b", "c"), ("a\\", "b\\/c"), ("a\rb", "c\nd"), ('"', "a,b"), ("[x", "é")])
+def test_any_name_of_a_class_comes_back(tmp_path, classes):
+    write_cells(tmp_path / "results", World(classes=classes, train=400, test=100), ("random",), (12,), **DIGITS)
+    write_csv(load_results(tmp_path / "results").runs, tmp_path)
+    (kept,), (run,) = load_results(tmp_path / "results").runs, load_csv(tmp_path).runs
+    assert run.data.classes == list(classes)
+    assert run.per_class.keys() == kept.per_class.keys()
+
+
+def test_files_that_a_spreadsheet_saved(folders, tmp_path):
+    for name in (RUNS, EPOCHS):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (folders[1] / name).read_bytes().replace(b"\n", b"\r\n"))
+    assert len(load_csv(tmp_path).runs) == 9
+
+
+@pytest.mark.parametrize("name", [RUNS, EPOCHS])
+@pytest.mark.parametrize("damage", [lambda text: text.replace("run,", "no,", 1), lambda text: text[:-1] + ",1\n"])
+def test_cells_without_a_column_are_one_line(folders, tmp_path, name, damage):
+    for file in (RUNS, EPOCHS):
+        text = (folders[1] / file).read_text()
+        (tmp_path / file).write_text(damage(text) if file == name else text)
+    with pytest.raises(UserError, match=f"{name} cannot be read .row [0-9]+ has no number of a run, or more cells"):
+        load_csv(tmp_path)
+
+
+def test_a_run_that_a_report_leaves_out_is_not_published(tmp_path, capsys):
+    """Files do not say which images a run started from, so a report on them could not leave it out."""
+    write_cells(tmp_path / "results", SMALL, ("margin", "random", "entropy"), (12,), **DIGITS)
+    (rounds,) = tmp_path.glob("results/*-entropy-*/split_seed_12/rounds.jsonl")
+    first, *others = rounds.read_text().splitlines()
+    other = json.loads(first)
+    other["rows"] = [row + 1 for row in other["rows"]]
+    rounds.write_text("\n".join([json.dumps(other), *others]) + "\n")
+    assert main(["--results-dir", str(tmp_path / "results"), "--to-csv", str(tmp_path / "csv")]) == 0
+    said = capsys.readouterr().out
+    assert "2 runs, 0 missing, 1 left out" in said
+    assert "its initial pool differs" in said
+    assert {run.config.strategy for run in load_csv(tmp_path / "csv").runs} == {"margin", "random"}
+
+
+def test_no_day_is_told_that_is_not_known(folders, tmp_path, capsys):
+    assert main(["--from-csv", str(folders[1]), "--out", str(tmp_path)]) == 0
+    assert "Run on" not in capsys.readouterr().out
 
 
 def test_learning_curves_are_the_same(pairs):
