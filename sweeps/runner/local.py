@@ -188,22 +188,22 @@ class Runner:
 
     def _start(self, job: Job) -> None:
         run, parameters, arguments = job.run, job.log.with_suffix(".yaml"), job.log.with_suffix(".json")
-        write_atomically(parameters, parameter_file(run.parameters))
-        if "${args_json_file}" in run.command:
-            write_atomically(arguments, json.dumps(dict(run.parameters)))
         line = command_line(run.command, run.program, run.parameters, str(arguments))
         variables = {"WANDB_SWEEP_PARAM_PATH": str(parameters.resolve()), "WANDB_RUN_ID": _run_id(run)}
         job.card = free_card((other.card for other in self.running), [run.config.device])
         variables |= with_tag(run.sweep) | variables_of(job.card)
-        with job.log.open("ab") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(line)}\n".encode())
-            log.flush()
-            job.log_start = log.tell()
-            try:
+        try:
+            write_atomically(parameters, parameter_file(run.parameters))
+            if "${args_json_file}" in run.command:
+                write_atomically(arguments, json.dumps(dict(run.parameters)))
+            with job.log.open("ab") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(line)}\n".encode())
+                log.flush()
+                job.log_start = log.tell()
                 job.process = self._process(run, line, self._variables | variables | job.variables, log)
-            except OSError as error:
-                job.claim.release()
-                return self._end(job, "failed", f"{line[0]}: cannot be started ({error.strerror})")
+        except OSError as error:  # the others go on
+            job.claim.release()
+            return self._end(job, "failed", f"{error.filename or line[0]}: cannot be started ({error.strerror})")
         job.state, job.started = "running", time.monotonic()
         self.running.append(job)
         return self.view.event(f"start   {run.name}{'  (goes on where it stopped)' if run.last_epoch() else ''}")

@@ -50,8 +50,9 @@ def estimates_by_machine(folders: Iterable[str | Path]) -> dict[str, Estimate]:
     for folder in sorted({Path(folder) for folder in folders}):
         for path in sorted(folder.glob(f"*/split_seed_*/{COMPLETE}")):
             metrics = read_json(path)
-            device = str(metrics.get("environment", {}).get("device", "unknown"))
-            found.setdefault(device, Estimate()).add(metrics.get("config", {}), metrics.get("training_time_seconds"))
+            environment = metrics.get("environment")
+            device = str(environment.get("device", "unknown")) if isinstance(environment, dict) else "unknown"
+            found.setdefault(device, Estimate()).add(metrics.get("config"), metrics.get("training_time_seconds"))
     return found
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from operator import eq
 from pathlib import Path
 from statistics import fmean
@@ -152,11 +153,15 @@ class Estimate:
         for folder in sorted({Path(folder) for folder in results_dirs}):
             for path in sorted(folder.glob(f"*/split_seed_*/{COMPLETE}")):
                 metrics = read_json(path)
-                self.add(metrics.get("config", {}), metrics.get("training_time_seconds"))
+                self.add(metrics.get("config"), metrics.get("training_time_seconds"))
 
-    def add(self, config: Mapping[str, Any], seconds: Any) -> None:
-        if config and isinstance(seconds, int | float):
-            self._known.setdefault(tuple(config.get(name) for name in SETTING), []).append(float(seconds))
+    def add(self, config: object, seconds: object) -> None:
+        """Count a run that is done; what is no configuration or no time, as in a damaged file, counts for nothing."""
+        if not (isinstance(config, Mapping) and config and isinstance(seconds, int | float) and isfinite(seconds)):
+            return
+        setting = tuple(config.get(name) for name in SETTING)
+        if not any(isinstance(value, list | dict) for value in setting):
+            self._known.setdefault(setting, []).append(float(seconds))
 
     def seconds(self, config: RunConfig) -> float | None:
         """None where no run of this model and data set has been done."""

@@ -64,8 +64,9 @@ class Memory:
         place = f"{base_url()}/{os.environ.get('WANDB_ENTITY', '')}/{project()}"
         self.sent: dict[str, str] = self.content.setdefault(place, {})
 
-    def note(self, run: TrackedRun) -> None:
-        self.sent[run.run_id] = run.extent
+    def note(self, run: TrackedRun, extent: str) -> None:
+        """Remember that so much of a run has been sent."""
+        self.sent[run.run_id] = extent
         for log in self.path.parent.glob(f"*run-*-{run.run_id}/run-*.wandb"):
             log.with_name(f"{log.name}.synced").touch()  # W&B's own mark: `wandb sync` would double the rows
         self.path.parent.mkdir(exist_ok=True)
@@ -127,13 +128,14 @@ def _send(waiting: Sequence[TrackedRun], memory: Memory) -> dict[str, str]:
         if in_a_row >= FAILURES_IN_A_ROW:
             errors[run.run_id] = "not tried: the server took none of the runs before it"
             continue
+        extent = run.extent  # before it is read: a process may go on with the run while it is sent
         try:
             arrived = run.is_whole(states.get(run.run_id)) or mirror(run.folder, run.run_id, said.append)
         except (UserError, ValueError, Unreachable) as error:
             arrived = False
             said.append(" ".join(str(error).split()))
         if arrived:
-            memory.note(run)
+            memory.note(run, extent)
             print(f"sent {run.folder.path}", flush=True)
         else:
             errors[run.run_id] = said[-1] if said else f"{run.folder.path} has not arrived"

@@ -134,6 +134,8 @@ def serve(owner: socket.socket) -> list[str]:
                 sys.exit()
             if pid := os.fork():
                 os.close(files[0])
+                with contextlib.suppress(OSError):  # here too: a signal to the group may come before the child does it
+                    os.setpgid(pid, pid)
                 owner.send(json.dumps({"pid": pid}).encode())
                 continue
             signal.set_wakeup_fd(-1)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from al.errors import NoRoom
 from al.identity import local_sources
 from sweeps.runner import cards, local, processes
 from sweeps.runner.command import command_line, parameter_file
 from sweeps.runner.grid import load
+from sweeps.runner.plan import estimates_by_machine
 from sweeps.runner.runs import Estimate, runs_of
 
 ROOT = Path(__file__).parents[3]
@@ -372,6 +374,33 @@ def test_estimates_need_a_run_of_the_same_model_and_data(project):
     estimate.add(digits.model_dump(), 5.0)
     assert estimate.seconds(digits) == 5.0
     assert estimate.seconds(cifar) is None
+
+
+@pytest.mark.parametrize("config", [3, "x", [1], None, {"model": "small_cnn", "dataset": ["digits"]}])
+def test_a_damaged_file_estimates_nothing_and_stops_nobody(project, config):
+    path = sweep(project)
+    folder = project / "results/other/split_seed_1"
+    folder.mkdir(parents=True)
+    found = {"config": config, "training_time_seconds": 5.0, "environment": 3}
+    (folder / "performance_metrics.json").write_text(json.dumps(found))
+    assert local.main([path, "--dry-run"]) == 0
+    estimates_by_machine(["results"])
+
+
+def test_a_run_whose_files_cannot_be_written_fails_alone(project, monkeypatch, capsys):
+    """A full disk, at the moment at which a run is started: those under way are not left behind."""
+    written = []
+
+    def write(path, content):
+        written.append(path)
+        if len(written) == 2:
+            raise NoRoom(path)
+        path.write_text(content)
+
+    monkeypatch.setattr(local, "write_atomically", write)
+    assert local.main([sweep(project, split_seed=[1, 2, 3]), "--jobs", "3"]) == 1
+    assert "cannot be started (No space left on device)" in capsys.readouterr().err
+    assert len(list(project.glob("results/*/*/performance_metrics.json"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,23 @@ def test_a_run_that_is_running_is_left_alone(server, tmp_path, capsys):
     assert epochs(server, "busy") == [1, 2]
 
 
+def test_rows_that_a_run_adds_while_it_is_sent_are_sent_next_time(tmp_path, monkeypatch):
+    folder = tmp_path / "cell/split_seed_1"
+    folder.mkdir(parents=True)
+    rows = folder / "epochs.jsonl"
+    rows.write_text("first\n")
+
+    def mirror_while_the_run_goes_on(*_) -> bool:
+        rows.write_text("first\nsecond\n")
+        return True
+
+    monkeypatch.setattr(sync, "mirror", mirror_while_the_run_goes_on)
+    monkeypatch.setattr(sync, "states_on_server", lambda ids: {})
+    run, memory = sync.TrackedRun("abc", sync.RunFolder(folder)), sync.Memory(tmp_path)
+    assert sync._send([run], memory) == {}
+    assert memory.sent["abc"] != run.extent
+
+
 def test_an_upload_that_failed_is_an_error_though_wandb_exits_0(server, tmp_path, monkeypatch, capsys):
     results = tmp_path / "results"
     attempt(results, "refused", 1, 2)

@@ -42,6 +42,16 @@ def test_arguments_environment_output_and_exit_code_are_the_runs_own(warm, tmp_p
     assert "nonsense" in said
 
 
+def test_a_run_leads_its_group_once_it_is_known(warm, tmp_path):
+    """A signal that is sent to the group at once must find it."""
+    with (tmp_path / "log").open("ab") as log:
+        for _ in range(10):
+            child = warm.start([str(PROGRAM), "--help"], os.environ, log)
+            assert os.getpgid(child.pid) == child.pid
+            while child.poll() is None:
+                time.sleep(0.02)
+
+
 def test_a_run_that_is_killed_is_reported_as_such_and_costs_no_other(warm, tmp_path):
     small = ["--dataset=digits", "--patience=400", "--max_epochs=400", f"--results_dir={tmp_path}"]
     with (tmp_path / "log").open("wb") as log:
