@@ -84,10 +84,14 @@ def band(cell: Cell, against: str = "labels") -> Band:
 
 
 def accuracy_at(cells: Sequence[Cell]) -> dict[str, dict[int, dict[int, float]]]:
-    """Accuracies by cell label, seed and label count, as `statistics.penalties` takes them."""
+    """Accuracies by cell label, seed and label count; label counts that a run never tested are not among its own."""
     return {
         cell.label: {
-            run.seed: {int(labels): float(accuracy) for labels, accuracy in zip(curve.labels, curve.accuracy)}
+            run.seed: {
+                int(labels): float(accuracy)
+                for labels, accuracy in zip(curve.labels, curve.accuracy)
+                if not np.isnan(accuracy)
+            }
             for run in cell.runs
             for curve in (learning_curve(run),)
         }

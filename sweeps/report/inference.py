@@ -245,7 +245,8 @@ def _by_fair_mean(values: Values) -> list[str]:
     for row, (k, seed, _) in enumerate(rows):
         design[row, k] = design[row, len(names) + seeds.index(seed)] = 1
     effects = np.linalg.lstsq(design, np.array([value for _, _, value in rows]), rcond=None)[0]
-    enough = min(MIN_SEEDS, max(len(found) for found in values.values()))
+    # What only one strategy has is no reason to put it first: two are compared by the seeds of both.
+    enough = min(MIN_SEEDS, *sorted((len(found) for found in values.values()), reverse=True)[:2])
     return sorted(names, key=lambda name: (len(values[name]) < enough, -effects[names.index(name)]))
 
 

@@ -209,6 +209,27 @@ def test_the_command_fills_in_seeds_that_a_strategy_lacks(tmp_path, random, seed
     assert why in decision.text
 
 
+def test_a_strategy_that_has_more_seeds_does_not_lead_by_them(tmp_path):
+    """While a sweep runs: all seeds of random sampling are there, and two of the strategy that is better in both."""
+    write_cells(tmp_path, small(noise=0.1, effects={"margin": 4.0}), ("random",), (12, 34, 56), **DIGITS)
+    write_cells(tmp_path, small(noise=0.1, effects={"margin": 4.0}), ("margin",), (12, 34), **DIGITS)
+    assert decide(analysed(tmp_path)).headline.startswith("margin leads so far by ")
+
+
+@pytest.mark.parametrize("test", [{}, {"loss": 1.0}, {"accuracy": float("nan"), "loss": 1.0}])
+def test_label_counts_that_one_run_never_tested_are_left_out(tmp_path, test):
+    write_cells(tmp_path, small(noise=0.1), ("random", "margin"), (12, 34, 56), **DIGITS)
+    path = next(tmp_path.glob("*margin*/split_seed_34/epochs.jsonl"))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    untested = {row["labels"] for row in rows} - {rows[0]["labels"], rows[-1]["labels"]}
+    rows = [row | ({"test": test} if row["labels"] in untested else {}) for row in rows]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    table = tables.curve_table(families(tmp_path))
+    assert table.rows
+    assert not untested & {row[1] for row in table.rows}
+    assert tables.penalty_table(families(tmp_path)[0]).rows
+
+
 def test_no_strategy_reaches_the_baseline(tmp_path):
     write_cells(tmp_path, small(baseline_bonus=15.0), FIVE, SEEDS, **DIGITS)
     decision = decide(analysed(tmp_path))
