@@ -48,7 +48,7 @@ def load_csv(folder: str | Path) -> Results:
     Raises:
         UserError: there are no such files.
     """
-    results, epochs = Results(folder=Path(folder)), defaultdict(list)
+    results, epochs = Results(folder=Path(folder), read_from=("--from-csv", str(folder))), defaultdict(list)
     for row in _read(Path(folder) / EPOCHS):
         epochs[row.pop("run")].append(row)
     for row in _read(Path(folder) / RUNS):

@@ -122,7 +122,7 @@ def _facts(results: Results, results_dir: str) -> Iterable[str]:
     runs = results.runs
     seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
     cells = len({run.config.digest(split_seed=False) for run in runs})
-    text = f"{len(runs)} complete runs of {cells} configurations in {results_dir}"
+    text = f"{len(runs)} complete runs of {cells} configurations in {(results.read_from or (results_dir,))[-1]}"
     yield f"{text}; split seeds {seeds}." if seeds else f"{text}."
     if runs:
         yield " ".join(filter(None, [_data(runs), _when(runs), _versions(runs)]))

@@ -41,7 +41,7 @@ def load_wandb(path: str, api: Any = None) -> Results:
     entity, _, project = path.partition("/")
     if not entity or not project or "/" in project:
         raise UserError(f"from-wandb={path!r}: not a project; write ENTITY/PROJECT, as in the project's address")
-    results = Results()
+    results = Results(read_from=("--from-wandb", path))
     for run in _runs(path, api):
         source = f"{path}/{run.id}"
         try:

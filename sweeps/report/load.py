@@ -146,6 +146,8 @@ class Results:
     """Parameters that every run was given besides, as `--set` takes them."""
     command: str = ""
     """Makes everything that is missing."""
+    read_from: tuple[str, ...] = ()
+    """The report's option that names where the runs were read from, and its value; empty for the results folder."""
     folder: Path | None = None
     """Where tables of zero-shot labels lie beside published runs; None: in the results folder."""
 
@@ -365,4 +367,4 @@ def select(
     sweeps = dict.fromkeys(item.sweep for item in missing)
     command = shlex.join(["python", "-m", "sweeps.runner.local", *sweeps, *options]) if missing else ""
     found = Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, tuple(assignments))
-    return replace(found, command=command, folder=results.folder)
+    return replace(found, command=command, folder=results.folder, read_from=results.read_from)

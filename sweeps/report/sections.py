@@ -62,7 +62,7 @@ class Findings:
     def command(self) -> str:
         """Makes this report again."""
         target = [] if self.target is None else ["--target", f"{self.target:g}"]
-        return shlex.join(["python", "-m", "sweeps.report", *self.where, *target])
+        return shlex.join(["python", "-m", "sweeps.report", *self.where, *self.results.read_from, *target])
 
     @property
     def every_analysis(self) -> list[Analysis]:

@@ -101,6 +101,13 @@ def test_a_run_that_a_report_leaves_out_is_not_published(tmp_path, capsys):
     assert {run.config.strategy for run in load_csv(tmp_path / "csv").runs} == {"margin", "random"}
 
 
+def test_the_page_says_where_the_runs_came_from(folders, tmp_path, capsys):
+    assert main(["--from-csv", str(folders[1]), "--out", str(tmp_path)]) == 0
+    assert f"9 complete runs of 3 configurations in {folders[1]};" in capsys.readouterr().out
+    command = f"python -m sweeps.report --results-dir results --from-csv {folders[1]}"
+    assert command in (tmp_path / "index.html").read_text()
+
+
 def test_no_day_is_told_that_is_not_known(folders, tmp_path, capsys):
     assert main(["--from-csv", str(folders[1]), "--out", str(tmp_path)]) == 0
     assert "Run on" not in capsys.readouterr().out
