@@ -121,9 +121,10 @@ def project(labels: Sequence[int], hits: NDArray[np.bool_], rng: np.random.Gener
         hits: [R, m] whether each model is right on each image of the audit.
 
     Returns:
-        None for too few points.
+        None for too few points, and where every model is right on every image, or wrong: then all resamples are the
+        same, and an interval without width would claim certainty.
     """
-    if len(set(labels)) < FEWEST_POINTS or hits.shape[1] == 0:
+    if len(set(labels)) < FEWEST_POINTS or hits.all() or not hits.any():
         return None
     x, images = np.asarray(labels, float), hits.shape[1]
     (law,) = fit_power_laws(x, 1 - hits.mean(1)[None], images)

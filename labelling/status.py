@@ -229,8 +229,8 @@ def _about_accuracy(status: Status) -> list[str]:
 
 def _about_the_future(status: Status) -> list[str]:
     if status.projection is None:
-        why = "an audit" if status.accuracy is None else f"{FEWEST_POINTS} rounds of different label counts"
-        return [f"Where the learning curve goes cannot be said yet: that takes {why}."] if status.trained_on else []
+        takes = _takes_to_project(status)
+        return [f"Where the learning curve goes cannot be said yet: that takes {takes}."] if status.trained_on else []
     twice = 2 * status.trained_on
     said = [
         f"If the curve goes on as a power law, which is a guess, {twice:,} labels give "
@@ -241,6 +241,14 @@ def _about_the_future(status: Status) -> list[str]:
         low, value, high = (_labels(count) for count in (found.low, found.value, found.high))
         said.append(f"{status.target:g} % would take {value} labels by the same guess (95 % interval {low} to {high}).")
     return said
+
+
+def _takes_to_project(status: Status) -> str:
+    if status.accuracy is None:
+        return "an audit"
+    if len({point.labels for point in status.curve}) < FEWEST_POINTS:
+        return f"{FEWEST_POINTS} rounds of different label counts"
+    return f"audit images that some model gets {'wrong' if status.accuracy.value else 'right'}"
 
 
 def _labels(count: float) -> str:

@@ -91,6 +91,11 @@ class TestPowerLaw:
     def test_needs_three_points(self):
         assert project([50, 100], np.ones((2, 9), bool), np.random.default_rng(0)) is None
 
+    @pytest.mark.parametrize("right", [True, False])
+    def test_none_where_no_image_tells_the_models_apart_from_perfect_or_useless(self, right):
+        """Every resample would be the same: an interval of no width about a guess."""
+        assert project([50, 100, 200], np.full((3, 9), right), np.random.default_rng(0)) is None
+
 
 def test_paired_difference_is_that_of_the_mean():
     first, second = np.array([1, 1, 1, 0, 1, 0, 1, 1], bool), np.array([1, 0, 1, 0, 0, 0, 1, 1], bool)

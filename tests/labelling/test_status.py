@@ -7,7 +7,7 @@ from labelling.accepting import Rules, take
 from labelling.photos import find_photos
 from labelling.project import Project
 from labelling.proposal_files import Predictions, write_proposal
-from labelling.records import Answer, Proposal
+from labelling.records import Answer, Pick, Proposal
 from labelling.status import sentences, status_of
 
 AS_EVER = Rules()
@@ -40,3 +40,27 @@ def test_labels_since_the_last_model(project, truth):
     assert not any("come since" in sentence for sentence in sentences(status_of(project)))
     say(project, third, label="red")
     assert status_of(project).since == 1
+
+
+@pytest.mark.parametrize("first", [0.1, 0.9])
+def test_where_the_curve_goes_is_said_of_models_that_err(project, truth, first):
+    """The first of three models takes every image for red, as all are, or for blue."""
+    paths = list(truth)[:4]
+    photos = find_photos(project.data, project.cache)
+    digests = [photo.sha256 for photo in photos.photos]
+    asked = [
+        Pick(path=path, sha256=photos.by_path[path].sha256, rank=rank, audit=True) for rank, path in enumerate(paths, 1)
+    ]
+    for number, labels in enumerate((10, 20, 40), 1):
+        known = {"labels": labels, "trained_on": labels, "classes": ["blue", "red"], "images": 30}
+        made = Proposal(round=number, strategy="margin", config={}, picks=asked, **known)
+        blue = first if number == 1 else 0.1
+        probs = [np.tile(np.array([blue, 1 - blue], np.float32), (len(digests), 1))]
+        write_proposal(project, made, Predictions.of(digests, probs), "data")
+    for path in paths:
+        say(project, path, label="red")
+    status = status_of(project, target=90)
+    assert status.accuracy.value == 100
+    said = " ".join(sentences(status))
+    assert ("90 % would take" in said) == (first > 0.5)
+    assert ("that takes audit images that some model gets wrong" in said) == (first < 0.5)
