@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from al import threads
 from al.fast.switch import PARTS, VARIABLE
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Spread
@@ -241,6 +242,7 @@ def main(arguments: list[str]) -> None:
     parts = options.parts.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--parts={','.join(sorted(unknown))}: no such part; use {', '.join(PARTS)}")
+    threads.sleep_while_waiting()  # as train.py does; spinning threads on busy cores would be all that is measured
     values = {WITH: WITH, **{part: f"-{part}" for part in parts}, WITHOUT_ALL: WITHOUT_ALL}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         prepare(Path(name))
