@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ from data_prep.checksums import THREADS, no_room
 from data_prep.locks import exclusive
 from data_prep.sharded.records import Done, Manifest, Recipe, Seal, Shard
 from data_prep.sharded.row_file import RowFile
-from data_prep.sharded.sources import Source
+
+if TYPE_CHECKING:
+    from data_prep.sharded.sources import Source
 
 MANIFEST = "manifest.json"
 IMAGES = "images.txt"
@@ -97,7 +99,7 @@ class Store:
 
     # Beginning
 
-    def begin(self, recipe: Recipe, dimensions: int, source: Source) -> None:
+    def begin(self, recipe: Recipe, dimensions: int, source: "Source") -> None:
         """List the images and lay out the arrays, unless that is done; then check that it was done for the same.
 
         Raises:
@@ -110,7 +112,7 @@ class Store:
                     self._lay_out(recipe, dimensions, source)
         self.check(recipe, source)
 
-    def check(self, recipe: Recipe, source: Source) -> None:
+    def check(self, recipe: Recipe, source: "Source") -> None:
         """Refuse to go on with what was begun otherwise.
 
         Raises:
@@ -132,7 +134,7 @@ class Store:
         if missing is not None:
             raise UserError(f"--data: has no {missing}, which these embeddings were begun with; {same}")
 
-    def _lay_out(self, recipe: Recipe, dimensions: int, source: Source) -> None:
+    def _lay_out(self, recipe: Recipe, dimensions: int, source: "Source") -> None:
         (self.folder / SHARDS).mkdir(exist_ok=True)
         shards, digest = self._list(source, recipe.shard_size)
         if not shards:
@@ -149,7 +151,7 @@ class Store:
             file.create()
         write_atomically(self.folder / MANIFEST, manifest.model_dump_json())
 
-    def _list(self, source: Source, shard_size: int) -> tuple[tuple[Shard, ...], str]:
+    def _list(self, source: "Source", shard_size: int) -> tuple[tuple[Shard, ...], str]:
         """Write the name of each image, a line each; the shards, and the SHA-256 of the list."""
         starts, digest, row, offset = [], hashlib.sha256(), 0, 0
         with (self.folder / IMAGES).open("wb") as file:
@@ -247,7 +249,7 @@ class Store:
         """Of a shard's rows as they are on disk: see `Done.checksum`."""
         return "".join(f"{file.checksum(shard.start, shard.stop):08x}" for file in (self.vectors, self.contents))
 
-    def tell_changes(self, source: Source) -> None:
+    def tell_changes(self, source: "Source") -> None:
         """Warn where a folder has other images by now than were listed; what a tar file holds is seen as it is read."""
         if source.tars:
             return
@@ -261,7 +263,7 @@ class Store:
                 flush=True,
             )
 
-    def close(self, source: Source) -> bool:
+    def close(self, source: "Source") -> bool:
         """Read all shards once, and write down that they are complete; False where some are not."""
         with self.writing(), exclusive(self.folder / LOCK, "checking the shards"):
             if self.complete:

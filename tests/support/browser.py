@@ -29,11 +29,17 @@ class Browser:
         self.driver.get("about:blank")
         self.console(), self.requests()  # what came before is none of this page's
         self.driver.get(page.as_uri())
-        if scripts:  # on a busy machine `get` has been seen to come back before the page's own scripts had run
-            from selenium.webdriver.support.ui import WebDriverWait
+        self._wait_for(page)
 
-            there = "return location.href === arguments[0] && document.readyState === 'complete'"
-            WebDriverWait(self.driver, 30).until(lambda driver: driver.execute_script(there, page.as_uri()))
+    def _wait_for(self, page: Path) -> None:
+        """On a busy machine `get` has been seen to come back before the page was there."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        there = f"location.href === {json.dumps(page.as_uri())} && document.readyState === 'complete'"
+        asked = {"expression": there, "returnByValue": True}  # by this way also where a page's own scripts are off
+        WebDriverWait(self.driver, 30).until(
+            lambda driver: driver.execute_cdp_cmd("Runtime.evaluate", asked)["result"].get("value")
+        )
 
     def run(self, script: str, *arguments):
         """What a script returns, which may be a promise."""
