@@ -1,8 +1,6 @@
 """A full disk is one line that names the path, the reason and the room that is needed; then it goes on."""
 
 import re
-import shutil
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,18 +94,6 @@ def test_no_place_for_the_cache_at_all(tiny_models, cpu, tmp_path):
     with pytest.raises(UserError, match="cannot be written there") as error:
         embed(data_set(), "train", str(tiny_models["resnet"]), 32, cpu, tmp_path / "file", silent)
     one_line(error, tmp_path / "file")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 512 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(place)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("cannot mount a file system here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def test_a_real_small_disk(small_disk, tmp_path, monkeypatch, tiny_models, cpu):

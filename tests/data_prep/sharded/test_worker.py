@@ -4,9 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import random
-import shutil
 import signal
-import subprocess
 import time
 from contextlib import suppress
 
@@ -313,16 +311,6 @@ class TestAFolderThatChanges:
 
 
 class TestNoRoom:
-    @pytest.fixture
-    def small_disk(self, tmp_path):
-        place = tmp_path / "disk"
-        place.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", "size=512k", "none", str(place)]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("cannot mount a file system here")
-        yield place
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
     def test_is_seen_before_anything_is_computed(self, images, small_disk, monkeypatch):
         monkeypatch.setattr(numbered, "DIMENSIONS", 5000)
         with pytest.raises(
