@@ -35,6 +35,7 @@ def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Li
     yield from _headed("Experiment 3: CLIP's labels first, or true ones", clip_start(others))
     yield from _headed("The claims", _claims(results, zero_shot))
     yield from _headed("Why", why(runs))
+    yield from _headed("What it took", took(runs))
 
 
 def _headed(title: str, lines: Iterator[Line]) -> Iterator[Line]:
@@ -156,6 +157,20 @@ def why(runs: Sequence[Run]) -> Iterator[Line]:
             yield f"- {variant}: labels saved under the stopping rule: {'; '.join(told)}."
             yield f"- {variant}: labels saved by accuracy alone, its loss not asked: {'; '.join(by_accuracy)}."
         yield from _first_labels(runs, variant, baseline)
+
+
+def took(runs: Sequence[Run]) -> Iterator[Line]:
+    """Seconds of each strategy's runs, start-up and W&B not counted, and of the embeddings that they share."""
+    yield from _header("strategy", "runs", "seconds each", "seconds in all", "device")
+    for name in COMPARED:
+        group = [run for run in runs if run.config.strategy == name]
+        if group:
+            each = [run.result.training_time_seconds for run in group]
+            where = {run.result.environment.device for run in group}
+            span = f"{min(each):.1f} to {max(each):.1f}"
+            yield _row(f"`{name}`", f"{len(group)}", span, f"{sum(each):,.0f}", "; ".join(sorted(where)))
+    if embedding := max((epoch.seconds.get("embed", 0.0) for run in runs for epoch in run.epochs), default=0.0):
+        yield f"\nThe embeddings of all images took {embedding:.0f} s, once."
 
 
 def _first_labels(runs: Sequence[Run], variant: str, baseline: Sequence[Run]) -> Iterator[Line]:

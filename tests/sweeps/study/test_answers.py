@@ -77,6 +77,13 @@ def test_the_control_stands_beside_the_strategies(page):
     assert any("random" in line and "imbalanced_10_1: labels saved" in line for line in page)
 
 
+def test_time_is_told_by_strategy(published, page):
+    runs = [run for run in load_csv(published).runs if run.data.train == 50_000 and run.config.strategy == "margin"]
+    seconds = [run.result.training_time_seconds for run in runs]
+    (line,) = [line for line in page[page.index("### What it took") :] if line.startswith("| `margin`")]
+    assert f"| {len(runs)} | {min(seconds):.1f} to {max(seconds):.1f} | {sum(seconds):,.0f} |" in line
+
+
 def test_the_claim_on_clip_is_judged_on_the_other_pool(published):
     study, other = sorted(organise(load_csv(published)), key=lambda family: -family.images)
     with_own = [claim for claim in claims(study, (), other) if claim.id == "C8"]
