@@ -38,10 +38,13 @@ MOST_OF_POOL = 0.5
 BASIC = ("stratified", "random")
 """What every other strategy is compared with."""
 CHOICES = {
-    "frozen": ("typiclust_typical", "margin", "dropquery", "badge"),
+    "frozen": ("typiclust_typical", "uherding", "margin", "dropquery"),
     "network": ("margin", "badge", "typiclust_typical", "entropy"),
 }
-"""Strategies besides, the most telling one first: where time is short the last ones go."""
+"""Strategies besides, the most telling one first: where time is short the last ones go.
+
+For frozen embeddings those that did best on `benchmarks/registry`, which `python -m benchmarks.registry` shows.
+"""
 FEWEST = len(BASIC) + 1
 """Strategies that stay in any case."""
 BY_COST = ("badge", "dropquery", "typiclust", "typiclust_typical", "alfa_mix", "coreset", "probcover", "maxherding")
@@ -53,6 +56,7 @@ WHY = {
     "margin": "the closest two classes: the first to try once each class has some labels",
     "entropy": "the least certain predictions",
     "typiclust_typical": "the most typical image of each cluster without labels: for few labels",
+    "uherding": "what covers most of the uncertain part of the pool: for any number of labels",
     "dropquery": "predictions that dropped features change, spread over clusters: for frozen embeddings",
     "badge": "large and diverse gradients: for large batches",
 }

@@ -38,7 +38,7 @@ def test_strategies_go_before_there_are_fewer_than_three_seeds():
     assert len(planned.seeds) == 3
     assert planned.choice.strategies == CHOICE.strategies[: FEWEST + 1]
     left_out, seeds = planned.reasons
-    assert left_out.chosen == "dropquery, badge"
+    assert left_out.chosen == "margin, dropquery"
     assert "fit into 75 minutes" in seeds.why
 
 
