@@ -1,7 +1,12 @@
-# Everything the suite does, one target each. `make help` lists them.
-#   JOBS=n     runs at a time on this machine      AGENTS=n   W&B agents on this machine      (auto: what is fastest)
-#   DATA=DIR   your images, for compare            MINUTES=n  time for it
-#   OFFLINE=1  the same sweeps without a server    ARGS=...   passed on, for example ARGS="--set data_dir=/images"
+# Everything the suite does, one target each. `make help` lists them, and these settings:
+#   OFFLINE=1        run sweeps here, without a W&B server
+#   JOBS=n           runs at a time on this machine, for OFFLINE=1 and compare (auto: as many as are fastest)
+#   AGENTS=n         W&B agents on this machine, without OFFLINE=1 (auto: as many as are fastest)
+#   RESULTS=DIR      where results are written (results)
+#   DATA=DIR         your images, for compare and study-frozen
+#   MINUTES=n        time that compare may take (30)
+#   FEATURES=MODEL   embedding model for study-frozen: a Hugging Face name or a folder
+#   ARGS="..."       options for the command itself, for example ARGS="--dry-run" or ARGS="--set data_dir=/images"
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,8 +36,9 @@ CONTROLS := sweeps/study/extra_exp1_random.yaml sweeps/study/extra_exp2_random.y
 .DEFAULT_GOAL := help
 .PHONY: help setup demo compare exp1 exp2 exp3 study study-frozen study-frozen-controls study-frozen-clip study-report registry clip sync report dashboard bench check-device test test-slow test-kernels test-gpu lint format clean
 
-help: ## list the targets
+help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo; sed -n 's/^#   /  /p' $(MAKEFILE_LIST)
 
 # The stamp is younger than the lists of packages, so a changed list installs again.
 $(VENV)/.installed: requirements.txt
@@ -47,12 +53,12 @@ $(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt
 
 setup: $(VENV)/.installed ## install what the suite needs into .venv
 
-demo: $(VENV)/.installed ## compare five strategies on digits, offline, in minutes
+demo: $(VENV)/.installed ## compare five strategies on digits, offline, some minutes
 	WANDB_MODE=offline $(BIN)/python -m sweeps.local sweeps/demo.yaml --jobs 2 --results-dir $(RESULTS)/demo $(ARGS)
 	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m data_prep map --dataset=digits --results-dir=$(RESULTS)/demo)
 	$(if $(findstring --dry-run,$(ARGS)),,$(BIN)/python -m sweeps.report sweeps/demo.yaml --results-dir $(RESULTS)/demo)
 
-compare: $(VENV)/.installed ## compare strategies on your own images: DATA=DIR MINUTES=30; without DATA on digits
+compare: $(VENV)/.installed ## compare strategies on your own images: DATA=DIR MINUTES=30 (without DATA: on digits)
 	WANDB_MODE=$${WANDB_MODE:-offline} $(BIN)/python -m sweeps.compare $(if $(DATA),"$(DATA)") --minutes $(MINUTES) \
 	  --jobs $(JOBS) $(if $(filter-out results,$(RESULTS)),--results-dir "$(RESULTS)") $(ARGS)
 
@@ -71,13 +77,13 @@ study: $(VENV)/.installed ## all three experiments: 44 configurations x 5 seeds
 study-frozen: $(VENV)/.installed ## experiments 1 and 2 on frozen embeddings, 190 runs: DATA=folder FEATURES=model
 	$(SWEEP) $(EXP1) $(EXP2) $(FROZEN) dataset=imagefolder data_dir=$(or $(DATA),data/cifar10) $(ARGS)
 
-study-frozen-controls: $(VENV)/.installed ## random sampling beside them, which the study lacks: 50 runs
+study-frozen-controls: $(VENV)/.installed ## the random sampling that the study lacks, on frozen embeddings: 50 runs
 	$(SWEEP) $(CONTROLS) $(FROZEN) dataset=imagefolder data_dir=$(or $(DATA),data/cifar10) $(ARGS)
 
 study-frozen-clip: $(VENV)/.installed ## experiment 3 on published CLIP outputs, 120 runs: see its sweep file
 	$(SWEEP) sweeps/study/extra_clip_published_logits.yaml $(FROZEN) $(ARGS)
 
-study-report: $(VENV)/.installed ## tables, claims and figures of the published runs, from benchmarks/study alone
+study-report: $(VENV)/.installed ## tables, claims and figures from the published runs in benchmarks/study
 	$(BIN)/python -m sweeps.study
 	$(BIN)/python -m sweeps.report --from-csv benchmarks/study --out $(RESULTS)/study-report $(ARGS)
 
@@ -101,7 +107,7 @@ dashboard: $(VENV)/.installed ## create or update the W&B report
 bench: $(VENV)/.installed ## measure speed and memory against the usual stack, twenty minutes on two cores
 	$(BIN)/python -m benchmarks --out $(RESULTS)/benchmarks $(ARGS)
 
-check-device: $(VENV)/.installed ## check this machine's GPU against its CPU, some minutes
+check-device: $(VENV)/.installed ## check this machine's GPU against its CPU, and measure it, some minutes
 	$(BIN)/python -m benchmarks.check --out $(RESULTS)/benchmarks/check.json $(ARGS)
 
 test: $(VENV)/.installed-tests ## run the tests, under ten minutes on two cores

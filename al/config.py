@@ -94,7 +94,7 @@ class RunConfig(BaseModel):
         None, "comma-separated classes that an imbalanced variant keeps Q percent of; unset: the last two"
     )
     pool_scope: Literal["full", "variant"] = _option(
-        "full", "images to acquire from: the whole training set as in the study, or the variant only"
+        "full", "images to acquire from. full: the whole training set, as in the study; variant: the variant only"
     )
 
     # acquisition
@@ -103,14 +103,18 @@ class RunConfig(BaseModel):
         f"what to label next: {', '.join(REGISTRY)}; or two, such as typiclust_typical,margin, the second of which "
         "takes over after switch_after",
     )
-    switch_after: int = _option(3, "two strategies: rounds that the first chooses in, before the second does", ge=1)
+    switch_after: int = _option(
+        3, "two strategies: rounds in which the first chooses, before the second takes over", ge=1
+    )
     budget: OptionalCount = _option(None, "labels to spend in all; unset: the variant's size")
     initial_fraction: float = _option(0.10, "share of the budget labelled before the first round", gt=0, le=1)
-    initial_min: int = _option(150, "labels before the first round at least", ge=1)
+    initial_min: int = _option(150, "fewest labels before the first round", ge=1)
     batch_fraction: float = _option(0.05, "share of the budget acquired in each round", gt=0, le=1)
-    batch_growth: float = _option(1.0, "each round acquires so many times what the one before it did", ge=1, le=10)
+    batch_growth: float = _option(
+        1.0, "how many times as many images each round acquires as the round before", ge=1, le=10
+    )
     pool_sample: OptionalCount = _option(
-        None, "unlabelled images that a round scores and chooses from, a new random part of the pool; unset: all"
+        None, "score and choose from this many unlabelled images, drawn at random anew in each round; unset: from all"
     )
     init: str = _option(
         "stratified",
@@ -118,40 +122,48 @@ class RunConfig(BaseModel):
         f"wrong), or on the embeddings that features names: {', '.join(STARTERS)}",
     )
     init_cleaning: float = _option(
-        0.0, "init=clip: share of the budget spent on having people check the free labels most likely wrong", ge=0, lt=1
+        0.0,
+        "init=clip: share of the budget spent on having people check the free labels that are most likely wrong",
+        ge=0,
+        lt=1,
     )
     stop: Literal["budget", "baseline"] = _option(
-        "budget", "end when the budget is spent, or already when the stratified baseline is beaten on the test set"
+        "budget",
+        "budget: end when the budget is spent; baseline: end as soon as the stratified baseline is beaten on the test "
+        "set",
     )
     schedule: Literal[*SCHEDULES] = _option(
-        "epoch", "train one epoch a round as the study did, or every round until early stopping"
+        "epoch", "epoch: train one epoch a round, as the study did; converge: train every round until early stopping"
     )
     warm_start: bool = _option(True, "schedule=converge only: start a round from the last round's weights")
     val_fraction: float = _option(0.15, "share of the labelled images held out for validation", gt=0, le=0.5)
 
     features: PathName = _option(
         OWN_FEATURES,
-        "what strategies cluster in: model (its own), frozen embeddings of a Hugging Face vision model or its folder, "
-        "or file:PATH, a folder of train.npy and test.npy, one .npz of both, or what `python -m data_prep embed` made",
+        "what strategies cluster in. model: the trained model's own activations; the name or folder of a Hugging Face "
+        "vision model: its frozen embeddings; file:PATH: a folder of train.npy and test.npy, one .npz of both, or what "
+        "`python -m data_prep embed` made",
     )
     features_size: OptionalCount = _option(
         None, "side in pixels that the embedding model sees; unset: what its image processor does"
     )
 
     # what single strategies take
-    typiclust_max_clusters: int = _option(500, "typiclust_typical: clusters at most", ge=1)
+    typiclust_max_clusters: int = _option(500, "typiclust_typical: most clusters to make", ge=1)
     typiclust_members: int = _option(
-        20_000, "typiclust_typical: images of a cluster that are compared with each other at most", ge=1
+        20_000, "typiclust_typical: most images of a cluster to compare with each other", ge=1
     )
     probcover_delta: OptionalSize = _option(None, "probcover: radius of a ball; unset: found by purity")
-    probcover_purity: float = _option(0.95, "probcover: share of balls that must hold one pseudo-class", gt=0, le=1)
-    cluster_margin_candidates: int = _option(10, "cluster_margin: candidates of small margin for each pick", ge=1)
+    probcover_purity: float = _option(0.95, "probcover: share of balls that must be of one pseudo-class", gt=0, le=1)
+    cluster_margin_candidates: int = _option(10, "cluster_margin: candidates with a small margin for each pick", ge=1)
     cluster_margin_size: int = _option(20, "cluster_margin: images of a cluster on average", ge=1)
-    herding_candidates: int = _option(20_000, "maxherding, uherding: images to cover and to choose from at most", ge=1)
+    herding_candidates: int = _option(20_000, "maxherding, uherding: most images to cover and to choose from", ge=1)
     batch_noise: Literal["none", "power", "softmax", "softrank"] = _option(
-        "none", "strategies that rank scores: noise on them, so that a batch is not many copies of one image"
+        "none", "strategies that rank scores: noise to add to them, so that a batch is not many copies of one image"
     )
-    batch_beta: float = _option(1.0, "batch_noise: how much scores count against it; large: hardly any noise", gt=0)
+    batch_beta: float = _option(
+        1.0, "batch_noise: weight of the scores beside the noise; large: hardly any noise", gt=0
+    )
     mc_passes: int = _option(10, "bald: passes with dropout", ge=2, le=1000)
     drop_passes: int = _option(3, "dropquery: passes with dropped features", ge=1, le=1000)
 
@@ -166,7 +178,7 @@ class RunConfig(BaseModel):
     lr: float = _option(0.001, "learning rate of Adam", gt=0, le=1)
     weight_decay: float = _option(0.001, "weight decay of Adam", ge=0, le=1)
     batch_size: int = _option(32, "images in a training step", ge=2, le=1_000_000)
-    max_epochs: int = _option(50, "epochs at most: of the run (schedule=epoch) or of each round (converge)", ge=1)
+    max_epochs: int = _option(50, "most epochs of the run (schedule=epoch) or of each round (converge)", ge=1)
     patience: int = _option(10, "epochs without a lower validation loss before training stops", ge=1)
     min_delta: float = _option(0.005, "fall in validation loss that counts as lower", ge=0)
     lr_factor: float = _option(0.5, "what the learning rate is multiplied by on a plateau", gt=0, lt=1)
@@ -190,32 +202,35 @@ class RunConfig(BaseModel):
     device: str = _option("auto", "auto, or a torch device such as cpu")
     images_on: Literal["auto", "device", "host", "disk"] = _option(
         "auto",
-        "where images lie until they are used: on the device, in host memory or in a folder's memory-mapped cache; "
-        "auto: on the device where half of its free memory takes them. The outcome is the same",
+        "where images are kept until they are used. device: on the device; host: in main memory; disk: in the "
+        "memory-mapped cache of a folder; auto: on the device if they fit in half of its free memory. The outcome is "
+        "the same",
     )
     cache: Literal["auto", "on", "off"] = _option(
         "auto",
-        "imagefolder: whether images are decoded once, into a file; off: whenever they are read, by threads; auto: off "
-        "where there is no room for the file. The outcome is the same",
+        "imagefolder. on: decode the images once, into a file; off: decode them whenever they are read, in threads; "
+        "auto: on, unless the disk has no room for the file. The outcome is the same",
     )
     training_on: Literal["one", "all"] = _option(
         "one",
-        "under torchrun, processes that train: one, or all, each on its part of every batch; the same curve up to "
-        "rounding, and quicker where a batch is more than one device is busy with",
+        "under torchrun. one: one process trains; all: each process trains on its part of every batch, which gives the "
+        "same curve up to rounding and pays where a batch can keep more than one device busy",
     )
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = _option(
         "auto",
-        "of scoring and evaluation; auto: float32; bfloat16 is quicker, and a tenth of the picks are others; tf32, on "
-        "NVIDIA cards, is quicker in training too: probabilities move by up to 0.02, and some picks with them",
+        "number format of scoring and evaluation. auto: float32; bfloat16: quicker, but a tenth of the picks change; "
+        "tf32 (NVIDIA cards): quicker in training too, but probabilities move by up to 0.02, and some picks with them",
     )
     results_dir: PathName = _option("results", "folder that gets the results")
     checkpoint_seconds: float = _option(
         30.0,
-        "seconds between checkpoints at least: a run that is killed loses no more than these, or than an epoch where "
+        "fewest seconds between two checkpoints. A run that is killed loses at most this much work, or one epoch where "
         "that is longer; 0: a checkpoint after every epoch",
         ge=0,
     )
-    pictures: bool = _option(True, "draw what was picked, curves and confusion matrices; without, a second or two less")
+    pictures: bool = _option(
+        True, "draw the picks, curves and confusion matrices; without them a run takes a second or two less"
+    )
 
     @field_validator("strategy")
     @classmethod

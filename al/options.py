@@ -3,12 +3,24 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Literal, get_args, get_origin
 
 from al.arguments import Parser
 from al.config import RunConfig
 from al.dataset_defaults import defaults_of
 from al.errors import UserError, nearest
 from al.tracking.sweep import sweep_parameters, under_sweep
+
+GROUPS = {
+    "dataset": "data",
+    "strategy": "what is labelled, and when",
+    "typiclust_max_clusters": "settings of single strategies",
+    "class_weights": "model and training",
+    "seed": "random seeds",
+    "clip_model": "zero-shot labels",
+    "device": "where and how a run is carried out",
+}
+"""Headings of `--help`, by the first field under each."""
 
 
 def read_parameters(arguments: Sequence[str], description: str) -> RunConfig:
@@ -29,6 +41,42 @@ def read_parameters(arguments: Sequence[str], description: str) -> RunConfig:
     return RunConfig.from_mapping(vars(options) | sweep_parameters())
 
 
+def add_field(
+    parser: argparse._ActionsContainer, name: str, *, text: str = "", default: object = None, prefix: str = ""
+) -> None:
+    """Add a field of RunConfig as an option; help shows it with `_`, and it is taken with `-` too.
+
+    Args:
+        parser: a parser, or a group of one.
+        name: of the field.
+        text: shown in place of the field's own description.
+        default: shown in place of the field's own default.
+        prefix: goes before the field's name in the parsed options.
+    """
+    field = RunConfig.model_fields[name]
+    default = _default(name) if default is None else default
+    text = f"{text or field.description} [{default}]".replace("%", "%%")
+    flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+    for spelling in dict.fromkeys([name, name.replace("_", "-")]):
+        parser.add_argument(f"--{spelling}", dest=prefix + name, metavar=_metavar(name), help=text, **flag)
+        text = argparse.SUPPRESS  # the same option once more
+
+
+def _default(name: str) -> str:
+    """As help shows it: the default, and those of the data sets that bring another."""
+    default = RunConfig.model_fields[name].default
+    own = "".join(f"; {dataset}: {value}".lower() for dataset, value in defaults_of(name).items())
+    return ("unset" if default is None else str(default).lower()) + own
+
+
+def _metavar(name: str) -> str:
+    """What stands for a value in help: the choices, where there are few."""
+    kind = RunConfig.model_fields[name].annotation
+    if kind is bool:
+        return "true|false"
+    return "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else "VALUE"
+
+
 def _parser(description: str) -> Parser:
     parser = Parser(
         "train.py",
@@ -38,11 +86,9 @@ def _parser(description: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    for name, field in RunConfig.model_fields.items():
-        default = "unset" if field.default is None else str(field.default).lower()
-        default += "".join(f"; {dataset}: {value}".lower() for dataset, value in defaults_of(name).items())
-        flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-        text = f"{field.description} [{default}]".replace("%", "%%")
-        parser.add_argument(*spellings, dest=name, metavar="VALUE", help=text, **flag)
+    group: argparse._ActionsContainer = parser
+    for name in RunConfig.model_fields:
+        if name in GROUPS:
+            group = parser.add_argument_group(GROUPS[name])
+        add_field(group, name)
     return parser

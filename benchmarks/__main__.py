@@ -47,7 +47,7 @@ def run(name: str, out: Path, own: Sequence[str] = ()) -> list[dict[str, str]]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="of " + ", ".join(ALL | NAMED) + "; none: all but " + ", ".join(NAMED))
     parser.add_argument("--only", default=",".join(ALL), help="the same, comma-separated")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of the CSV files")

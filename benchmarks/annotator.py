@@ -180,7 +180,7 @@ def true_accuracy(learner: Learner, number: int, learnt: Mapping[str, str], trut
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.annotator", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, required=True, help="holds {train,test}/<class>/*, CIFAR-10 as files")
     parser.add_argument("--features", required=True, help="a model of the Hugging Face Hub or its folder")
     parser.add_argument("--features-size", type=int, help="side in pixels that it sees")

@@ -93,7 +93,11 @@ def table(found: list[tuple[str, float, float]]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.candidates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--strategy", choices=("maxherding", "typiclust_typical"), default="maxherding")
     parser.add_argument("--features", type=Path, help="a .npy file")
     parser.add_argument(

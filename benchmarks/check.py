@@ -572,7 +572,7 @@ def advice(best: Best | None) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.check", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto", help="auto, or a torch device")
     parser.add_argument("--model", default=MODEL, help="small_cnn, or of torchvision")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="that a rate is measured for")

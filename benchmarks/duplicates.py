@@ -134,7 +134,11 @@ def draw(found: dict[str, Found], path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.duplicates",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args(arguments)

@@ -191,7 +191,7 @@ def report(measurements: Sequence[Measurement], path: Path, device: str = "cpu")
 
 def options(description: str, name: str) -> argparse.ArgumentParser:
     """What every benchmark takes."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="auto", help="auto, or a torch device")
     parser.add_argument("--csv", type=Path, default=Path(f"results/benchmarks/{name}.csv"), help="where the rows go")

@@ -194,7 +194,9 @@ def measurements(costs: dict[Way, list[Cost]], options: argparse.Namespace) -> l
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.million", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--strategies", default=",".join(STRATEGIES), help="NAME or NAME:PARAMETER=VALUE, by commas")
     parser.add_argument("--rows", type=_counts, default=ROWS, help="numbers of rows by commas, ascending")
     parser.add_argument("--dimensions", type=int, default=1280)

@@ -97,7 +97,9 @@ def draw(analyses: Sequence[Analysis], path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of runs.csv and epochs.csv")
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args(arguments)

@@ -92,7 +92,7 @@ def false_claims(curves: NDArray[np.float64], draws: int) -> Iterator[dict[str, 
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.verdict_digits", description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=1000, help="reports in each line")
     parser.add_argument("--seeds", type=int, default=60, help="split seeds to run")
     parser.add_argument("--runs", type=Path, help="verdict_digits_runs.npy of an earlier call")

@@ -299,7 +299,9 @@ def table(title: str, rows: Iterator[dict[str, object]], path: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.verdict_simulation", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--draws", type=int, default=2000, help="simulated settings in each line")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"), help="folder of the CSV files")
     options = parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from al.arguments import Parser
 from al.config import RunConfig
 from al.errors import NoRoom, UserError
 from al.identity import FILE
+from al.options import add_field
 from al.threads import sleep_while_waiting
 from data_prep.sharded.records import FLOATS
 
@@ -54,8 +55,7 @@ def _parser() -> Parser:
     _add_clip_options(clip)
     pool_map = commands.add_parser("map", help="a map of the pool, for the report", description=map_command.__doc__)
     pool_map.set_defaults(command=map_command)
-    for name in MAP_FIELDS:
-        _add_field(pool_map, name)
+    _add_fields(pool_map, *MAP_FIELDS)
     embed = commands.add_parser("embed", help="embeddings of very many images", description=embed_command.__doc__)
     embed.set_defaults(command=embed_command)
     _add_embed_options(embed)
@@ -66,12 +66,11 @@ def _parser() -> Parser:
 
 
 def _add_clip_options(parser: Parser) -> None:
-    for name in FIELDS:
-        _add_field(parser, name)
+    _add_fields(parser, *FIELDS)
     parser.add_argument("--split", choices=("train", "test"), default="train", help="images to label (default: train)")
     parser.add_argument(
         "--cut", type=int, metavar="N",
-        help="size of the initial pool to report on (default: 1 %% of the images, 150 at least, as in the study)",
+        help="size of the initial pool to report on (default: 1 %% of the images, at least 150, as in the study)",
     )  # fmt: skip
     parser.add_argument(
         "--from-logits", type=Path, metavar="FILE.csv",
@@ -80,18 +79,20 @@ def _add_clip_options(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--order", choices=("row", "by-class"), default="row",
-        help="how the lines of that file meet the images: line i is row i, or the k-th line of a class is the k-th "
-        "image of its folder (default: row)",
+        help="which line of that file is of which image. row: line i is of row i; by-class: the k-th line of a class "
+        "is of the k-th image of its folder (default: row)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="folder for tables and pictures (default: RESULTS_DIR/clip/KEY)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for tables and pictures (default: RESULTS_DIR/clip/KEY)"
+    )
     parser.add_argument(
         "--published-statistics", type=Path, metavar="FILE.csv",
-        help="numbers by class that somebody else reported (class, original, clip_predicted, changed, "
-        "mean_confidence), shown beside one's own where the images are the same",
+        help="published numbers by class (columns class, original, clip_predicted, changed, mean_confidence), to be "
+        "shown beside yours where the images are the same",
     )  # fmt: skip
     parser.add_argument(
         "--published-transitions", type=Path, metavar="FILE.csv",
-        help="with them, their matrix of true by predicted classes",
+        help="their matrix of true by predicted classes",
     )  # fmt: skip
     parser.add_argument("--wandb", action="store_true", help="log tables and pictures to Weights & Biases too")
 
@@ -102,32 +103,34 @@ def _add_embed_options(parser: Parser) -> None:
         help="a folder of images in any nesting, or WebDataset's tar files as a pattern, 'shards-{000..099}.tar'",
     )  # fmt: skip
     parser.add_argument("--features", required=True, metavar="MODEL", help="Hugging Face vision model or its folder")
-    _add_field(parser, "features_size")
+    _add_fields(parser, "features_size")
     parser.add_argument(
         "--image-size", "--image_size", metavar="VALUE",
-        help="side in pixels that the centre square of each image is brought to; unset: as stored, all of one size",
+        help="side in pixels to bring the centre square of each image to; unset: as stored, if all have one size",
     )  # fmt: skip
-    parser.add_argument("--out", required=True, metavar="DIR", help="on a file system that all processes share")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the result, on a file system that all processes share"
+    )
     parser.add_argument(
         "--shard-size", type=int, default=65_536, metavar="N",
-        help="images that a process makes at a time, and loses at most when it is killed (default: %(default)s)",
+        help="images in a shard, the most work that a killed process loses (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--dtype", choices=FLOATS, default=FLOATS[0],
-        help="as the vectors are stored; they are computed in float32 (default: %(default)s, half the room)",
+        help="number format on disk; computed in float32 (default: %(default)s, which takes half the room)",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes on this machine (default: 1)")
     parser.add_argument(
         "--ray", nargs="?", const="local", metavar="ADDRESS",
-        help="have Ray Data start the workers: here, or on the cluster of that address (auto: the one that runs)",
+        help="have Ray Data start the workers: on this machine, or on the cluster at ADDRESS (auto: the one that runs)",
     )  # fmt: skip
-    parser.add_argument("--skip-broken", action="store_true", help="zeros for images that cannot be read")
+    parser.add_argument("--skip-broken", action="store_true", help="write zeros for images that cannot be read")
     parser.add_argument(
         "--number", type=int, metavar="I",
-        help="of this process among several on its machine, as --workers starts them: it takes the I-th card and shows "
+        help="number of this process on its machine, as --workers gives it: the process takes the I-th card and shows "
         "no progress",
     )  # fmt: skip
-    _add_field(parser, "device")
+    _add_fields(parser, "device")
 
 
 def look_command(options: argparse.Namespace) -> None:
@@ -152,14 +155,11 @@ def look_command(options: argparse.Namespace) -> None:
         console.print(escape(line))
 
 
-def _add_field(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add a field of RunConfig as an option, with its documentation and default; `-` and `_` are both taken."""
-    field = RunConfig.model_fields[name]
-    description = (field.description or "").removeprefix("init=clip: ").replace("%", "%%")
-    flags = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
-    parser.add_argument(
-        *flags, dest=name, default=field.default, metavar="VALUE", help=f"{description} (default: {field.default})"
-    )
+def _add_fields(parser: Parser, *names: str) -> None:
+    """Add fields of RunConfig as options, with their documentation and defaults."""
+    for name in names:
+        add_field(parser, name, text=(RunConfig.model_fields[name].description or "").removeprefix("init=clip: "))
+    parser.set_defaults(**{name: RunConfig.model_fields[name].default for name in names})
 
 
 def clip_command(options: argparse.Namespace) -> None:

@@ -53,19 +53,31 @@ def _parser() -> argparse.ArgumentParser:
     plain = argparse.RawDescriptionHelpFormatter
     parser = _Parser("python -m al", description=__doc__, formatter_class=plain, allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    _add_propose(commands.add_parser("propose", help="choose what to label next", allow_abbrev=False))
-    accept = commands.add_parser("accept", help="take answers back", allow_abbrev=False)
+    _add_propose(
+        commands.add_parser(
+            "propose",
+            help="choose what to label next",
+            usage="python -m al propose --data=DIR [--NAME=VALUE ...]",
+            description=propose_command.__doc__,
+            allow_abbrev=False,
+        )
+    )
+    accept = commands.add_parser(
+        "accept", help="take answers back", description=accept_command.__doc__, allow_abbrev=False
+    )
     accept.set_defaults(command=accept_command)
     accept.add_argument("file", type=Path, help="a .csv, a .json of Label Studio, or a folder of class folders")
     accept.add_argument(
-        "--replace", action="store_true", help="an answer that contradicts an earlier one holds from now on"
+        "--replace", action="store_true", help="let an answer that contradicts an earlier one replace it"
     )
     accept.add_argument(
-        "--new_classes", "--new-classes", action="store_true", help="take classes that are not known yet"
+        "--new_classes", "--new-classes", action="store_true", help="accept classes that are not known yet"
     )
-    status = commands.add_parser("status", help="labels, accuracy, when to stop", allow_abbrev=False)
+    status = commands.add_parser(
+        "status", help="labels, accuracy, when to stop", description=status_command.__doc__, allow_abbrev=False
+    )
     status.set_defaults(command=status_command)
-    status.add_argument("--target", type=float, metavar="PERCENT", help="accuracy whose labels are to be guessed")
+    status.add_argument("--target", type=float, metavar="PERCENT", help="accuracy; guess how many labels it takes")
     for command in (accept, status):
         command.add_argument(
             "--data", type=Path, metavar="DIR", help="folder of the images (default: found from FILE or here)"
@@ -77,36 +89,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_propose(parser: argparse.ArgumentParser) -> None:
-    from al.config import RunConfig
-    from labelling.options import FROZEN_DEFAULTS, OPTIONS
+    from al.options import add_field
+    from labelling.options import OPTIONS, OTHER_TEXTS, SHOWN_DEFAULTS
 
     parser.set_defaults(command=propose_command)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the images, in any nesting")
     parser.add_argument("--state", type=Path, metavar="FOLDER", help="where the labels are kept [DIR/al-labels]")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="labels to take in first, as accept does")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="labels to read first, as accept does")
     parser.add_argument("--k", type=int, default=100, help="images to choose [100]")
     parser.add_argument(
         "--audit", type=int, default=0, metavar="N",
-        help="random images besides, that no model learns from: they alone estimate accuracy [0]",
+        help="random images to add, which no model learns from: accuracy is estimated from them alone [0]",
     )  # fmt: skip
     parser.add_argument(
-        "--classes", metavar="A,B,C", help="classes that there are, where the labels do not show all [theirs]"
+        "--classes", metavar="A,B,C", help="all classes, where the labels do not show them yet [those of the labels]"
     )
     parser.add_argument(
         "--image_url", "--image-url", default="data", metavar="PREFIX",
-        help="where Label Studio finds images: data puts small copies into the tasks, /data/local-files/?d= has it "
-        "serve a folder of its own [data]",
+        help="where Label Studio finds the images. data: small copies are put into its tasks; /data/local-files/?d=: "
+        "it serves them from a folder of its own [data]",
     )  # fmt: skip
     group = parser.add_argument_group(
-        "parameters of a run", "as train.py has them; what the last proposal was given holds until it is given anew"
+        "parameters of a run", "the same as those of train.py; a value that is given once holds for later proposals too"
     )
     for name in OPTIONS:
-        field = RunConfig.model_fields[name]
-        default = FROZEN_DEFAULTS.get(name, "unset" if field.default is None else str(field.default).lower())
-        flag = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
-        spellings = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
-        text = f"{field.description} [{default}]".replace("%", "%%")
-        group.add_argument(*spellings, dest=f"run_{name}", metavar="VALUE", help=text, **flag)
+        add_field(group, name, text=OTHER_TEXTS.get(name, ""), default=SHOWN_DEFAULTS.get(name), prefix="run_")
 
 
 def propose_command(options: argparse.Namespace) -> None:
@@ -125,7 +132,7 @@ def propose_command(options: argparse.Namespace) -> None:
 
 
 def accept_command(options: argparse.Namespace) -> None:
-    """Take answers back."""
+    """Read the labels that somebody gave, from any of the forms a proposal has."""
     from labelling.accepting import Rules, accept, lines
     from labelling.project import Project
 
@@ -136,7 +143,7 @@ def accept_command(options: argparse.Namespace) -> None:
 
 
 def status_command(options: argparse.Namespace) -> None:
-    """Say how it stands."""
+    """Say how many labels there are, how good the model is, and whether to stop."""
     from labelling.project import Project
     from labelling.status import status_of
     from labelling.status_page import show, write_page

@@ -18,6 +18,11 @@ OPTIONS = tuple(name for name in RunConfig.model_fields if name not in NOT_HERE)
 """Parameters of a run that a proposal takes."""
 FROZEN_DEFAULTS = {"model": "frozen", "features": "facebook/dinov2-small", "strategy": "margin"}
 COLD_START = "typiclust_typical"
+SHOWN_DEFAULTS: Mapping[str, str] = {**FROZEN_DEFAULTS, "init": f"{COLD_START}; without features: random"}
+OTHER_TEXTS: Mapping[str, str] = {
+    "init": f"how the first images are chosen: random, or on the embeddings that features names: {', '.join(STARTERS)}"
+}
+"""What help says of parameters that have other defaults, or take fewer values, than in a run."""
 
 
 def configuration(data: str, options: Mapping[str, str]) -> RunConfig:

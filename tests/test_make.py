@@ -22,10 +22,13 @@ def make(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_help_lists_every_target():
-    targets = {line.split()[1] for line in make("help").stdout.splitlines()}
+def test_help_lists_every_target_and_setting():
+    lines = [line.split() for line in make("help").stdout.splitlines() if line]
+    targets = {words[1] for words in lines if words[0] == "make"}
     known = {"demo", "compare", "exp1", "exp2", "exp3", "study", "clip", "sync", "report", "dashboard", "test", "lint"}
     assert known <= targets
+    settings = {words[0].partition("=")[0] for words in lines if words[0] != "make"}
+    assert settings == {"OFFLINE", "JOBS", "AGENTS", "RESULTS", "DATA", "MINUTES", "FEATURES", "ARGS"}
 
 
 @pytest.mark.parametrize(("target", "runs"), [("exp1", 90), ("exp2", 100), ("exp3", 30), ("study", 220)])

@@ -68,15 +68,17 @@ def _parser() -> argparse.ArgumentParser:
         "--features-size", type=int, metavar="SIDE", help="side in pixels that this model sees (default: its own)"
     )
     parser.add_argument("--strategies", metavar="A,B", help="what to compare with random and stratified sampling")
-    parser.add_argument("--seeds", type=int, metavar="N", help="split seeds (default: as many as the time is for)")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="number of split seeds (default: as many as fit in the time)"
+    )
     parser.add_argument("--minutes", type=float, default=30, metavar="M", help="time for the runs (default: 30)")
     add_workers_option(parser, "jobs", "runs")
     parser.add_argument(
-        "--results-dir", type=folder_name, help=f"folder that gets the results (default: {PLACE}/<name>)"
+        "--results-dir", type=folder_name, metavar="DIR", help=f"folder that gets the results (default: {PLACE}/<name>)"
     )
     parser.add_argument(
         "--dry-run", action="store_true",
-        help="show what would be run and how long it takes, after the two runs that tell how long; they are kept",
+        help="do the two runs that tell how long one takes, show what would be run and how long it takes, and stop",
     )  # fmt: skip
     return parser
 

@@ -31,11 +31,18 @@ def _parser() -> Parser:
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="parameters that every run was given",
+        help="report on the runs that were given these parameters by --set",
     )
-    parser.add_argument("--results-dir", type=folder_name, default="results", help="of the runs (default: results)")
-    parser.add_argument("--out", help="folder for the report (default: RESULTS_DIR/report)")
-    parser.add_argument("--target", type=float, help="accuracy in percent to reach (default: the baseline's)")
+    parser.add_argument(
+        "--results-dir", type=folder_name, default="results", metavar="DIR", help="results folder (default: results)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder for the report (default: RESULTS_DIR/report)")
+    parser.add_argument(
+        "--target",
+        type=float,
+        metavar="PERCENT",
+        help="accuracy to reach, for the labels that it takes (default: the baseline's)",
+    )
     parser.add_argument("--from-wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B instead of the folder")
     parser.add_argument("--from-csv", metavar="FOLDER", help="read the runs from the files that --to-csv wrote")
     parser.add_argument("--to-csv", metavar="FOLDER", help="write the runs to FOLDER as CSV, in place of a report")

@@ -1,4 +1,4 @@
-"""`python -m sweeps.runner.launch FILE... --agents N`: sweeps on W&B, worked on by agents of this machine.
+"""`python -m sweeps.launch FILE... --agents N`: sweeps on W&B, worked on by agents of this machine.
 
 Creates each file's sweep, or finds the one it created before, starts agents, and looks at the runs' states itself,
 because an agent exits 0 even when every run failed. Files are worked on in order, so a file of baselines is finished
@@ -270,7 +270,7 @@ def retry(sweep: Sweep, limit: int) -> int:
 def work_on(sweep: Sweep, agents: int, results_dir: Path) -> tuple[list[str], int]:
     """Takes one sweep to its end; what is wrong with it, a line each, and the exit code where a signal ended it."""
     print(f"{sweep.file.name}: {sweep.url}", flush=True)
-    print(f"other machines join with: python -m sweeps.runner.launch --join {sweep.path}", flush=True)
+    print(f"other machines join with: python -m sweeps.launch --join {sweep.path}", flush=True)
     stopped = retry(sweep, agents)
     if not stopped:
         crew = Crew(sweep, agents, results_dir)
@@ -339,14 +339,18 @@ def _launch(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m sweeps.runner.launch", description=__doc__.split("\n")[0])
-    parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files, worked on in this order")
+    parser = Parser(prog="python -m sweeps.launch", description="Make sweeps on W&B and start agents for them here.")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="sweep files, done in this order")
     parser.add_argument("--join", metavar="ENTITY/PROJECT/SWEEP_ID", help="work on a sweep made elsewhere")
     add_workers_option(parser, "agents", "agents on this machine")
-    parser.add_argument("--project", default=os.environ.get("WANDB_PROJECT", PROJECT))
-    parser.add_argument("--entity", default=os.environ.get("WANDB_ENTITY"))
-    parser.add_argument("--dry-run", action="store_true", help="say what would run, with no account, and stop")
-    parser.add_argument("--new", action="store_true", help="make new sweeps, even if the files have theirs already")
+    parser.add_argument(
+        "--project", default=os.environ.get("WANDB_PROJECT", PROJECT), help="W&B project (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--entity", default=os.environ.get("WANDB_ENTITY"), help="W&B user or team (default: $WANDB_ENTITY)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run; needs no account")
+    parser.add_argument("--new", action="store_true", help="make new sweeps, even where the files have theirs already")
     add_run_options(parser)
     return exit_code_of(_launch, parser.parse_args(arguments))
 

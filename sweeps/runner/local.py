@@ -380,18 +380,26 @@ def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], of_file: dict
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m sweeps.local", description="The runs of W&B sweep files, without a server.")
+    parser = Parser(
+        prog="python -m sweeps.local", description="Carry out the runs of W&B sweep files without a server."
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="sweep files, run in this order")
     add_workers_option(parser, "jobs", "runs")
-    parser.add_argument("--dry-run", action="store_true", help="say what would run and how long it takes, and stop")
-    parser.add_argument("--sweep-seed", type=int, default=42, help="of the draws of method: random (default 42)")
-    machines = parser.add_argument_group("many machines", "jobs by submitit that share the results folder")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run and how long it takes")
+    parser.add_argument(
+        "--sweep-seed", type=int, metavar="N", default=42, help="seed of a random search (method: random; default 42)"
+    )
+    machines = parser.add_argument_group("many machines", "submitit starts jobs that share the results folder")
     machines.add_argument("--executor", choices=EXECUTORS, help="where the jobs go; submitit-local: this machine")
     machines.add_argument(
-        "--machines", type=int, default=1, metavar="N", help="jobs, each doing --jobs runs at a time (default 1)"
+        "--machines",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of jobs; each does --jobs runs at a time (default 1)",
     )
     machines.add_argument(
-        "--minutes", type=float, default=240, metavar="N", help="of a job before it is queued again (default 240)"
+        "--minutes", type=float, default=240, metavar="N", help="time of a job before it is queued again (default 240)"
     )
     machines.add_argument(
         "--machine", nargs="+", action="extend", default=[], metavar="NAME=VALUE",

@@ -11,9 +11,19 @@ from sweeps.runner.grid import parse_overrides
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that change a parameter of every run; `overrides` reads them."""
-    parser.add_argument("--results-dir", type=folder_name, help="of the results (default: the files', or results)")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="parameters for every run"
+        "--results-dir",
+        type=folder_name,
+        metavar="DIR",
+        help="results folder (default: what the files say, or results)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameters for every run, in place of those in the files",
     )
 
 

@@ -142,15 +142,17 @@ def _calibrate(runs: Sequence[Run], machines: dict[str, Estimate]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m sweeps.plan", description="What the runs of sweep files cost, from runs done.")
+    parser = Parser(
+        prog="python -m sweeps.plan", description="Estimate what the runs of sweep files cost from runs that are done."
+    )
     parser.add_argument("files", nargs="+", metavar="FILE", help="sweep files")
     parser.add_argument(
-        "--budget-hours", type=float, metavar="HOURS", help="say how many of the runs fit in that time, in their order"
+        "--budget-hours", type=float, metavar="HOURS", help="say how many of the runs, taken in order, fit in that time"
     )
     parser.add_argument(
-        "--known", nargs="+", default=[], metavar="FOLDER", help="more results folders to learn from, of other machines"
+        "--known", nargs="+", default=[], metavar="FOLDER", help="results folders of other machines to learn from"
     )
-    parser.add_argument("--calibrate", action="store_true", help="do one run where nothing like it has been done")
+    parser.add_argument("--calibrate", action="store_true", help="do one run first where none like it is done")
     add_run_options(parser)
     return exit_code_of(_plan, parser.parse_args(arguments))
 

@@ -1,4 +1,4 @@
-"""`python -m sweeps.runner.sync`: brings W&B's server up to date with the results on disk.
+"""`python -m sweeps.sync`: brings W&B's server up to date with the results on disk.
 
 A run's own files hold everything that W&B shows of it, so what the server lacks is sent from there, under the run's
 id and after the last epoch that the server has: whether the run was online or offline, killed, cut or complete. What
@@ -199,12 +199,13 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = Parser(prog="python -m sweeps.runner.sync", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m sweeps.sync", description="Bring W&B's server up to date with the results on disk.")
     parser.add_argument(
         "--results-dir",
+        metavar="DIR",
         type=lambda text: Path(folder_name(text)),
         default=Path(os.environ.get("WANDB_DIR", "results")),
-        help="folder with the runs' wandb/ (default: WANDB_DIR, or results)",
+        help="results folder of the runs (default: $WANDB_DIR, or results)",
     )
     return exit_code_of(_sync, parser.parse_args(arguments))
 

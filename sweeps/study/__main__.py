@@ -1,4 +1,4 @@
-"""`python -m sweeps.study [FOLDER]`: the README's tables, the claims and the analysis, from published runs."""
+"""`python -m sweeps.study [FOLDER]`: print tables, claims and analysis of the study from published runs."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,12 @@ from sweeps.study.answers import answers
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 2 where there are no such runs."""
     parser = Parser(prog="python -m sweeps.study", description=__doc__)
-    parser.add_argument("folder", nargs="?", default="benchmarks/study", help="written by sweeps.report --to-csv")
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default="benchmarks/study",
+        help="CSV files as `python -m sweeps.report --to-csv` writes them (default: benchmarks/study)",
+    )
     options = parser.parse_args(arguments)
     try:
         results = load_csv(options.folder)

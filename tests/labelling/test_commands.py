@@ -103,6 +103,15 @@ class TestTwoAtOnce:
         assert "propose" in done.stderr
 
 
+def test_help_has_the_defaults_of_a_proposal(capsys):
+    with pytest.raises(SystemExit):
+        main(["propose", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "[typiclust_typical; without features: random]" in shown
+    assert "[facebook/dinov2-small]" in shown
+    assert "stratified, random, clip" not in shown, "first labels that a proposal refuses"
+
+
 WRITES = ("fsync", "replace", "rename", "unlink", "mkdir", "symlink")
 """Functions of `os` that every lasting change goes through."""
 
