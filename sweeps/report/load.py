@@ -365,6 +365,6 @@ def select(
     options = ["--results-dir", str(results_dir)] if str(results_dir) != "results" else []
     options += ["--set", *assignments] if assignments else []
     sweeps = dict.fromkeys(item.sweep for item in missing)
-    command = shlex.join(["python", "-m", "sweeps.runner.local", *sweeps, *options]) if missing else ""
+    command = shlex.join(["python", "-m", "sweeps.local", *sweeps, *options]) if missing else ""
     found = Results(runs, results.left_out, missing, results.notes + notes, len(planned), files, tuple(assignments))
     return replace(found, command=command, folder=results.folder, read_from=results.read_from)

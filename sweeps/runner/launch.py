@@ -115,7 +115,7 @@ def server_errors() -> Iterator[None]:
         yield
     except (wandb.errors.Error, ValueError) as error:
         text = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"W&B: {text[0]}; see {base_url()}, or run without it: python -m sweeps.runner.local") from None
+        raise UserError(f"W&B: {text[0]}; see {base_url()}, or run without it: python -m sweeps.local") from None
 
 
 def find_or_create(file: SweepFile, project: str, entity: str | None, memory: Path, *, new: bool) -> Sweep:

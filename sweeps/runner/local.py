@@ -300,9 +300,12 @@ def describe(of_file: dict[Path, list[Job]], estimates: Estimate, limit: int, wo
         open_runs |= {run.folder: run for run in waiting}
     each = [estimates.seconds(run.config) for run in open_runs.values()]
     known = [seconds for seconds in each if seconds is not None]
-    text = f"about {duration(sum(known) / limit)} with --{workers} {limit}" if known else "unknown"
-    missing = f"; {len(each) - len(known)} runs are unlike any that is done and not counted"
-    print(f"to run: {len(each)}; time: {text if each else 'none'}{missing if len(known) < len(each) else ''}")
+    text = "none" if not each else "unknown, as no run like these is complete yet"
+    if known:
+        text = f"about {duration(sum(known) / limit)} with --{workers} {limit}"
+        if left := len(each) - len(known):
+            text += f", not counting {left} of them, as no run like those is complete yet"
+    print(f"to run: {len(each)}; time: {text}")
 
 
 def conclude(runner: Runner, of_file: dict[Path, list[Job]]) -> int:

@@ -5,7 +5,7 @@ import os
 from al.errors import UserError
 from al.tracking.server import Unreachable, check_server, mode
 
-WITHOUT_SERVER = "or run the same files without a server: python -m sweeps.runner.local"
+WITHOUT_SERVER = "or run the same files without a server: make with OFFLINE=1, or python -m sweeps.local"
 
 
 def need_server(remedy: str = WITHOUT_SERVER) -> None:

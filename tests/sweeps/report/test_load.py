@@ -328,7 +328,7 @@ def test_missing_runs_of_sweep_files_are_named_with_commands(tmp_path):
         ("random", 2),
     }
     assert all(m.command == f"{m.config.command()} --results_dir={tmp_path}/results" for m in results.missing)
-    assert results.command == f"python -m sweeps.runner.local {sweep} --results-dir {tmp_path}/results"
+    assert results.command == f"python -m sweeps.local {sweep} --results-dir {tmp_path}/results"
     assert "1 complete runs in the folder belong to no sweep file" in results.notes[0]
 
 

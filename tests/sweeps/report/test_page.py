@@ -162,7 +162,7 @@ def test_nothing_complete_is_a_page_that_says_so(tmp_path, capsys):
     assert main([str(sweep), "--results-dir", str(tmp_path / "results")]) == 0
     assert "no complete run was found" in capsys.readouterr().out
     page = (tmp_path / "results" / "report" / "index.html").read_text()
-    assert f"python -m sweeps.runner.local {sweep} --results-dir {tmp_path}/results" in page
+    assert f"python -m sweeps.local {sweep} --results-dir {tmp_path}/results" in page
 
 
 @pytest.mark.parametrize(

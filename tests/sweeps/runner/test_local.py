@@ -368,6 +368,16 @@ def test_dry_run_says_what_is_done_and_estimates_from_the_runs_most_alike(projec
     assert not list(project.glob("results/logs"))
 
 
+def test_dry_run_says_why_it_knows_no_time(project, capsys):
+    digits, cifar = (sweep(project, dataset=[name], name=name) for name in ("digits", "cifar10"))
+    assert local.main([digits, cifar, "--dry-run"]) == 0
+    assert "to run: 2; time: unknown, as no run like these is complete yet" in capsys.readouterr().out
+    complete(runs_of(load(sweep(project, dataset=["digits"], split_seed=[2], name="other")))[0], 120.0)
+    assert local.main([digits, cifar, "--dry-run"]) == 0
+    said = "to run: 2; time: about 2 min with --jobs 1, not counting 1 of them, as no run like those is complete yet"
+    assert said in capsys.readouterr().out
+
+
 def test_estimates_need_a_run_of_the_same_model_and_data(project):
     digits, cifar = (runs_of(load(sweep(project, dataset=[name])))[0].config for name in ("digits", "cifar10"))
     estimate = Estimate()
