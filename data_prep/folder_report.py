@@ -159,8 +159,10 @@ class FolderReport:
         """What keeps a run from starting or spoils its result, each with the remedy."""
         found = []
         if set(self.splits) != set(SPLITS):
-            there = "classes in one place" if WHOLE in self.splits else f"only {self.splits[0]}"
-            found.append(f"a run needs train/<class>/* and test/<class>/*, and there is {there}: split the images")
+            there = f"there is only {self.splits[0]}: split the images"
+            if WHOLE in self.splits:
+                there = "these are not split: do so, name a --split_file, or use `make compare`, which makes one"
+            found.append(f"a run needs train/<class>/* and test/<class>/*, and {there}")
         if len(self.classes) < 2:
             found.append(f"{len(self.classes)} class: a classifier needs two or more folders")
         for row in self.classes:

@@ -80,7 +80,9 @@ def test_a_folder_without_a_test_set(tmp_path):
     assert report.splits == ("",)
     assert [row.counts for row in report.classes] == [(3,), (4,), (3,)]
     assert [(copy.path, copy.original) for copy in report.same.in_train] == [("dog/again.png", "cat/0.png")]
-    assert any("split the images" in problem for problem in report.problems)
+    assert any("name a --split_file, or use `make compare`" in problem for problem in report.problems)
+    shutil.move(root, tmp_path / "half" / "train")
+    assert any("there is only train: split the images" in problem for problem in look(tmp_path / "half").problems)
 
 
 def test_classes_that_a_run_would_refuse(tmp_path):
