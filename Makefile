@@ -87,7 +87,7 @@ study-report: $(VENV)/.installed ## tables, claims and figures from the publishe
 	$(BIN)/python -m sweeps.study
 	$(BIN)/python -m sweeps.report --from-csv benchmarks/study --out $(RESULTS)/study-report $(ARGS)
 
-registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000 labels: 170 runs
+registry: $(VENV)/.installed ## every strategy on frozen embeddings, 10 to 1,000 labels: 340 runs
 	$(SWEEP) sweeps/registry.yaml $(ARGS)
 
 clip: $(VENV)/.installed ## zero-shot labels with their statistics, for experiment 3

@@ -158,6 +158,7 @@ class RunConfig(BaseModel):
     cluster_margin_candidates: int = _option(10, "cluster_margin: candidates with a small margin for each pick", ge=1)
     cluster_margin_size: int = _option(20, "cluster_margin: images of a cluster on average", ge=1)
     herding_candidates: int = _option(20_000, "maxherding, uherding: most images to cover and to choose from", ge=1)
+    bait_ridge: float = _option(1.0, "bait: its lambda for activations of mean square 1; it grows with theirs", gt=0)
     batch_noise: Literal["none", "power", "softmax", "softrank"] = _option(
         "none", "strategies that rank scores: noise to add to them, so that a batch is not many copies of one image"
     )

@@ -88,7 +88,9 @@ REGISTRY: dict[str, Strategy] = {
     "bait": Strategy(
         bait,
         ("probs", "activations"),
+        ("bait_ridge",),
         needs_labelled=True,
+        version=2,
         summary="lowers the last layer's uncertainty most; Ash et al. 2021, Huseljic et al. 2024",
     ),
     "bald": Strategy(

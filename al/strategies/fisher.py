@@ -10,13 +10,11 @@ CANDIDATES = 30_000
 """Unlabelled samples that are chosen from, a seeded part of a larger pool: each is looked at for every pick."""
 RANKED = 16
 """Samples of largest gain that each step looks at in float64."""
-RIDGE = 1.0
-"""lambda, as published."""
 OVERSAMPLED = 2
 """Samples that are taken for one that is kept, as published."""
 
 
-def bait(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
+def bait(pool: Pool, k: int, rng: np.random.Generator, *, bait_ridge: float = 1.0) -> Picks:
     """Pick what most reduces the expected error of the last layer, in the binary, rank-one form of BAIT.
 
     Ash et al. (NeurIPS 2021), made quick by Huseljic et al. ("Fast Fishing", 2024): x = sqrt(p (1 - p)) f stands for a
@@ -31,7 +29,8 @@ def bait(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
         unlabelled = np.sort(rng.choice(unlabelled, most, replace=False))
     share = 1 / (len(labelled) + k)
     fisher = _information(pool, np.arange(len(pool.labelled))) / len(pool.labelled)  # [D, D] F
-    inverse = np.linalg.inv(RIDGE * np.eye(len(fisher)) + _information(pool, labelled) * share)  # [D, D] M^-1
+    ridge = bait_ridge * _mean_square(pool.activations) * np.eye(len(fisher))  # [D, D] lambda I
+    inverse = np.linalg.inv(ridge + _information(pool, labelled) * share)  # [D, D] M^-1
     x = gather(pool.activations, unlabelled)  # [n, D]
     x *= _weights(pool.probs[unlabelled])[:, None] * np.float32(np.sqrt(k * share))
     taken, gains, inverse = _forward(x, fisher, inverse, min(OVERSAMPLED * k, len(x)))
@@ -45,6 +44,12 @@ def _weights(probs: NDArray[np.float32]) -> NDArray[np.float32]:
         raise ValueError("probabilities hold NaN or infinite values: the model has diverged; lower lr")
     top = probs.max(axis=1)
     return np.sqrt(np.maximum(top * (1 - top), 0))
+
+
+def _mean_square(activations: NDArray[np.float32]) -> float:
+    """Of all entries of [N, D]; 1 where all are 0."""
+    total = sum(float(np.vdot(block, block)) for _, block in blocks(activations))
+    return total / np.prod(activations.shape) or 1.0
 
 
 def _information(pool: Pool, positions: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -18,17 +18,17 @@ def make_pool(seed, n=80, labelled=15, c=3, d=5, scale=1.0):
     return Pool(mask, c, probs=softmax(2 * rng.standard_normal((n, c))), activations=features)
 
 
-def select(pool, k, seed=0):
-    return REGISTRY["bait"].select(pool, k, np.random.default_rng(seed))
+def select(pool, k, seed=0, **options):
+    return REGISTRY["bait"].select(pool, k, np.random.default_rng(seed), **options)
 
 
-def brute_bait(pool, k):
+def brute_bait(pool, k, ridge):
     """Forward to 2 k, back to k; at each step every trace from an explicit inverse."""
     top = pool.probs.astype(float).max(axis=1)
     x = pool.activations.astype(float) * np.sqrt(top * (1 - top))[:, None]
     f = x.T @ x / len(x)
     n_l = int(pool.labelled.sum())
-    m = np.eye(x.shape[1])
+    m = ridge * np.eye(x.shape[1])
     if n_l:
         m += x[pool.labelled].T @ x[pool.labelled] / n_l * n_l / (n_l + k)
     x = x * np.sqrt(k / (n_l + k))
@@ -52,13 +52,25 @@ def brute_bait(pool, k):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(("labelled", "k"), [(0, 6), (15, 1), (15, 12), (60, 15)])
-@pytest.mark.parametrize("scale", [0.3, 10])
-def test_picks_and_scores_are_those_of_explicit_inverses(seed, labelled, k, scale):
-    pool = make_pool(seed, labelled=labelled, scale=scale)
-    expected, gains = brute_bait(pool, k)
-    picks = select(pool, k)
+@pytest.mark.parametrize("ridge", [1e-3, 0.1, 10])
+def test_picks_and_scores_are_those_of_explicit_inverses(seed, labelled, k, ridge):
+    pool = make_pool(seed, labelled=labelled)
+    pool.activations[:] /= np.sqrt(np.mean(np.square(pool.activations, dtype=float)))
+    expected, gains = brute_bait(pool, k, ridge)
+    picks = select(pool, k, bait_ridge=ridge)
     assert picks.positions.tolist() == expected
     np.testing.assert_allclose(picks.scores, gains, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 10])
+def test_the_scale_of_the_activations_changes_nothing(scale):
+    picks, scaled = select(make_pool(0), 12), select(make_pool(0, scale=scale), 12)
+    assert picks.positions.tolist() == scaled.positions.tolist()
+    np.testing.assert_allclose(picks.scores, scaled.scores, rtol=1e-3)
+
+
+def test_activations_that_are_all_zero_can_be_chosen_from():
+    assert len(set(select(make_pool(0, scale=0.0), 12).positions)) == 12
 
 
 def test_many_updates_stay_exact():
