@@ -53,6 +53,11 @@ class TestChangesThatAreSeen:
         assert "error: 1 areas moved" in said.err
 
 
+def test_sets_without_a_strategy_are_passed_over(capsys):
+    assert command.main(["--bench", "three_clust", "--strategies", "bait"]) == 0
+    assert "bait" not in capsys.readouterr().out
+
+
 def test_uncertainty_falls_into_the_trap_that_was_set_for_it():
     """CDALBench's ThreeClust: a third of the points are of either class alike, and there a model is unsure."""
     rows = {row.strategy: row for row in mean_areas(THREE_CLUST.kept())}
