@@ -190,9 +190,9 @@ def _unanswered(project: Project, this: Round) -> int:
 def _about(photos: Photos, config: RunConfig) -> Iterator[str]:
     """What is in the folder, in words."""
     side = side_of(photos, config.image_size)
-    seen = f"the centre square of each, {side}x{side} pixels" if side else "as they are"
+    seen = f"cut to its centre square and brought to {side}x{side} pixels" if side else "whole"
     copies = f" and {photos.copies:,} more of the same contents" if photos.copies else ""
-    yield f"{photos.folder}: {len(photos.photos):,} images{copies}, seen upright, {seen}"
+    yield f"{photos.folder}: {len(photos.photos):,} images{copies}; each is used upright and {seen}"
     for reason, count in photos.reasons().items():
         example = next(path for path, why in photos.set_aside.items() if why == reason)
         yield f"set aside: {count:,} {'file' if count == 1 else 'files'}, {example}: {reason}"

@@ -206,14 +206,14 @@ def _about_accuracy(status: Status) -> list[str]:
     said = []
     if status.accuracy is not None:
         images = f"{status.audit_labels:,} random images that it has not learnt from"
-        said.append(f"Accuracy of the model of {status.trained_on:,} labels: {status.accuracy}, by {images}.")
+        said.append(f"Accuracy of the model of {status.trained_on:,} labels: {status.accuracy}, from {images}.")
         if status.audit_labels < FEW:
-            said.append(f"{status.audit_labels} audit labels are few: propose --audit=50 adds to them.")
+            said.append(f"{status.audit_labels} audit labels are few: propose --audit=50 adds more.")
     elif status.cross_validation is not None:
         said.append(
             f"Accuracy by cross-validation on the labelled images: {status.cross_validation:.1f} %. This is biased, as "
-            "they were not drawn at random: images that a strategy chooses are harder than most. "
-            "propose --audit=50 mixes in random ones, which tell the truth."
+            "they were not drawn at random: images that a strategy chooses are harder than most. For an unbiased "
+            "estimate, propose --audit=50 adds random ones."
         )
     if status.audit_open:
         said.append(
@@ -223,7 +223,7 @@ def _about_accuracy(status: Status) -> list[str]:
     if status.accuracy is not None and status.late_audit:
         said.append(status.late_audit[0].upper() + status.late_audit[1:] + ".")
     if status.since and status.trained_on:
-        said.append(f"{status.since:,} labels have come since; the next proposal learns from them.")
+        said.append(f"{status.since:,} labels have come since; the next proposal learns from them too.")
     return said
 
 
@@ -280,7 +280,7 @@ def _about_stopping(status: Status) -> list[str]:
         f"{last.changed.high:.1f} points at the most, with 97.5 % confidence"
     )
     if status.accuracy is not None:
-        bound += f"; all labels there could be can win {100 - status.accuracy.low:.1f} points at the most"
+        bound += f"; labelling everything could gain {100 - status.accuracy.low:.1f} points at the most"
     return [*said, bound + "."]
 
 
@@ -289,9 +289,9 @@ def _about_choosing(status: Status) -> list[str]:
         return [f"What choosing gained over random cannot be said: {status.gain_unknown}."] if status.trained_on else []
     gain = status.gain
     difference = gain.chosen - gain.random
-    verdict = "" if gain.low > 0 or gain.high < 0 else " That is no difference that could be told from chance."
+    verdict = "" if gain.low > 0 or gain.high < 0 else " This may be chance."
     return [
-        f"Choosing against random, {gain.labels:,} labels each: {gain.chosen:.1f} % against {gain.random:.1f} %, "
-        f"{difference:+.1f} points (95 % interval {gain.low:+.1f} to {gain.high:+.1f} over {gain.images:,} images; of "
-        f"one draw of labels each).{verdict}"
+        f"Choosing against random: {difference:+.1f} points (95 % interval {gain.low:+.1f} to {gain.high:+.1f}), "
+        f"{gain.chosen:.1f} % against {gain.random:.1f} % with {gain.labels:,} labels each. This is seen on "
+        f"{gain.images:,} images with one draw of labels each.{verdict}"
     ]

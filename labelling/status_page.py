@@ -64,10 +64,12 @@ def _inlined(draw, status: Status) -> str | None:
 
 
 def _curve_figure(status: Status, path: Path) -> bool:
-    """Accuracy by labels with intervals, and where a power law would take it."""
+    """Accuracy by labels with intervals, and where a power law would take it; one point is no curve."""
+    from matplotlib.ticker import MaxNLocator
+
     from sweeps.report.style import drawing, save
 
-    if not status.curve:
+    if len(status.curve) < 2:
         return False
     labels = [point.labels for point in status.curve]
     values = [point.accuracy.value for point in status.curve]
@@ -84,6 +86,7 @@ def _curve_figure(status: Status, path: Path) -> bool:
             plot.plot(further, [guess.value for guess in guesses], "--", color="#D55E00", label="power law: a guess")
             low, high = [guess.low for guess in guesses], [guess.high for guess in guesses]
             plot.fill_between(further, low, high, color="#D55E00", alpha=0.2, linewidth=0)
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
         plot.set(xlabel="Labels learnt from", ylabel="Accuracy (%)")
         plot.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=2)
         save(figure, path)
@@ -91,6 +94,8 @@ def _curve_figure(status: Status, path: Path) -> bool:
 
 
 def _agreement_figure(status: Status, path: Path) -> bool:
+    from matplotlib.ticker import MaxNLocator
+
     from labelling.estimates import STOP_KAPPA
     from sweeps.report.style import drawing, save
 
@@ -102,6 +107,7 @@ def _agreement_figure(status: Status, path: Path) -> bool:
             [step.labels for step in status.agreement], [step.kappa for step in status.agreement], "o-", color="#0072B2"
         )
         plot.axhline(STOP_KAPPA, color="#3A3A3A", linestyle="--", linewidth=1)
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
         plot.set(xlabel="Labels learnt from", ylabel="Kappa with the round before")
         save(figure, path)
     return True

@@ -9,6 +9,7 @@ from labelling.project import Project
 from labelling.proposal_files import Predictions, write_proposal
 from labelling.records import Answer, Pick, Proposal
 from labelling.status import sentences, status_of
+from labelling.status_page import write_page
 
 AS_EVER = Rules()
 
@@ -42,6 +43,20 @@ def test_labels_since_the_last_model(project, truth):
     assert status_of(project).since == 1
 
 
+def test_one_model_is_a_row_of_the_table_and_no_picture(project, truth):
+    photos = find_photos(project.data, project.cache)
+    path = next(iter(truth))
+    asked = [Pick(path=path, sha256=photos.by_path[path].sha256, rank=1, audit=True)]
+    known = {"labels": 10, "trained_on": 10, "classes": ["blue", "red"], "images": 30}
+    made = Proposal(round=1, strategy="margin", config={}, picks=asked, **known)
+    probs = [np.tile(np.array([0.1, 0.9], np.float32), (len(photos.photos), 1))]
+    write_proposal(project, made, Predictions.of([photo.sha256 for photo in photos.photos], probs), "data")
+    say(project, path, label="red")
+    page = write_page(project, status_of(project)).read_text()
+    assert "<h2>Rounds</h2>" in page
+    assert "Learning curve" not in page
+
+
 @pytest.mark.parametrize("first", [0.1, 0.9])
 def test_where_the_curve_goes_is_said_of_models_that_err(project, truth, first):
     """The first of three models takes every image for red, as all are, or for blue."""
@@ -60,6 +75,9 @@ def test_where_the_curve_goes_is_said_of_models_that_err(project, truth, first):
     for path in paths:
         say(project, path, label="red")
     status = status_of(project, target=90)
+    page = write_page(project, status).read_text()
+    assert "Accuracy by labels" in page
+    assert ("a power law fitted to the points" in page) == (first > 0.5)
     assert status.accuracy.value == 100
     said = " ".join(sentences(status))
     assert ("90 % would take" in said) == (first > 0.5)
