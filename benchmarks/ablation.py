@@ -25,7 +25,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from al import threads
 from al.fast.switch import PARTS, VARIABLE
 from benchmarks import measuring, synthetic, usual
 from benchmarks.measuring import Measurement, Spread
@@ -230,8 +229,8 @@ def measurements(taken: Turns) -> list[Measurement]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = measuring.options(__doc__, "ablation")
-    parser.set_defaults(repeats=5, device="cpu")
+    parser = measuring.options(__doc__, "ablation", device=False)
+    parser.set_defaults(repeats=5)
     here = [part for part in PARTS if TOUCHES[part]]
     parser.add_argument("--parts", default=",".join(here), help=f"comma-separated, of {', '.join(PARTS)}")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
@@ -242,7 +241,6 @@ def main(arguments: list[str]) -> None:
     parts = options.parts.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--parts={','.join(sorted(unknown))}: no such part; use {', '.join(PARTS)}")
-    threads.sleep_while_waiting()  # as train.py does; spinning threads on busy cores would be all that is measured
     values = {WITH: WITH, **{part: f"-{part}" for part in parts}, WITHOUT_ALL: WITHOUT_ALL}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         prepare(Path(name))

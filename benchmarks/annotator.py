@@ -197,13 +197,15 @@ def main(arguments: list[str]) -> int:
     truth = link_images(options.images, images, options.per_class, options.test_per_class)
     if options.coverage:
         found = coverage(options, images, truth)
+        enough = True
         for name, part in (("the model that was audited", found[::2]), ("the next model", found[1::2])):
             covered = sum(interval.low <= real <= interval.high for interval, real in part)
             bias = np.mean([interval.value - real for interval, real in part])
             print(
                 f"{name}: {covered} of {len(part)} intervals cover; estimate minus truth {bias:+.2f} points on average"
             )
-        return int(covered < 0.9 * len(part))
+            enough &= covered >= 0.9 * len(part)
+        return int(not enough)
     same = compare(options, images, truth)
     print("pick for pick the same" if same else "DIFFERENT PICKS")
     return int(not same)

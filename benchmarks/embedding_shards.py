@@ -190,14 +190,14 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = measuring.options(__doc__, "embedding_shards")
+    parser = measuring.options(__doc__, "embedding_shards", repeats=False, device=False)
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--per-tar", type=int, default=10_000, help="images in a tar file, and in a shard")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--scratch", type=Path, help="folder for the images while it runs (default: the system's)")
     options = parser.parse_args(arguments)
-    measuring.report(measure(options), options.csv, options.device)
+    measuring.report(measure(options), options.csv)
 
 
 if __name__ == "__main__":

@@ -189,10 +189,18 @@ def report(measurements: Sequence[Measurement], path: Path, device: str = "cpu")
     write_csv(path, measurements, device)
 
 
-def options(description: str, name: str) -> argparse.ArgumentParser:
-    """What every benchmark takes."""
+def options(description: str, name: str, *, repeats: bool = True, device: bool = True) -> argparse.ArgumentParser:
+    """What every benchmark takes, but for what one makes no use of."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="auto", help="auto, or a torch device")
+    if repeats:
+        parser.add_argument("--repeats", type=_repeats, default=3, help="times that each side is measured [3]")
+    if device:
+        parser.add_argument("--device", default="auto", help="auto, or a torch device")
     parser.add_argument("--csv", type=Path, default=Path(f"results/benchmarks/{name}.csv"), help="where the rows go")
     return parser
+
+
+def _repeats(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: measures nothing; use 1 or more")
+    return int(text)

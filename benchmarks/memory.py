@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = measuring.options(__doc__, "memory")
+    parser = measuring.options(__doc__, "memory", repeats=False)
     parser.add_argument("--pool", type=int, default=5000, help="images of the smaller pool")
     parser.add_argument("--strategies", default="uncertainty,typiclust")
     options = parser.parse_args(arguments)

@@ -22,9 +22,11 @@ from benchmarks.scoring import TOP_SHARE, overlap_of_most_uncertain
 from data_prep.datasets import load_dataset
 
 
-def predictions(config: RunConfig, data: DataSet, weights: Path, dtype: torch.dtype) -> tuple[Predictions, float]:
+def predictions(
+    config: RunConfig, data: DataSet, weights: Path, dtype: torch.dtype, device: str
+) -> tuple[Predictions, float]:
     """Of the training images, and the accuracy in percent on the test images."""
-    runtime = Runtime(resolve_runtime(config.device).device, dtype)
+    runtime = Runtime(resolve_runtime(device).device, dtype)
     size, classes = config.image_size or data.train.images.shape[1], len(data.train.classes)
     model = build_model(config.model, classes, weights=str(weights), dropout=config.dropout, image_size=size, seed=0)
     model = for_training(model) if runtime.on_cpu else model.to(runtime.device)
@@ -39,8 +41,8 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     config = RunConfig.from_mapping(known | {"data_dir": str(options.data_dir or known["data_dir"])})
     data = load_dataset(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
     weights = options.run / "best_model.safetensors"
-    exact, exact_accuracy = predictions(config, data, weights, torch.float32)
-    coarse, accuracy = predictions(config, data, weights, torch.bfloat16)
+    exact, exact_accuracy = predictions(config, data, weights, torch.float32, options.device)
+    coarse, accuracy = predictions(config, data, weights, torch.bfloat16, options.device)
     overlap = 100 * overlap_of_most_uncertain(coarse.probs, exact.probs)
     conditions = f"{config.cell}, {len(data.train):,} images of the pool, {len(data.test):,} of the test set"
     what = f"most uncertain {TOP_SHARE:.0%}, bfloat16 as float32"
@@ -57,7 +59,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = measuring.options(__doc__, "precision")
+    parser = measuring.options(__doc__, "precision", repeats=False)
     parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
     parser.add_argument("--data_dir", type=Path, help="where its images are; unset: where they were")
     options = parser.parse_args(arguments)

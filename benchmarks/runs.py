@@ -38,7 +38,7 @@ class Finished:
     """From the start of the process to the last one."""
     peak_mib: float
     cpu_seconds: float
-    """Of the processor, in the program itself and its threads."""
+    """Of the processor, in the program and its threads, and in the system on their behalf."""
 
 
 def train(results: Path, *, environment: Mapping[str, str] = os.environ, **parameters: Any) -> Finished:
@@ -50,7 +50,7 @@ def train(results: Path, *, environment: Mapping[str, str] = os.environ, **param
     command = [sys.executable, "train.py", f"--results_dir={results}", *(f"--{k}={v}" for k, v in parameters.items())]
     peak = first = 0.0
     with tempfile.TemporaryFile("w+") as said:
-        start, clock, before = time.perf_counter(), time.time(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        start, clock, before = time.perf_counter(), time.time(), _processor_of_children()
         environment = {**environment, "WANDB_MODE": "disabled"}
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT, env=environment)
         while process.poll() is None:
@@ -64,8 +64,14 @@ def train(results: Path, *, environment: Mapping[str, str] = os.environ, **param
             raise SystemExit(f"error: {' '.join(command)} ended with {process.returncode}\n{said.read()}")
     (lines,) = results.glob("*/*/epochs.jsonl")
     epochs = [json.loads(line) for line in lines.read_text().splitlines()]
-    cpu = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    cpu = _processor_of_children() - before
     return Finished(lines.parent, epochs, seconds, first, lines.stat().st_mtime - clock, peak, cpu)
+
+
+def _processor_of_children() -> float:
+    """Seconds of the processor that the children which have ended took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _peak(process: int) -> float:

@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     images, labels = synthetic.images(options.images)
     checked = check(sides, images[:2000], labels[:2000])
     trial = usual.Images(images[:TRIAL], labels[:TRIAL], usual.FOR_SCORING)
-    workers = usual.best_workers(lambda n: usual.probabilities(sides.theirs, usual.loader(trial, n), sides.device))
+    workers = usual.best_workers(trial, lambda batches: usual.probabilities(sides.theirs, batches, sides.device))
     batches = usual.loader(usual.Images(images, labels, usual.FOR_SCORING), workers)
     scorer, placed = Scorer(sides.ours, sides.runtime, synthetic.SIDE), sides.runtime.place(images)
     seconds = in_turn(

@@ -72,7 +72,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
 
 
 def main(arguments: list[str]) -> None:
-    parser = measuring.options(__doc__, "staging")
+    parser = measuring.options(__doc__, "staging", repeats=False)
     parser.add_argument("--images", type=int, default=50_000)
     parser.add_argument("--side", type=int, default=96, help="in pixels")
     parser.add_argument("--mib", type=int, default=256, help="what the device pretends to have")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from al.learning.scorer import to_input
 from al.learning.trainer import Trainer
@@ -50,10 +51,10 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     checked = check(sides, images[: usual.BATCH], labels[: usual.BATCH])
     dataset, optimiser = usual.Images(images, labels, usual.FOR_TRAINING), usual.new_optimiser(sides.theirs)
 
-    def their_epoch(workers: int) -> float:
-        return usual.train_epoch(sides.theirs, optimiser, usual.loader(dataset, workers, shuffle=True), sides.device)
+    def their_epoch(batches: DataLoader) -> float:
+        return usual.train_epoch(sides.theirs, optimiser, batches, sides.device)
 
-    workers = usual.best_workers(their_epoch)
+    workers = usual.best_workers(dataset, their_epoch, shuffle=True)
     batches = usual.loader(dataset, workers, shuffle=True)
     config = SimpleNamespace(**STUDY, seed=0)
     trainer = Trainer(sides.ours, sides.runtime, image_size=synthetic.SIDE, settings=config, classes=synthetic.CLASSES)
@@ -61,7 +62,7 @@ def measure(options: argparse.Namespace) -> list[Measurement]:
     seconds = in_turn(
         {
             "ours": lambda: trainer.epoch(placed, labels, rows, 1),
-            "usual": lambda: usual.train_epoch(sides.theirs, optimiser, batches, sides.device),
+            "usual": lambda: their_epoch(batches),
         },
         options.repeats,
     )

@@ -4,8 +4,8 @@ Hugging Face EfficientNet-B0 in float32 NCHW, PIL transforms in a DataLoader, ba
 probabilities and a second for features, scikit-learn's MiniBatchKMeans.
 """
 
-import time
 from collections.abc import Callable
+from functools import partial
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from torchvision import transforms
 from transformers import EfficientNetConfig, EfficientNetForImageClassification
 from transformers.utils import logging
 
-from benchmarks.measuring import cpus
+from benchmarks.measuring import cpus, in_turn
 
 BATCH = 32
+TRIALS = 3
+"""Times that each number of workers is tried."""
 NORMALISED = [transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
 FOR_SCORING = transforms.Compose(NORMALISED)
 FOR_TRAINING = transforms.Compose(
@@ -160,12 +162,12 @@ def select_typiclust(probs: NDArray, pooled: NDArray, count: int) -> NDArray[np.
     return np.argsort(-(scaled[0] + scaled[1]) / 2)[:count]
 
 
-def best_workers(work: Callable[[int], Any]) -> int:
-    """The number of DataLoader workers, none up to one a core, that `work(workers)` is fastest with."""
-    seconds = {}
-    for workers in range(min(cpus(), 8) + 1):
-        work(workers)
-        start = time.perf_counter()
-        work(workers)
-        seconds[workers] = time.perf_counter() - start
-    return min(seconds, key=seconds.get)
+def best_workers(dataset: Images, work: Callable[[DataLoader], Any], *, shuffle: bool = False) -> int:
+    """The number of DataLoader workers, none up to one a core, that `work` is fastest with.
+
+    As in what is timed afterwards, a loader's workers are there already: their start, which a short trial would feel
+    and a long run would not, is in the warm-up.
+    """
+    loaders = {workers: loader(dataset, workers, shuffle=shuffle) for workers in range(min(cpus(), 8) + 1)}
+    seconds = in_turn({str(workers): partial(work, batches) for workers, batches in loaders.items()}, TRIALS)
+    return min(loaders, key=lambda workers: seconds[str(workers)].median)

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 
 from al.storage.disk_array import DiskArray
 from al.strategies import REGISTRY, Pool
@@ -176,12 +178,19 @@ def their_parts(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     network, optimiser = sides.theirs, usual.new_optimiser(sides.theirs)
     labelled = usual.Images(*synthetic.images(THEIR_STEPS * usual.BATCH), usual.FOR_TRAINING)
     others = usual.Images(*synthetic.images(THEIR_PART, seed=1), usual.FOR_SCORING)
-    workers = usual.best_workers(lambda n: usual.probabilities(network, usual.loader(others, n), sides.device))
-    training, batches = usual.loader(labelled, workers, shuffle=True), usual.loader(others, workers)
+
+    def train_on(batches: DataLoader) -> float:
+        return usual.train_epoch(network, optimiser, batches, sides.device)
+
+    def score(batches: DataLoader) -> NDArray:
+        return usual.probabilities(network, batches, sides.device)
+
+    training = usual.loader(labelled, usual.best_workers(labelled, train_on, shuffle=True), shuffle=True)
+    batches = usual.loader(others, usual.best_workers(others, score))
     return {
-        "train": lambda: usual.train_epoch(network, optimiser, training, sides.device),
+        "train": lambda: train_on(training),
         "evaluate": lambda: usual.evaluate(network, batches, sides.device),
-        "probabilities": lambda: usual.probabilities(network, batches, sides.device),
+        "probabilities": lambda: score(batches),
         "features": lambda: usual.features(network, batches, sides.device),
     }
 

@@ -1,23 +1,21 @@
 """The yardstick of the benchmarks computes what the suite computes."""
 
-import json
 import subprocess
-from dataclasses import replace
-from pathlib import Path
+import sys
 
+import launch
 import numpy as np
 import pytest
 import torch
 from report_results import World, write_cells
-from tape import TapeRecorder
 from tf32 import TensorCores, allowed
 
 from al.fast.switch import PARTS
 from al.runtime import Runtime
 from al.strategies import REGISTRY
+from al.threads import CHOICES
 from benchmarks import (
     ablation,
-    check,
     duplicates,
     registry,
     scoring,
@@ -125,98 +123,31 @@ def test_the_selection_that_is_timed_selects():
     ablation._select(synthetic.features(2 * ablation.BATCH))
 
 
-BRIEFLY = ["--device=cpu", "--model=small_cnn", "--seconds=0.05", "--no-runs"]
+SEES_TORCH = """
+import os, sys
+class Watch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(name, os.environ.get("OMP_WAIT_POLICY"), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Watch())
+"""
 
 
-def test_a_device_is_checked(tmp_path, capsys):
-    """On a CPU too; two processes at a time."""
-    assert check.main([*BRIEFLY, "--together=1,2", f"--out={tmp_path / 'check.json'}"]) == 0
-    said = capsys.readouterr().out
-    found = json.loads((tmp_path / "check.json").read_text())
-    results = {result["name"]: result for result in found["results"]}
-    assert results["batch normalisation folded"]["said"] == "3 of 3"
-    assert results["training twice"]["passed"]
-    assert results["recorded and single steps"]["passed"] is None
-    assert results["2 runs at a time"]["value"] > 0
-    fenced = said.split("```")[1]
-    assert "all checks passed" in fenced
-    assert "torch " in fenced
-    assert found["on_cpu"]
-    assert found["best_runs_at_a_time"] in (1, 2)
-
-
-def rates(**values):
-    return [check.Result(name.replace("_", " "), "", value=value) for name, value in values.items()]
-
-
-def test_more_runs_at_a_time_are_better_where_they_are_clearly_faster():
-    one, two, four = ("1_run", "2_runs_at_a_time", "4_runs_at_a_time")
-    assert check.best_of(rates(**{one: 100, two: 180, four: 185})) == check.Best(2, 180, False)
-    assert check.best_of(rates(**{one: 100, two: 90})) == check.Best(1, 100, False)
-    assert check.best_of(rates(**{one: 100, two: 180, f"{four},_MPS": 400})) == check.Best(4, 400, True)
-    assert check.best_of([]) is None
-
-
-def test_the_estimate_is_its_arithmetic():
-    found = rates(images_scored_a_second=20_900, training_steps_a_second=100, **{"4_runs_at_a_time": 300})
-    one, four = check.estimate(found)
-    assert one.value == pytest.approx(814_215 / 100 + 10_000)
-    assert four.value == pytest.approx(814_215 / 300 + 10_000)
-    assert "814,215 steps / 300 a second + 209 million images" in four.said
-
-
-def test_steps_that_are_recorded_are_checked_too(monkeypatch):
-    monkeypatch.setattr(check.Runtime, "recorder", TapeRecorder())
-    subject = check.Subject("cpu", "small_cnn")
-    (result,) = check.recorded_steps(subject)
-    assert (result.passed, result.said) == (True, "the same weights after an epoch, bit for bit")
-    monkeypatch.setattr(TapeRecorder, "record", lambda *_: (_ for _ in ()).throw(RuntimeError("no such thing")))
-    (result,) = check.recorded_steps(subject)
-    assert (result.passed, result.said) == (False, "not recorded: no such thing")
-
-
-@pytest.mark.parametrize("planted", [False, True])
-def test_tf32_where_float32_was_asked_for_fails_the_check(monkeypatch, planted):
-    """On the device only, as a library would have it."""
-    subject = check.Subject("cpu", "mobilenet_v3_small")
-    on_the_device = subject.scored
-
-    def scored(runtime, network=None):
-        with TensorCores(), allowed(planted):
-            return on_the_device(runtime, network)
-
-    monkeypatch.setattr(subject, "scored", scored)
-    probabilities, features, *_ = check.same_as_cpu(subject)
-    assert (probabilities.passed, features.passed) == (not planted, not planted)
-
-
-def test_runs_that_pick_otherwise_fail_the_check(monkeypatch):
-    """train.py replaced by a stand-in whose third run, with steps launched one by one, picks another image."""
-
-    def run(command, env, **_):
-        folder = Path(next(word for word in command if word.startswith("--results_dir=")).partition("=")[2])
-        (folder / "cell/split_seed_1").mkdir(parents=True)
-        picks = [1, 2, 3] if env["AL_FAST"] == "all" else [1, 2, 4]
-        (folder / "cell/split_seed_1/al_tracking.json").write_text(json.dumps({"selected_indices": picks}))
-        return subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setattr(check.subprocess, "run", run)
-    twice, single = check.whole_runs("cpu")
-    assert (twice.passed, twice.said) == (True, "the same 3 picks")
-    assert (single.passed, single.said) == (False, "2 of 3 picks are the same")
-
-
-def test_a_device_that_computes_something_else_fails_the_check(tmp_path, monkeypatch, capsys):
-    scored = check.Subject.scored
-
-    def wrong(subject, runtime, network=None):
-        found = scored(subject, runtime, network)
-        return replace(found, probs=found.probs[::-1]) if runtime is subject.there else found
-
-    monkeypatch.setattr(check.Subject, "scored", wrong)
-    options = [*BRIEFLY, "--together=", f"--out={tmp_path / 'check.json'}"]
-    assert check.main(options) == 1
-    assert "FAILED: probabilities, device and CPU" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["-m", "benchmarks.scoring", "--help"], "passive"),
+        (["-m", "benchmarks.check", "--help"], "passive"),
+        (["-c", "import benchmarks, torch"], "None"),
+    ],
+)
+def test_threads_of_every_benchmark_sleep_while_they_wait(command, expected, tmp_path):
+    """Python imports the package before any of its programs, so that none can forget it; an import changes nothing."""
+    (tmp_path / "sitecustomize.py").write_text(SEES_TORCH)
+    env = launch.environment(**dict.fromkeys(CHOICES), PYTHONPATH=str(tmp_path))
+    done = subprocess.run([sys.executable, *command], cwd=launch.ROOT, env=env, capture_output=True, text=True)
+    assert done.stdout == f"torch {expected}\n", done.stderr
 
 
 def test_copies_are_bought_where_scores_are_ranked_and_not_where_the_pool_is_covered():
