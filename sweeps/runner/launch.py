@@ -305,12 +305,22 @@ def _joined(path: str) -> Sweep:
     return Sweep(path, load_content(Path(path), content, on_server=True))
 
 
+def _describe(files: Sequence[SweepFile], agents: int) -> None:
+    """Prints what would run, starting nothing."""
+    for file in files:
+        if not file.runs:
+            most = f"up to {file.count}" if file.count else "any number of"
+            print(f"{file.path}: {most} runs, whose parameters W&B's server chooses as it goes")
+    if fixed := [file for file in files if file.runs]:
+        jobs, of_file = make_jobs(fixed)
+        describe(of_file, Estimate(job.run.config.results_dir for job in jobs), agents, "agents")
+
+
 def _launch(options: argparse.Namespace) -> int:
     agents = chosen(options.agents, "agents", Path(options.results_dir or "results"))
     files = _files(options)
     if options.dry_run:
-        jobs, of_file = make_jobs(files)
-        describe(of_file, Estimate(job.run.config.results_dir for job in jobs), agents, "agents")
+        _describe(files, agents)
         return 0
     need_server()
     if note := advice(agents):

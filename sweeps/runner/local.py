@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from signal import SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
+from signal import SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1, Signals
 from typing import IO, Literal
 
 from filelock import FileLock, Timeout
@@ -28,7 +28,7 @@ from al.storage.locks import check_locks
 from sweeps.runner.cards import add_workers_option, advice, chosen, free_card, variables_of
 from sweeps.runner.command import command_line, environment, parameter_file, threads_each, with_tag
 from sweeps.runner.grid import SweepFile, load
-from sweeps.runner.machines import EXECUTORS, follow, new_executor, parse_settings, submit
+from sweeps.runner.machines import add_machine_options, check_machine_options, run_on_machines
 from sweeps.runner.options import add_run_options, exit_code_of, overrides
 from sweeps.runner.processes import PREEMPTED, Child, Children
 from sweeps.runner.runs import Estimate, Run, read_json, runs_of
@@ -74,10 +74,13 @@ class Job:
         return FileLock(self.log.with_suffix(".lock"), blocking=False)
 
     def last_error(self) -> str:
-        """The last line of this attempt's log that says `error:`, else its last line."""
-        with self.log.open("rb") as log:
-            log.seek(self.log_start)
-            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        """The last line of this attempt's log that says `error:`, else its last line; "" where the log is gone."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self.log_start)
+                lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            return ""
         errors = [line for line in lines if "error:" in line.lower()]
         return (errors or lines or [""])[-1][:500]
 
@@ -129,6 +132,8 @@ class Runner:
             self._pass_over()
             while self.running or (self.count("waiting") and not self.children.stop_signal):
                 self._collect()
+                if self.view.unread:  # as where a terminal is closed: nobody would be told of runs that went on
+                    self.children.stop(SIGHUP)
                 if not self.children.stop_signal:
                     self._start_free()
                 elif self.children.pass_on():
@@ -147,10 +152,17 @@ class Runner:
         for job in self.jobs:
             if job.run.is_complete() and not self.again:
                 job.state = "found"
-            elif aside := job.run.set_damaged_results_aside():
-                self.view.event(f"damaged {job.run.name}  its results cannot be read: now {aside}; making it again")
+            else:
+                self._set_damaged_aside(job)
         if found := self.count("found"):
             self.view.event(f"{found} of {len(self.jobs)} runs are complete already")
+
+    def _set_damaged_aside(self, job: Job) -> None:
+        try:
+            if aside := job.run.set_damaged_results_aside():
+                self.view.event(f"damaged {job.run.name}  its results cannot be read: now {aside}; making it again")
+        except OSError as error:
+            self._end(job, "failed", f"{error.filename}: cannot be read, nor set aside ({error.strerror}); remove it")
 
     def _start_free(self) -> None:
         for job in self.jobs:
@@ -173,6 +185,8 @@ class Runner:
             job.claim.acquire()
         except Timeout:
             return self._look_again_later(job)
+        except OSError as error:  # the others go on
+            return self._end(job, "failed", f"{job.claim.lock_file}: cannot be locked ({error.strerror})")
         if job.run.is_held():
             job.claim.release()
             return self._look_again_later(job)
@@ -330,6 +344,7 @@ def _run(options: argparse.Namespace) -> int:
     limit = chosen(options.jobs, "jobs", Path(options.results_dir or "results"))
     if options.sweep_seed < 0:
         raise UserError(f"--sweep-seed {options.sweep_seed}: not a seed; use 0 or more")
+    check_machine_options(options)
     jobs, of_file = make_jobs(load(path, overrides(options), options.sweep_seed) for path in options.files)
     estimates = Estimate(job.run.config.results_dir for job in jobs)
     if options.dry_run:
@@ -337,49 +352,12 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     make_log_folders(jobs, shared=options.executor == "slurm")
     if options.executor:
-        return _on_machines(options, jobs, of_file, limit)
+        return run_on_machines(options, jobs, of_file, limit)
     if note := advice(limit):
         print(note, file=sys.stderr)
     runner = Runner(jobs, limit, Display(), estimates)
     runner.go()
     return conclude(runner, of_file)
-
-
-def _complete(jobs: Sequence[Job]) -> str:
-    return f"{sum(job.run.is_complete() for job in jobs)} of {len(jobs)} runs are complete"
-
-
-def _on_machines(options: argparse.Namespace, jobs: Sequence[Job], of_file: dict[Path, list[Job]], limit: int) -> int:
-    """Starts jobs on other machines, waits for them and says what is complete; the exit code."""
-    if options.machines < 1 or options.minutes <= 0:
-        given = f"--machines {options.machines} --minutes {options.minutes:g}"
-        raise UserError(f"{given}: both must be more than nothing; use 1 or more")
-    logs = jobs[0].log.parent / "machines"
-    executor = new_executor(options.executor, logs, options.minutes, parse_settings(options.machine))
-    arguments = [*options.files, "--jobs", str(limit), "--sweep-seed", str(options.sweep_seed)]
-    arguments += ["--results-dir", options.results_dir] if options.results_dir else []
-    arguments += ["--set", *options.set] if options.set else []
-    started = submit(executor, arguments, options.machines, options.minutes)
-    print(f"{len(started)} jobs for {len(jobs)} runs: {', '.join(job.job_id for job in started)}; logs in {logs}")
-    try:
-        complaints = follow(started, lambda: _complete(jobs))
-    except KeyboardInterrupt:
-        if options.executor == "slurm":
-            print("the jobs go on; scancel ends them, and the same command follows what is left", file=sys.stderr)
-        else:
-            for job in started:
-                job.cancel()
-        return 130
-    print_summaries((str(path), members) for path, members in of_file.items())
-    for folder in sorted({job.run.config.results_dir for job in jobs}):
-        print(f"results: {folder}")
-    print(_complete(jobs))
-    for line in complaints:
-        print(line, file=sys.stderr)
-    if left := [job.run for job in jobs if not job.run.is_complete()]:
-        said = f"{len(left)} of {len(jobs)} runs are not complete, {left[0].name} first"
-        print(f"error: {said}; start again to go on", file=sys.stderr)
-    return 1 if left else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -392,22 +370,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sweep-seed", type=int, metavar="N", default=42, help="seed of a random search (method: random; default 42)"
     )
-    machines = parser.add_argument_group("many machines", "submitit starts jobs that share the results folder")
-    machines.add_argument("--executor", choices=EXECUTORS, help="where the jobs go; submitit-local: this machine")
-    machines.add_argument(
-        "--machines",
-        type=int,
-        default=1,
-        metavar="N",
-        help="number of jobs; each does --jobs runs at a time (default 1)",
-    )
-    machines.add_argument(
-        "--minutes", type=float, default=240, metavar="N", help="time of a job before it is queued again (default 240)"
-    )
-    machines.add_argument(
-        "--machine", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
-        help="submitit's parameters of a job, such as slurm_partition=gpu gpus_per_node=1 cpus_per_task=8",
-    )  # fmt: skip
+    add_machine_options(parser)
     add_run_options(parser)
     return exit_code_of(_run, parser.parse_args(arguments))
 

@@ -5,22 +5,26 @@ nobody has, so there is nobody to hand runs out. Before a job's time is up its r
 back into the queue.
 """
 
+import argparse
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from al.errors import UserError
+from sweeps.runner.terminal import print_summaries
 
 if TYPE_CHECKING:
     from submitit import Executor
     from submitit import Job as Submitted
     from submitit.helpers import DelayedSubmission
+
+    from sweeps.runner.local import Job
 
 EXECUTORS = {"slurm": "slurm", "submitit-local": "local"}
 """Values of --executor, and submitit's names for them."""
@@ -32,6 +36,74 @@ OFTEN = 1000
 EXTRA = "pip install submitit"
 REPORT = 10.0
 """Seconds between two looks at how many runs are complete."""
+
+
+MACHINES, MINUTES = 1, 240.0
+"""Jobs, and minutes of each, where nothing is given."""
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the local runner that start jobs elsewhere."""
+    group = parser.add_argument_group("many machines", "submitit starts jobs that share the results folder")
+    group.add_argument("--executor", choices=EXECUTORS, help="where the jobs go; submitit-local: this machine")
+    group.add_argument(
+        "--machines", type=int, default=MACHINES, metavar="N",
+        help=f"number of jobs; each does --jobs runs at a time (default {MACHINES})",
+    )  # fmt: skip
+    group.add_argument(
+        "--minutes", type=float, default=MINUTES, metavar="N",
+        help=f"time of a job before it is queued again (default {MINUTES:g})",
+    )  # fmt: skip
+    group.add_argument(
+        "--machine", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help="submitit's parameters of a job, such as slurm_partition=gpu gpus_per_node=1 cpus_per_task=8",
+    )  # fmt: skip
+
+
+def check_machine_options(options: argparse.Namespace) -> None:
+    """Raises UserError where jobs would have no time or number, or where there is no executor to give them to."""
+    given = f"--machines {options.machines} --minutes {options.minutes:g}"
+    if options.machines < 1 or not options.minutes > 0:
+        raise UserError(f"{given}: both must be more than nothing; use 1 or more")
+    if not options.executor and (options.machine or (options.machines, options.minutes) != (MACHINES, MINUTES)):
+        said = f"--machine {options.machine[0]}" if options.machine else given
+        raise UserError(f"{said}: no machines without --executor; add --executor=slurm, or leave it out")
+
+
+def run_on_machines(
+    options: argparse.Namespace, jobs: Sequence["Job"], of_file: Mapping[Path, Sequence["Job"]], limit: int
+) -> int:
+    """Starts jobs on other machines, waits for them and says what is complete; the exit code."""
+    logs = jobs[0].log.parent / "machines"
+    executor = new_executor(options.executor, logs, options.minutes, parse_settings(options.machine))
+    arguments = [*options.files, "--jobs", str(limit), "--sweep-seed", str(options.sweep_seed)]
+    arguments += ["--results-dir", options.results_dir] if options.results_dir else []
+    arguments += ["--set", *options.set] if options.set else []
+    started = submit(executor, arguments, options.machines, options.minutes)
+    print(f"{len(started)} jobs for {len(jobs)} runs: {', '.join(job.job_id for job in started)}; logs in {logs}")
+    try:
+        complaints = follow(started, lambda: _complete(jobs))
+    except KeyboardInterrupt:
+        if options.executor == "slurm":
+            print("the jobs go on; scancel ends them, and the same command follows what is left", file=sys.stderr)
+        else:
+            for job in started:
+                job.cancel()
+        return 130
+    print_summaries((str(path), members) for path, members in of_file.items())
+    for folder in sorted({job.run.config.results_dir for job in jobs}):
+        print(f"results: {folder}")
+    print(_complete(jobs))
+    for line in complaints:
+        print(line, file=sys.stderr)
+    if left := [job.run for job in jobs if not job.run.is_complete()]:
+        said = f"{len(left)} of {len(jobs)} runs are not complete, {left[0].name} first"
+        print(f"error: {said}; start again to go on", file=sys.stderr)
+    return 1 if left else 0
+
+
+def _complete(jobs: Sequence["Job"]) -> str:
+    return f"{sum(job.run.is_complete() for job in jobs)} of {len(jobs)} runs are complete"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from al.arguments import folder_name
-from al.errors import UserError
+from al.errors import NoRoom, UserError
 from sweeps.runner.grid import parse_overrides
 
 
@@ -32,11 +32,14 @@ def overrides(options: argparse.Namespace) -> dict[str, object]:
 
 
 def exit_code_of(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Carries a command out; an error of the user's is one line and exit code 2."""
+    """Carries a command out; an error of the user's is one line and exit code 2, a full disk one line and 1."""
     try:
         return command(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except NoRoom as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130

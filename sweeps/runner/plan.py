@@ -104,6 +104,8 @@ def describe(machine: str, found: Sequence[Cost], budget: float | None) -> None:
 def _plan(options: argparse.Namespace) -> int:
     if options.budget_hours is not None and options.budget_hours <= 0:
         raise UserError(f"--budget-hours {options.budget_hours:g}: no time; use more than 0, or leave it out")
+    if missing := [folder for folder in options.known if not Path(folder).is_dir()]:
+        raise UserError(f"--known {missing[0]}: no such folder; name one that runs wrote their results to")
     sweeps = [load(path, overrides(options)) for path in options.files]
     runs = list({run.folder: run for sweep in sweeps for run in runs_of(sweep)}.values())
     folders = {run.config.results_dir for run in runs}

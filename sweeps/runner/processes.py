@@ -79,6 +79,11 @@ class Children:
         else:
             self._haste = IMPATIENCE
 
+    def stop(self, number: int) -> None:
+        """As if this signal had come, unless one has, or this one is ignored."""
+        if self.stop_signal is None and signal.getsignal(number) is not signal.SIG_IGN:
+            self._on_signal(number, None)
+
     def pass_on(self) -> bool:
         """Sends the children what is due since the signal; whether that was the first step."""
         waited = (time.monotonic() - self._since) * self._haste

@@ -118,7 +118,8 @@ class EpochSeen:
 
 
 def runs_of(sweep: SweepFile) -> list[Run]:
-    pairs = zip(sweep.runs, sweep.configs, strict=True)
+    """Every run that the file fixes; none where W&B's server chooses them."""
+    pairs = zip(sweep.runs, sweep.configs, strict=bool(sweep.runs))
     return [Run(parameters, config, sweep.program, sweep.command, sweep.name) for parameters, config in pairs]
 
 

@@ -112,7 +112,13 @@ def _send_from_files(waiting: Sequence[TrackedRun], memory: Memory, results_dir:
     """Sends runs one by one; what went wrong, by id. What W&B's client writes meanwhile goes when it is done."""
     if not waiting:
         return {}
-    (results_dir / "wandb").mkdir(exist_ok=True)
+    try:
+        (results_dir / "wandb").mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=results_dir / "wandb"):
+            pass
+    except OSError as error:
+        said = f"--results-dir {results_dir}: wandb/, where it is noted what was sent, cannot be written to"
+        raise UserError(f"{said} ({error.strerror}); make that possible first") from None
     with tempfile.TemporaryDirectory(dir=results_dir / "wandb", prefix="sync-", ignore_cleanup_errors=True) as scratch:
         os.environ["WANDB_DIR"] = os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = scratch
         os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)

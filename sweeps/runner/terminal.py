@@ -1,5 +1,6 @@
 """What the local runner shows: a line for each event, on a terminal a live view under them, and a closing table."""
 
+import os
 import statistics
 import sys
 import time
@@ -32,9 +33,17 @@ class Display:
 
     def __init__(self) -> None:
         self.console = Console()
+        self.unread = False
+        """Whether the terminal or the program that read what is printed has gone."""
 
     def event(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        try:
+            self.console.print(text, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        except (OSError, SystemExit):  # rich itself would exit where a pipe is closed, and leave the runs alone
+            self.unread = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
 
     @contextmanager
     def following(self, runner: "Runner") -> Iterator[None]:

@@ -256,6 +256,20 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(project):
     assert process.returncode == 130
 
 
+def test_runs_stop_when_who_reads_the_output_has_gone(project):
+    """`python -m sweeps.local ... | less`, and then q: nobody is left to be told of runs that would go on."""
+    short = sweep(project, "short", max_epochs=[4], split_seed=[1])
+    long = sweep(project, "long", max_epochs=[400], split_seed=[2, 3])
+    process = runner_process(short, long, "--jobs", "2")
+    wait_for_starts(project, 2)
+    process.stdout.close()  # the end of the first run is the next thing to be told
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    assert "stopped with 2 of 3 runs to go" in process.stderr.read()
+    assert len(starts(project)) == 2
+    assert "stopped" in "".join(path.read_text() for path in project.glob("results/logs/*.log"))
+    assert max(len(path.read_text().splitlines()) for path in project.glob("results/*/*/epochs.jsonl")) < 400
+
+
 def test_preemption_is_passed_on_and_exits_75(project):
     process = runner_process(sweep(project, split_seed=[1, 2], max_epochs=[400]))
     wait_for_starts(project, 1)
@@ -413,9 +427,57 @@ def test_a_run_whose_files_cannot_be_written_fails_alone(project, monkeypatch, c
     assert len(list(project.glob("results/*/*/performance_metrics.json"))) == 2
 
 
+def test_a_run_that_cannot_be_locked_fails_alone(project, capsys):
+    path = sweep(project, split_seed=[1, 2])
+    first = runs_of(load(path))[0]
+    (project / "results/logs" / f"{first.name}.lock").mkdir(parents=True)
+    assert local.main([path]) == 1
+    captured = capsys.readouterr()
+    assert "1 of 2 runs failed" in captured.err
+    assert ".lock: cannot be locked (Is a directory)" in captured.err
+    assert len(starts(project)) == 1
+
+
+def test_damaged_results_that_cannot_be_set_aside_fail_alone(project, capsys):
+    path = sweep(project, split_seed=[1, 2])
+    first = runs_of(load(path))[0]
+    (first.folder / "performance_metrics.damaged").mkdir(parents=True)
+    (first.folder / "performance_metrics.json").write_text("{")
+    assert local.main([path]) == 1
+    assert "cannot be read, nor set aside (Is a directory); remove it" in capsys.readouterr().err
+    assert len(starts(project)) == 1
+
+
+def test_a_run_that_fails_without_a_log_fails_alone(project, monkeypatch, capsys):
+    """Somebody has tidied up the folder of logs meanwhile."""
+    collect = local.Runner._collect
+
+    def without_logs(runner):
+        for log in project.glob("results/logs/*.log"):
+            log.unlink()
+        collect(runner)
+
+    monkeypatch.setattr(local.Runner, "_collect", without_logs)
+    assert local.main([sweep(project, split_seed=[1], lr=[0.5, 0.01])]) == 1
+    assert "exit code 1 (log: " in capsys.readouterr().err
+    assert len(starts(project)) == 2
+
+
+def test_a_full_disk_is_one_line(project, monkeypatch, capsys):
+    def full(jobs, *, shared):
+        raise NoRoom(Path("results/logs"))
+
+    monkeypatch.setattr(local, "make_log_folders", full)
+    assert local.main([sweep(project)]) == 1
+    assert capsys.readouterr().err == f"error: {NoRoom(Path('results/logs'))}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
+        (["sweep.yaml", "--machines", "2"], "--machines 2 --minutes 240: no machines without --executor"),
+        (["sweep.yaml", "--machine", "gpus_per_node=1"], "--machine gpus_per_node=1: no machines without --executor"),
+        (["sweep.yaml", "--executor", "slurm", "--minutes", "nan"], "both must be more than nothing"),
         (["nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["sweep.yaml", "--jobs", "0"], "--jobs 0: runs nothing"),
         (["sweep.yaml", "--sweep-seed", "-1"], "--sweep-seed -1: not a seed"),

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import launch
 import pytest
@@ -12,7 +13,7 @@ import runs
 import yaml
 
 from al.errors import UserError
-from sweeps.runner import machines
+from sweeps.runner import local, machines
 from sweeps.runner.grid import load_content
 from sweeps.runner.machines import Machine, new_executor, parse_settings
 
@@ -75,6 +76,42 @@ print(job())
         pytest.importorskip("submitit")
         code = "import signal, time; signal.signal(10, signal.SIG_IGN); print('ready', flush=True); time.sleep(99)"
         assert self.job(code, grace=1) == ["True", "-9"]
+
+
+class Ended:
+    """A job that has ended at once, well or with an error."""
+
+    def __init__(self, job_id, error=None):
+        self.job_id, self.error = job_id, error
+        self.paths = SimpleNamespace(stderr=f"{job_id}.err")
+
+    def done(self):
+        return True
+
+    def exception(self):
+        return self.error
+
+
+def test_jobs_get_the_command_and_what_is_left_over_is_told(tmp_path, monkeypatch, capsys):
+    submitted = []
+
+    def submit(executor, arguments, count, minutes):
+        submitted.append((executor, arguments, count, minutes))
+        return [Ended("11"), Ended("12", RuntimeError("first line\nlost the node"))]
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(machines, "new_executor", lambda name, folder, minutes, settings: (name, settings))
+    monkeypatch.setattr(machines, "submit", submit)
+    command = ["sweeps/demo.yaml", "--results-dir", str(tmp_path), "--set", "split_seed=1", "--jobs", "3"]
+    code = local.main([*command, "--executor=slurm", "--machines=2", "--minutes=7", "--machine", "slurm_partition=gpu"])
+    again = ["sweeps/demo.yaml", "--jobs", "3", "--sweep-seed", "42", "--results-dir", str(tmp_path)]
+    again += ["--set", "split_seed=1"]
+    assert submitted == [(("slurm", {"slurm_partition": "gpu"}), again, 2, 7.0)]
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert "2 jobs for 5 runs: 11, 12; logs in " in out
+    assert "job 12: lost the node (log: 12.err)" in err
+    assert "error: 5 of 5 runs are not complete, digits-balanced_20-stratified" in err
 
 
 @pytest.mark.slow

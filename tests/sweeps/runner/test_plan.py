@@ -75,3 +75,9 @@ class TestCommand:
         file = sweep_file(tmp_path, strategy={"value": "random"}, max_epochs={"value": 4}, pictures={"value": False})
         assert main([file, "--results-dir", str(tmp_path / "results"), "--calibrate"]) == 0
         assert "3 runs, 1 complete, 2 to do" in capfd.readouterr().out
+
+
+def test_a_folder_to_learn_from_that_is_not_there_is_told(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(launch.ROOT)
+    assert main([sweep_file(tmp_path), "--results-dir", str(tmp_path), "--known", "/nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("error: --known /nowhere: no such folder")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from wandb_server import WandbServer
 
+from al.errors import UserError
 from sweeps.runner import sync
 
 ATTEMPT = """
@@ -143,3 +144,10 @@ def test_bad_input_is_one_line(server, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: W&B: no answer from http://127.0.0.1:9")
     assert error.count("\n") == 1
+
+
+def test_a_results_folder_that_cannot_be_written_to_is_told_before_anything_is_sent(tmp_path, monkeypatch):
+    (tmp_path / "wandb").touch()
+    monkeypatch.setattr(sync, "_send", lambda *_: pytest.fail("sent what it could not take a note of"))
+    with pytest.raises(UserError, match=r"^--results-dir .*: wandb/, where it is noted what was sent, cannot be writ"):
+        sync._send_from_files(["a run"], sync.Memory(tmp_path), tmp_path)
