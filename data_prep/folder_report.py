@@ -14,7 +14,7 @@ from data_prep.looking import Seen, look_at_files, thumbnails
 from data_prep.near_duplicates import alike_by_pixels
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.decoding import EXTENSIONS
-from data_prep.sources.imagefolder import visible
+from data_prep.sources.imagefolder import is_folder, visible
 from data_prep.split_file import SPLITS
 
 EXAMPLES = 3  # of what there is many of, that are shown
@@ -220,11 +220,11 @@ def list_folder(path: Path) -> Listing:
     if not path.is_dir():
         raise UserError(f"{str(path)!r}: no such folder; name one with a folder of images for each class")
     splits = tuple(split for split in SPLITS if (path / split).is_dir()) or (WHOLE,)
-    names = sorted({entry.name for split in splits for entry in visible(path / split) if entry.is_dir()})
+    names = sorted({entry.name for split in splits for entry in visible(path / split) if is_folder(entry)})
     if not names:
         raise UserError(f"{str(path)!r}: has no class folders; put the images of each class into a folder there")
     found = {(split, name): _images_in(path / split / name) for split in splits for name in names}
-    beside = sum(not entry.is_dir() for split in splits for entry in visible(path / split))
+    beside = sum(not is_folder(entry) for split in splits for entry in visible(path / split))
     inside = [entry for split, name in found for entry in _entries(path / split / name)]
     return Listing(
         path,
@@ -233,14 +233,14 @@ def list_folder(path: Path) -> Listing:
         tuple(str(Path(split, name, file)) for (split, name), (images, _) in found.items() for file in images),
         beside + sum(others for _, others in found.values()),
         _unread(inside),
-        sum(entry.is_dir() for entry in inside),
+        sum(is_folder(entry) for entry in inside),
     )
 
 
 def _images_in(folder: Path) -> tuple[list[str], int]:
     """Names of images in a folder, those that cannot be read among them, and how many other entries there are."""
     entries = _entries(folder)
-    images = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and not entry.is_dir()]
+    images = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and not is_folder(entry)]
     return sorted(images), len(entries) - len(images)
 
 

@@ -1,6 +1,7 @@
 """Look at every image file of a folder once: is it whole, how large is it, what are its pixels?
 
-What was seen is remembered by path, size and time of change, so that a second look decodes only what is new.
+What was seen is remembered until a file is written to, replaced or renamed, so that a second look decodes only what is
+new.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ SIDE = 16
 """Of a thumbnail, in pixels."""
 COMMIT = 500
 """Images looked at between two writes of the memory: what a cut costs at most."""
+BY_THE_SYSTEM = "[Errno "
+"""Begins the reason where a file could not be opened or read, which says nothing of what is in it."""
 TABLE = """CREATE TABLE IF NOT EXISTS seen (
     path BLOB PRIMARY KEY, bytes INTEGER, changed INTEGER,
     content TEXT, width INTEGER, height INTEGER, thumbnail BLOB, reason TEXT)"""
@@ -152,21 +155,21 @@ def _connected(memory: Path) -> sqlite3.Connection:
 
 
 def _stamp(file: Path) -> tuple[int, int]:
-    """Size and time of change; of a link to nowhere what no file has."""
+    """Size and time of change, also of its name or permissions; of a link to nowhere what no file has."""
     try:
         status = file.stat()
     except OSError:
         return -1, 0
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_ctime_ns
 
 
 def _known(database: sqlite3.Connection, stamps: Mapping[str, tuple[int, int]]) -> dict[str, Seen]:
-    """What is remembered of the files that are as they were."""
+    """What is remembered of the files that are as they were; what the system kept from being read is tried again."""
     found = {}
     for path, size, changed, *rest in database.execute("SELECT * FROM seen"):
-        file = os.fsdecode(path)
-        if stamps.get(file) == (size, changed):
-            found[file] = Seen(*rest)
+        file, seen = os.fsdecode(path), Seen(*rest)
+        if stamps.get(file) == (size, changed) and not seen.reason.startswith(BY_THE_SYSTEM):
+            found[file] = seen
     return found
 
 

@@ -67,13 +67,17 @@ def _located(photos: Photos, answers: Iterable[Answer], outcome: Accepted) -> li
             outcome.unknown_images.append(answer.where)
         else:
             found.append((photo, answer))
+            if photo.sha256 not in (answer.sha256, answer.content) and _by_name_alone(photos.folder, photo, answer):
+                outcome.by_name.append(f"{answer.where} is {photo.path}")
     return found
 
 
 def locate(photos: Photos, answer: Answer) -> Photo | None:
-    """By content where it is known; else by its path, or by a file name that only one photo has.
+    """By content where it is known; else by its path; else by the end of its path, folder by folder.
 
-    Where we had told the content, and no photo has it, the file at that path is another image by now: none.
+    Of paths that share nothing but the file name one must be no more than that, and no other photo may have it. Cameras
+    give their names again and again: `old/1.jpg` is not the photo `new/1.jpg`, even where no other is called so. Where
+    we had told the content, and no photo has it, the file at that path is another image by now: none.
     """
     for digest in (answer.sha256, answer.content):
         if digest in photos.by_sha256:
@@ -84,10 +88,28 @@ def locate(photos: Photos, answer: Answer) -> Photo | None:
         if (photo := photos.by_path.get(_inside(photos.folder, name))) is not None:
             return photo
     for name in answer.names:
-        same = photos.by_name.get(name.rpartition("/")[2], [])
+        called = photos.by_name.get(name.rpartition("/")[2], [])
+        shared = [max((_shared(path, name) for path in photo.paths), key=len) for photo in called]
+        same = [photo for photo, end in zip(called, shared) if "/" in end or (end and len(called) == 1)]
         if len(same) == 1:
             return same[0]
     return None
+
+
+def _shared(path: str, name: str) -> str:
+    """The shorter one of two paths where the other ends with it, folder by folder; else nothing."""
+    shorter, longer = sorted((path, name.removeprefix("./")), key=len)
+    return shorter if f"/{longer}".endswith(f"/{shorter}") else ""
+
+
+def _by_name_alone(folder: Path, photo: Photo, answer: Answer) -> bool:
+    """Whether nothing but a file name says that this is the image: another one may be called so too.
+
+    A class folder's file of other content is a copy that was saved anew, at best.
+    """
+    if answer.content is None and any(_inside(folder, name) in photo.paths for name in answer.names):
+        return False
+    return not any("/" in _shared(path, name) for path in photo.paths for name in answer.names)
 
 
 def _inside(folder: Path, name: str) -> str:
@@ -202,6 +224,7 @@ def lines(outcome: Accepted) -> list[str]:
     said += [f"  {outcome.unanswered:,} without an answer"] * bool(outcome.unanswered)
     said += [f"  new classes: {', '.join(outcome.new_classes)}"] * bool(outcome.new_classes)
     for what, items, remedy in (
+        ("found by their file name alone", outcome.by_name, "look whether they are these images"),
         ("not taken, no such image", outcome.unknown_images, ""),
         ("not taken, no such class", outcome.unknown_classes, "--new_classes takes them"),
         ("in conflict, not used", outcome.conflicts, "--replace has the new answer hold"),

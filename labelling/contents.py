@@ -22,6 +22,7 @@ from al.identity import FILE
 from al.storage.disk_array import BOUND_BYTES
 from al.storage.files import write_atomically, writing
 from data_prep.array_cache import all_finite, model_identity
+from data_prep.looking import BY_THE_SYSTEM
 from data_prep.progress import Progress, show_progress
 from data_prep.sharded.reading import rows_by_content, vectors_at
 from data_prep.sources.decoding import decode_image, workers
@@ -251,7 +252,7 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype, scratch: Path) -> tuple[NDAr
 
 
 class _Problems:
-    """Images that could not be decoded, by side and SHA-256: they are not tried again."""
+    """Images that could not be decoded, by side and SHA-256: they are not tried again, but for unreadable files."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -267,4 +268,8 @@ class _Problems:
         if found:
             self.found.setdefault(str(side), {}).update(found)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path, json.dumps(self.found))
+            kept = {
+                size: {digest: why for digest, why in reasons.items() if BY_THE_SYSTEM not in why}
+                for size, reasons in self.found.items()
+            }
+            write_atomically(self.path, json.dumps(kept))

@@ -79,11 +79,13 @@ def _csv(content: bytes, source: Path) -> tuple[str, list[Answer]]:
     try:
         for row in reader:
             path, sha256 = cell(row, "path"), cell(row, "sha256") or None
+            exact = str(row.get(columns["path"]) or "")  # names may begin or end with spaces
             label, reason = cell(row, "label") or None, cell(row, "skip") or None
             if label == NONE_OF_THEM:
                 label, reason = None, reason or NONE_OF_THEM
             if path or sha256:
-                answers.append(Answer(path or sha256, (path,), sha256, None if reason else label, reason))
+                names = tuple(dict.fromkeys((exact, path)))
+                answers.append(Answer(path or sha256, names, sha256, None if reason else label, reason))
     except csv.Error as error:
         raise UserError(f"{source}, line {reader.line_num}: not CSV ({error})") from None
     return "CSV", answers
@@ -159,23 +161,28 @@ def _of_task(task: dict[str, Any]) -> Answer:
     where = path or address[:80] or f"task {task.get('id')}"
     answer = Answer(where, names, data.get("sha256"))
     if "data" not in task:
-        return _answered(answer, [choice] if (choice := _choice_of_minimal(task)) else [], task.get("annotator"))
+        return _answered(answer, _choices_of_minimal(task), _person(task.get("annotator")))
     given = [annotation for annotation in task.get("annotations", ()) if annotation.get("result") is not None]
     done = [annotation for annotation in given if not annotation.get("was_cancelled")]
     choices = [choice for annotation in done for choice in _choices(annotation["result"])]
     if not choices and len(done) < len(given):
         return Answer(answer.where, names, answer.sha256, reason=SKIPPED_THERE)
-    people = {str(annotation.get("completed_by")) for annotation in done if annotation.get("completed_by") is not None}
+    people = {person for annotation in done if (person := _person(annotation.get("completed_by"))) is not None}
     return _answered(answer, choices, ", ".join(sorted(people)) or None)
 
 
-def _answered(answer: Answer, choices: list[str], annotator: object) -> Answer:
+def _person(who: object) -> str | None:
+    """A number, or of some versions a record with one and with names and addresses, which are nobody's business."""
+    who = who.get("id") if isinstance(who, dict) else who
+    return None if who is None else str(who)
+
+
+def _answered(answer: Answer, choices: list[str], annotator: str | None) -> Answer:
     if len(set(choices)) > 1:
         return replace(answer, annotator=DISAGREE)
     label = choices[0] if choices else None
     reason = NONE_OF_THEM if label == NONE_OF_THEM else None
-    who = None if annotator is None else str(annotator)
-    return replace(answer, label=None if reason else label, reason=reason, annotator=who)
+    return replace(answer, label=None if reason else label, reason=reason, annotator=annotator)
 
 
 def _choices(results: Iterable[dict[str, Any]]) -> Iterator[str]:
@@ -184,14 +191,15 @@ def _choices(results: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield from map(str, result["value"]["choices"])
 
 
-def _choice_of_minimal(task: dict[str, Any]) -> str | None:
+def _choices_of_minimal(task: dict[str, Any]) -> list[str]:
+    """One is a text, several are a list or an object that holds one."""
     for name in ("label", "choice"):
         found = task.get(name)
         if isinstance(found, dict):
-            found = (found.get("choices") or [None])[0]
+            found = found.get("choices")
         if found:
-            return str(found)
-    return None
+            return [str(choice) for choice in (found if isinstance(found, list) else [found])]
+    return []
 
 
 def _names_in(address: str) -> list[str]:
@@ -200,7 +208,9 @@ def _names_in(address: str) -> list[str]:
         return []
     parsed = urlparse(address)
     local = parse_qs(parsed.query).get("d")
-    path = local[0] if local else unquote(parsed.path)
-    base = path.rpartition("/")[2]
+    path = (local[0] if local else unquote(parsed.path)).lstrip("/")
+    if local or "upload" not in path.split("/"):
+        return [path]
+    base = path.rpartition("/")[2]  # folders of its own say nothing of where the image lay
     uploaded = UPLOADED.fullmatch(base)
-    return [path.lstrip("/"), base, *([uploaded["name"]] if uploaded else [])]
+    return [path, base, *([uploaded["name"]] if uploaded else [])]

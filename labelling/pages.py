@@ -14,7 +14,7 @@ def render(template: str, **content: object) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    style = (Path(sweeps.report.__file__).parent / "templates" / "style.css").read_text() + (
+    style = (Path(sweeps.report.__file__).parent / "templates" / "style.css").read_text("utf-8") + (
         TEMPLATES / "extra.css"
-    ).read_text()
+    ).read_text("utf-8")
     return environment.get_template(template).render(style=style, **content)

@@ -1,6 +1,6 @@
 """The images of a folder, in any nesting, known by path and by content.
 
-A file is hashed once and again when its size or time of change is another. Files of the same content are one photo
+A file is hashed once and again when it was written to, replaced or renamed. Files of the same content are one photo
 with several paths. What cannot be used is set aside, each with a reason, and never stops the rest.
 """
 
@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,14 @@ from PIL import Image
 from al.storage.files import write_atomically
 from data_prep.progress import Progress, show_progress
 from data_prep.sources.decoding import EXTENSIONS, workers
+from data_prep.sources.imagefolder import is_folder
 from labelling.project import PROJECT, STATE
 
 HEIC = "HEIC, which is not read; convert it to JPEG (heif-convert A.heic A.jpg; on macOS sips -s format jpeg)"
 NOT_READ = "of a format that is not read; convert it to JPEG or PNG"
 NOT_UTF8 = "its name is not UTF-8; rename it"
-NO_ACCESS = "cannot be opened; check its permissions"
+NO_ACCESS = "cannot be opened; check its permissions, or where its link leads"
+TOO_LARGE = "of more pixels than are read; make it smaller"
 NO_IMAGE = "not an image, whatever its name says; replace or remove it"
 HEIC_ENDINGS = (".heic", ".heif", ".hif")
 OTHER_IMAGES = (".tif", ".tiff", ".gif", ".avif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".psd")
@@ -101,6 +104,8 @@ class _Known:
 
     size: int
     changed: int
+    """Nanoseconds; of the file's entry, which another name or other permissions change too: of files that were
+    unpacked together, and all are as large, the times of their contents do not tell which was renamed to which."""
     sha256: str
     width: int
     height: int
@@ -115,7 +120,7 @@ def find_photos(folder: Path, cache: Path, progress: Progress = show_progress) -
     """
     listed, aside, others = _list(folder)
     known = _load(cache / "files.json")
-    stamps = {path: (status.st_size, status.st_mtime_ns) for path, status in listed.items()}
+    stamps = {path: (status.st_size, status.st_ctime_ns) for path, status in listed.items()}
     new = [path for path, stamp in stamps.items() if path not in known or known[path][:2] != list(stamp)]
     found = {path: _Known(*known[path]) for path in stamps.keys() - set(new)}
     if new:
@@ -144,7 +149,7 @@ def _list(folder: Path) -> tuple[dict[str, os.stat_result], dict[str, str], int]
     listed: dict[str, os.stat_result] = {}
     aside: dict[str, str] = {}
     others = 0
-    for path, entry in _files(folder, ""):
+    for path, entry in _files(folder, "", aside):
         ending = Path(entry.name).suffix.lower()
         if ending not in EXTENSIONS + HEIC_ENDINGS + OTHER_IMAGES:
             others += 1
@@ -154,16 +159,23 @@ def _list(folder: Path) -> tuple[dict[str, os.stat_result], dict[str, str], int]
             aside[path] = HEIC if ending in HEIC_ENDINGS else NOT_READ
         else:
             try:
-                listed[path] = entry.stat()
+                status = entry.stat()
             except OSError:
                 aside[path] = NO_ACCESS
+                continue
+            if stat.S_ISREG(status.st_mode):
+                listed[path] = status
+            else:
+                aside[path] = NO_IMAGE  # such as a pipe, which would never end
     return listed, aside, others
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry]]:
+def _files(folder: Path, prefix: str, aside: dict[str, str]) -> Iterator[tuple[str, os.DirEntry]]:
+    """The files below a folder; folders that may not be read are set `aside`."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # a folder below that may not be read; the top one has been looked at
+    except OSError:
+        aside[os.fsencode(prefix or folder).decode(errors="backslashreplace")] = NO_ACCESS
         return
     if any(entry.name == PROJECT for entry in entries) and any(entry.name == "labels.jsonl" for entry in entries):
         return
@@ -171,8 +183,8 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry]]:
         if entry.name.startswith(".") or entry.name == STATE:
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path), f"{prefix}{entry.name}/")
-        elif not entry.is_dir():
+            yield from _files(Path(entry.path), f"{prefix}{entry.name}/", aside)
+        elif not is_folder(entry):
             yield f"{prefix}{entry.name}", entry
 
 
@@ -204,6 +216,8 @@ def identify(path: Path) -> tuple[str, int, int, str | None]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return sha256, *image.size, None
+    except Image.DecompressionBombError:
+        return sha256, 0, 0, TOO_LARGE
     except Exception:  # PIL raises whatever it trips over
         return sha256, 0, 0, NO_IMAGE
 
@@ -219,5 +233,5 @@ def _load(path: Path) -> dict[str, list]:
 
 def _save(path: Path, found: dict[str, _Known]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    entries = {name: [*vars(entry).values()] for name, entry in found.items()}
+    entries = {name: [*vars(entry).values()] for name, entry in found.items() if entry.problem != NO_ACCESS}
     write_atomically(path, json.dumps(entries))

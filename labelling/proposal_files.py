@@ -75,11 +75,15 @@ def write_proposal(project: Project, proposal: Proposal, predictions: Prediction
     partial = project.proposals / f"{PARTIAL}{final.name}"
     try:
         partial.mkdir(parents=True)
-        (partial / PROPOSAL).write_text(json.dumps(proposal.written(), indent=1, allow_nan=False) + "\n")
-        (partial / "next.csv").write_text(table(proposal), newline="")
-        (partial / "label_studio.json").write_text(json.dumps(tasks(project.data, proposal, image_url), indent=1))
-        (partial / "label_studio.xml").write_text(label_config(proposal.classes))
-        (partial / "contact_sheet.html").write_text(contact_sheet(project.data, proposal))
+        texts = {
+            PROPOSAL: json.dumps(proposal.written(), indent=1, allow_nan=False) + "\n",
+            "next.csv": table(proposal),
+            "label_studio.json": json.dumps(tasks(project.data, proposal, image_url), indent=1),
+            "label_studio.xml": label_config(proposal.classes),
+            "contact_sheet.html": contact_sheet(project.data, proposal),
+        }
+        for name, text in texts.items():
+            (partial / name).write_bytes(text.encode())  # UTF-8, as `accept` reads it, in every locale
         link_by_class(project.data, proposal, partial / "by_class")
         if predictions is not None:
             predictions.write(partial / PREDICTIONS)

@@ -153,6 +153,8 @@ class Accepted:
     """Answers that were there already."""
     replaced: int = 0
     unanswered: int = 0
+    by_name: list[str] = field(default_factory=list)
+    """Images of which the file tells nothing but a name."""
     conflicts: list[str] = field(default_factory=list)
     unknown_images: list[str] = field(default_factory=list)
     unknown_classes: list[str] = field(default_factory=list)

@@ -4,18 +4,16 @@ import base64
 import io
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
+
+from data_prep.sources.decoding import upright_rgb
 
 
 def small_copy(path: Path, side: int) -> str:
     """An image, upright and at most `side` pixels long, as a data URI of a JPEG."""
     with Image.open(path) as image:
         image.draft("RGB", (2 * side, 2 * side))
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):
-            upright = Image.fromarray((np.asarray(upright) // 257).astype(np.uint8))
-        small = upright.convert("RGB")
+        small = upright_rgb(image)
         small.thumbnail((side, side))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=85)

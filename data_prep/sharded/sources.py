@@ -13,13 +13,11 @@ from typing import Protocol
 
 from al.errors import UserError, first_line
 from data_prep.sources.decoding import EXTENSIONS
-from data_prep.sources.imagefolder import visible
+from data_prep.sources.imagefolder import is_folder, visible
 
 Read = Callable[[], bytes]
 """The content of an image's file."""
 EXTRA = "pip install 'active-learning-swept[webdataset]'"
-LABELLING = "al-labels"
-"""Where proposals of what to label next are kept, with links to images and pictures of them."""
 META = re.compile(r"__[^/]*__($|/)")
 """Members of a tar file that WebDataset passes over."""
 
@@ -66,7 +64,7 @@ class Folder:
     tars = ()
 
     def groups(self) -> Iterator[tuple[str, Iterable[str]]]:
-        yield "", _below(self.path, "")
+        yield "", _below(self.path, "", ())
 
     def contents(self, tar: str, first: int, names: Sequence[str]) -> Iterator[Read]:
         yield from (partial(Path.read_bytes, self.path / name) for name in names)
@@ -75,13 +73,20 @@ class Folder:
         return next((name for name in names if not (self.path / name).is_file()), None)
 
 
-def _below(folder: Path, prefix: str) -> Iterator[str]:
-    """Names of the images below a folder. Only names are asked for, as to ask about each file would take hours."""
+def _below(folder: Path, prefix: str, left: tuple[Path, ...]) -> Iterator[str]:
+    """Names of the images below a folder. Only names are asked for, as to ask about each file would take hours.
+
+    Args:
+        left: folders that links were followed from on the way here; a link back to one of them leads in a circle.
+    """
     for entry in sorted(visible(folder), key=lambda entry: entry.name):
-        if entry.is_dir():
-            around = entry.is_symlink() and folder.resolve().is_relative_to(Path(entry.path).resolve())
-            if not around and entry.name != LABELLING:
-                yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
+        if is_folder(entry):
+            path, here = Path(entry.path), left
+            if entry.is_symlink():
+                here, target = (*left, folder.resolve()), path.resolve()
+                if any(place.is_relative_to(target) for place in here):
+                    continue
+            yield from _below(path, f"{prefix}{entry.name}/", here)
         elif entry.name.lower().endswith(EXTENSIONS):
             yield prefix + entry.name
 

@@ -43,7 +43,7 @@ def decode_content(content: Path | BinaryIO, path: Path, image_size: int | None)
                 # A large JPEG decodes several times faster at a fraction of its size; twice the size wanted
                 # leaves the resampling filter all the detail that it can show.
                 image.draft(None, (REDUCING_GAP * image_size, REDUCING_GAP * image_size))
-            picture = _as_rgb(ImageOps.exif_transpose(image))
+            picture = upright_rgb(image)
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise whatever they trip over: OSError, SyntaxError, struct.error, ...
@@ -54,9 +54,12 @@ def decode_content(content: Path | BinaryIO, path: Path, image_size: int | None)
     return np.asarray(picture)
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An open image as the camera was held, in RGB; what was transparent shows the colour below."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # PIL would clip 16 bits to 255 instead of scaling them
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    image.info.pop("transparency", None)  # PIL warns of a palette's, which it drops all the same
     return image.convert("RGB")
 
 
@@ -76,7 +79,7 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
         UserError: a file is broken, or images differ in size; names the files and the remedy.
     """
     shape = decode_image(like, image_size).shape
-    chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
+    chunk = images_at_a_time(shape)
 
     def decode_chunk(start: int) -> NDArray[np.uint8]:
         pictures = []
@@ -86,6 +89,11 @@ def decode_images(paths: Sequence[Path], like: Path, image_size: int | None) -> 
         return np.stack(pictures)
 
     yield from in_order(decode_chunk, range(0, len(paths), chunk))
+
+
+def images_at_a_time(shape: tuple[int, ...]) -> int:
+    """How many images of this shape make a chunk."""
+    return max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(shape)))
 
 
 def in_order(work: Callable[[Item], Out], items: Iterable[Item]) -> Iterator[Out]:

@@ -1,7 +1,8 @@
 """A cache of decoded image folders: .npy files, written once, found again while the folder is unchanged.
 
 The cache of a folder lies in the folder itself (`.cache-al`), or where that cannot be written in the user's cache.
-Each entry is a folder named after what was decoded: `<digest of the listing>-<image size>`.
+Each entry is a folder named after what was decoded: `<digest of the listing>-<image size>`. A folder has one entry a
+size: where its images or their split are others, what the earlier entry has is copied, and the rest decoded.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,7 @@ from al.storage.blocks import BLOCK_ROWS, release
 from data_prep.checksums import Damaged, no_room, read_info, size, write_info
 from data_prep.locks import exclusive
 from data_prep.progress import Progress
-from data_prep.sources.decoding import decode_image, decode_images
+from data_prep.sources.decoding import check_size, decode_image, decode_images, images_at_a_time
 
 if TYPE_CHECKING:
     from data_prep.sources.imagefolder import Listing
@@ -32,8 +34,10 @@ FORMAT = 1
 
 IN_DATA = ".cache-al"
 WHAT = "the decoded images"
-INFO = "info.json"
+INFO, STAMPS = "info.json", "stamps.npy"
 LOCK = ".lock"
+LOOKED = "-looked-at"
+"""Ends the name of a folder that keeps what a look at the images found where they are not cached."""
 OFF = "use cache=off, which decodes images whenever they are read"
 Arrays = tuple[NDArray[np.uint8], ...]
 
@@ -167,14 +171,53 @@ def _fill(place: Path, key: str, splits: Sequence["Listing"], image_size: int | 
     _check_room(place, _bytes(splits, image_size))
     try:
         partial.mkdir()
-        fingerprint = _decode(partial, splits, image_size, progress)
+        np.save(partial / STAMPS, np.concatenate([split.stamps for split in splits]))
+        fingerprint = _decode(partial, splits, image_size, _earlier(place, key, splits), progress)
         write_info(partial / INFO, {"fingerprint": fingerprint})
         shutil.rmtree(place / key, ignore_errors=True)
         partial.rename(place / key)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     listing = key.split("-")[0]
-    _remove(place, lambda name: not name.startswith(listing))  # of earlier states of the image folder
+    _remove(place, lambda name: not name.startswith(listing) and not name.endswith(LOOKED))  # of earlier listings
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    """Images that an earlier entry of the folder holds."""
+
+    arrays: Arrays
+    stamps: NDArray[np.bytes_]
+    """[N] of the images of all arrays, one below the other."""
+
+    def rows(self, stamps: NDArray[np.bytes_]) -> NDArray[np.int64]:
+        """[n] where the images of these stamps are, -1 for those that are not there."""
+        order = np.argsort(self.stamps)
+        places = order[np.minimum(np.searchsorted(self.stamps, stamps, sorter=order), len(order) - 1)]
+        return np.where(self.stamps[places] == stamps, places, -1)
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        for array in self.arrays:
+            if row < len(array):
+                return array[row]
+            row -= len(array)
+        raise IndexError(row)
+
+
+def _earlier(place: Path, key: str, splits: Sequence["Listing"]) -> _Earlier | None:
+    """The latest whole entry of other listings at the same image size; None where there is none."""
+    size = key.partition("-")[2]
+    entries = sorted(place.glob(f"[0-9a-f]*-{size}"), key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
+    for entry in entries:
+        try:
+            read_info(entry / INFO)
+            arrays = tuple(np.load(entry / f"{split.split}.npy", mmap_mode="r") for split in splits)
+            found = _Earlier(arrays, np.load(entry / STAMPS))
+        except (Damaged, OSError, ValueError, EOFError):  # of before there were stamps, or not what was written
+            continue
+        if len(found.stamps) == sum(map(len, arrays)):
+            return found
+    return None
 
 
 def _check_room(place: Path, needed: int) -> None:
@@ -190,13 +233,39 @@ def _remove(place: Path, unwanted: Callable[[str], bool]) -> None:
             shutil.rmtree(entry, ignore_errors=True)
 
 
-def _decode(folder: Path, splits: Sequence["Listing"], image_size: int | None, progress: Progress) -> str:
-    """Decode each split into a .npy file in `folder`; returns the digest of all relative paths and pixels."""
+def _decode(
+    folder: Path, splits: Sequence["Listing"], image_size: int | None, earlier: _Earlier | None, progress: Progress
+) -> str:
+    """Put each split into a .npy file in `folder`; returns the digest of all relative paths and pixels."""
     digest = digest_of_names(splits)
-    total = sum(len(split.names) for split in splits)
-    for _ in progress(_decoded(folder, splits, image_size, digest), total, "decoding images"):
+    nowhere = [np.full(len(split.names), -1) for split in splits]
+    rows = nowhere if earlier is None else [earlier.rows(split.stamps) for split in splits]
+    new = sum(int((found < 0).sum()) for found in rows)
+    what = "decoding images" if new else "copying decoded images"
+    done = _decoded(folder, splits, image_size, digest, earlier, rows)
+    for _ in progress(done, sum(len(split.names) for split in splits), what):
         pass
     return digest.hexdigest()
+
+
+def _chunks(
+    split: "Listing", like: Path, image_size: int | None, earlier: _Earlier | None, rows: NDArray[np.int64]
+) -> Iterator[NDArray[np.uint8]]:
+    """The images u8[n, H, W, 3] of a split in its order, copied from where `rows` has them, or decoded."""
+    paths = [split.folder / name for name in split.names]
+    decoded = decode_images([path for path, row in zip(paths, rows) if row < 0], like, image_size)
+    if earlier is None:
+        yield from decoded
+        return
+    one_by_one, shape = (image for chunk in decoded for image in chunk), decode_image(like, image_size).shape
+    step = images_at_a_time(shape)
+    for start in range(0, len(rows), step):
+        images = [next(one_by_one) if row < 0 else earlier.image(row) for row in rows[start : start + step]]
+        for path, image in zip(paths[start:], images):
+            check_size(like, shape, path, image.shape)
+        yield np.stack(images)
+        for array in earlier.arrays:
+            release(array)
 
 
 def digest_of_names(splits: Sequence["Listing"]) -> "hashlib._Hash":
@@ -208,11 +277,16 @@ def digest_of_names(splits: Sequence["Listing"]) -> "hashlib._Hash":
 
 
 def _decoded(
-    folder: Path, splits: Sequence["Listing"], image_size: int | None, digest: "hashlib._Hash"
+    folder: Path,
+    splits: Sequence["Listing"],
+    image_size: int | None,
+    digest: "hashlib._Hash",
+    earlier: _Earlier | None,
+    rows: Sequence[NDArray[np.int64]],
 ) -> Iterator[int]:
     like = splits[0].folder / splits[0].names[0]
-    for split in splits:
-        chunks = decode_images([split.folder / name for name in split.names], like, image_size)
+    for split, found in zip(splits, rows):
+        chunks = _chunks(split, like, image_size, earlier, found)
         with (folder / f"{split.split}.npy").open("wb") as file:
             for number, chunk in enumerate(chunks):
                 if number == 0:

@@ -23,6 +23,8 @@ from data_prep.sources.image_cache import CacheTooLarge, cached_arrays
 from data_prep.sources.on_demand import ImagesOnDemand, images_on_demand
 from data_prep.split_file import SPLITS, Placed, read_split_file
 
+LABELLING = "al-labels"
+"""The folder of what `python -m al` knows of the labels: no class, and its pictures are links to images."""
 FALLBACK = "so they are decoded whenever they are read, as with cache=off, which takes longer: make room there"
 
 
@@ -41,6 +43,8 @@ class Listing:
     """[C] images of each class."""
     digest: str
     """Follows from the names, sizes and times of change of the files."""
+    stamps: NDArray[np.bytes_]
+    """[N] 16 bytes that follow from the same of each file, and from where it lies in the data folder."""
     ignored: int
     """Files that are no images."""
 
@@ -144,7 +148,7 @@ def _class_names(data_dir: Path, split: str) -> list[str]:
             f"data_dir={str(data_dir)!r}: has no folder {split!r}; it must hold train/<class>/* and test/<class>/*, "
             f"and holds {', '.join(found[:5]) or 'no folders'}; or name a split_file"
         )
-    names = [entry.name for entry in visible(data_dir / split) if entry.is_dir()]
+    names = [entry.name for entry in visible(data_dir / split) if is_folder(entry)]
     for name in names:
         check_name(data_dir / split, name)
     if not names:
@@ -162,8 +166,8 @@ def check_name(folder: Path, name: str) -> None:
 
 
 def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
-    names, counts, ignored = [], [], sum(not entry.is_dir() for entry in visible(folder))
-    digest = hashlib.sha256()
+    names, counts, ignored = [], [], sum(not is_folder(entry) for entry in visible(folder))
+    split, digest, stamps = folder.name, hashlib.sha256(), []
     for name in classes:
         images, others = images_in(folder / name)
         if not images:
@@ -176,8 +180,9 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
         ignored += others
         for file, status in images:
             digest.update(_stamp(f"{name}/{file}", status))
-    split = folder.name
-    return Listing(split, folder, split, classes, tuple(names), np.array(counts), digest.hexdigest(), ignored)
+            stamps.append(_stamp(f"{split}/{name}/{file}", status))
+    sizes = np.array(counts)
+    return Listing(split, folder, split, classes, tuple(names), sizes, digest.hexdigest(), _packed(stamps), ignored)
 
 
 def list_placed(data_dir: Path, split_file: Path) -> tuple[Listing, Listing]:
@@ -206,17 +211,17 @@ def _list_side(
     of_class: dict[str, list[str]] = defaultdict(list)
     for image in images:
         of_class[image.class_name].append(image.path)
-    names, digest = [], hashlib.sha256()
+    names, stamps = [], []
     for name in classes:
         if not of_class[name]:
             raise UserError(
                 f"{split_file}: class {name!r}: no {split} images; give it some, or take the class out of the file"
             )
         for path in sorted(of_class[name]):
-            digest.update(_stamp(path, _status(data_dir / path, f"which {split_file} names")))
+            stamps.append(_stamp(path, _status(data_dir / path, f"which {split_file} names")))
             names.append(path)
-    counts = np.array([len(of_class[name]) for name in classes])
-    return Listing(split, data_dir, "", classes, tuple(names), counts, digest.hexdigest(), ignored=0)
+    counts, digest = np.array([len(of_class[name]) for name in classes]), hashlib.sha256(b"".join(stamps)).hexdigest()
+    return Listing(split, data_dir, "", classes, tuple(names), counts, digest, _packed(stamps), ignored=0)
 
 
 def _status(path: Path, which: str) -> os.stat_result:
@@ -231,6 +236,11 @@ def _status(path: Path, which: str) -> os.stat_result:
 def _stamp(name: str, status: os.stat_result) -> bytes:
     """What the digest of a listing holds of a file."""
     return b"%b\0%d\0%d\0" % (os.fsencode(name), status.st_size, status.st_mtime_ns)
+
+
+def _packed(stamps: Iterable[bytes]) -> NDArray[np.bytes_]:
+    digests = b"".join(hashlib.blake2b(stamp, digest_size=16).digest() for stamp in stamps)
+    return np.frombuffer(digests, "S16")
 
 
 def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
@@ -256,11 +266,20 @@ def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:
 
 
 def visible(folder: Path) -> Iterator[os.DirEntry]:
+    """What lies in a folder, but for hidden things and the state of a labelling."""
     try:
         with os.scandir(folder) as entries:
-            yield from (entry for entry in entries if not entry.name.startswith("."))
+            yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name != LABELLING)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself, of which `is_dir` raises, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _report_ignored(data_dir: Path, count: int) -> None:

@@ -18,7 +18,7 @@ from data_prep.duplicates import pixel_hashes
 from data_prep.locks import exclusive
 from data_prep.progress import Progress
 from data_prep.sources.decoding import CHUNK_IMAGES, centre, check_size, decode_image, decode_images, workers
-from data_prep.sources.image_cache import INFO, LOCK, cache_key, cache_places, digest_of_names, writable
+from data_prep.sources.image_cache import INFO, LOCK, LOOKED, cache_key, cache_places, digest_of_names, writable
 
 if TYPE_CHECKING:
     from data_prep.sources.imagefolder import Listing
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PART_IMAGES = 16
 """Decoded by one thread one after another, at most."""
 NOT_KEPT = "what the look at all images found cannot be kept, so each start looks at all of them again"
-LOOKED = "-looked-at"
-"""Ends the name of the folder that keeps what the first pass over the images found: a few bytes of each."""
+OTHERS = 8
+"""Listings besides, as of other split files, whose finds are kept: a few bytes of each image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +183,12 @@ def _read(folder: Path, splits: Sequence["Listing"]) -> Found | None:
 
 
 def _keep(place: Path, name: str, splits: Sequence["Listing"], found: Found) -> None:
-    """Keep it for the next time, whole or not at all; what was found of other states of the folder is removed."""
+    """Keep it for the next time, whole or not at all; of what was found of other listings the latest is kept too."""
     partial, listing = place / f"partial-{name}", name.split("-")[0]
     try:
-        for old in place.glob(f"*{LOOKED}"):
-            if not old.name.startswith(f"{listing}-"):  # the same state at another image size may be asked for again
-                shutil.rmtree(old, ignore_errors=True)
+        others = [old for old in place.glob(f"*{LOOKED}") if not old.name.startswith(f"{listing}-")]
+        for old in sorted(others, key=lambda old: old.stat().st_mtime_ns)[:-OTHERS]:
+            shutil.rmtree(old, ignore_errors=True)
         partial.mkdir()
         for split, hashes in zip(splits, found[0], strict=True):
             np.save(partial / f"{split.split}.npy", hashes)

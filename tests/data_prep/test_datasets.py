@@ -30,6 +30,7 @@ from al.dataset_defaults import DATASETS
 from al.errors import UserError
 from data_prep.datasets import LOADERS, load_dataset
 from data_prep.progress import show_progress
+from data_prep.sources import image_cache
 from data_prep.sources.cifar10 import ARCHIVE, CLASSES, FOLDER, Source, load_cifar10
 
 ROOT = Path(__file__).parents[2]
@@ -337,6 +338,74 @@ def test_a_changed_folder_is_decoded_again(folder, change):
     assert np.array_equal(load(fresh).train.images, after.train.images)
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the files that are decoded for a cache."""
+    names, real = [], image_cache.decode_images
+
+    def decode(paths, *more):
+        names.extend(path.name for path in paths)
+        return real(paths, *more)
+
+    monkeypatch.setattr(image_cache, "decode_images", decode)
+    return names
+
+
+def test_what_an_earlier_listing_had_is_copied_and_not_decoded(folder, decoded):
+    before = load(folder)
+    decoded.clear()
+    _remove(folder)
+    _add(folder)
+    after = load(folder)
+    assert decoded == ["new.png"]
+    new = after.train.paths.index("train/猫/new.png")
+    kept = [before.train.paths.index(path) for path in np.delete(after.train.paths, new)]
+    np.testing.assert_array_equal(np.delete(after.train.images, new, axis=0), before.train.images[kept])
+    assert after.train.images[new, 3, 3].tolist() == [1, 2, 3]
+    assert load_dataset("imagefolder", folder, cache="off").fingerprint == after.fingerprint
+
+
+def test_two_split_files_in_turn_decode_nothing_again(folder, tmp_path, decoded, capsys):
+    (folder / "train").rename(tmp_path / "classes")
+    paths = sorted(str(path.relative_to(tmp_path / "classes")) for path in (tmp_path / "classes").glob("*/*"))
+    files = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    for number, file in enumerate(files):
+        sides = [f"{path},{'test' if path.endswith(f'{number}.png') else 'train'}\n" for path in paths]
+        file.write_text("path,split\n" + "".join(sides))
+    found = [load_dataset("imagefolder", tmp_path / "classes", split_file=file) for file in files * 2]
+    assert sorted(decoded) == sorted(Path(path).name for path in paths)
+    assert [data.fingerprint for data in found[:2]] == [data.fingerprint for data in found[2:]]
+    for data, file in zip(found, files * 2):
+        plain = load_dataset("imagefolder", tmp_path / "classes", split_file=file, cache="off")
+        np.testing.assert_array_equal(np.asarray(plain.test.images), data.test.images)
+        assert plain.fingerprint == data.fingerprint
+    assert "copying decoded images: 9 done" in capsys.readouterr().err
+    assert len([name for name in entries(tmp_path / "classes") if not name.endswith("looked-at")]) == 1
+
+
+def test_an_earlier_listing_that_is_damaged_is_not_copied_from(folder, decoded):
+    load(folder)
+    array = folder / ".cache-al" / entries(folder)[0] / "train.npy"
+    with array.open("r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"\x07\x07")
+    _add(folder)
+    decoded.clear()
+    assert load_dataset("imagefolder", folder, cache="off").fingerprint == load(folder).fingerprint
+    assert len(decoded) == 13
+
+
+def test_a_new_image_of_another_size_is_one_line_beside_what_is_copied(folder):
+    load(folder)
+    save(folder / "train" / "猫" / "0.png", "red", size=(20, 10))
+    with pytest.raises(UserError, match=r"is 8x8 and .*0\.png is 20x10 pixels: all images must be of one size"):
+        load(folder)
+    first = next(iter(sorted((folder / "train").iterdir())))
+    save(first / "0.png", "red", size=(20, 10))
+    with pytest.raises(UserError, match=r"0\.png is 20x10 and .* is 8x8 pixels: all images must be of one size"):
+        load(folder)
+
+
 def test_fingerprint_follows_neither_place_nor_time(folder, tmp_path):
     first = load(folder).fingerprint
     shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns(".*"))
@@ -613,6 +682,16 @@ def test_linked_folders_work(folder, tmp_path):
     for split in ("train", "test"):
         (tmp_path / "linked" / split).symlink_to(folder / split)
     assert load(tmp_path / "linked").fingerprint == load(folder).fingerprint
+
+
+def test_a_folder_that_is_a_link_to_itself_is_no_class(folder):
+    (folder / "train" / "self").symlink_to("self")
+    assert len(load(folder).train.classes) == 3
+
+
+def test_the_state_of_a_labelling_is_no_class(folder):
+    (folder / "train" / "al-labels" / "proposals").mkdir(parents=True)
+    assert len(load(folder).train.classes) == 3
 
 
 def _without(*paths):

@@ -132,3 +132,16 @@ def test_what_is_no_folder_of_images_is_one_line(tmp_path, capsys, make):
     assert "class folders" in line if make else "no such folder" in line
     with pytest.raises(UserError):
         look(root)
+
+
+def test_links_that_lead_to_themselves_and_the_state_of_a_labelling(tmp_path):
+    root = image_folder(tmp_path / "pictures", count=6) / "train"
+    (root / "cat" / "loop.png").symlink_to("loop.png")
+    (root / "dog" / "self").symlink_to("self")
+    (root / "al-labels" / "proposals").mkdir(parents=True)
+    report = look(root)
+    assert [(row.name, row.counts) for row in report.classes] == [("cat", (3,)), ("dog", (2,)), ("ship", (2,))]
+    ((path, reason),) = [(one.path, one.reason) for one in report.broken]
+    assert path == "cat/loop.png"
+    assert "Too many levels of symbolic links" in reason
+    assert not any("al-labels" in problem for problem in report.problems)

@@ -4,6 +4,7 @@ import os
 import sqlite3
 
 import pytest
+from PIL import Image
 from tiny_data import image_folder
 
 from al.errors import NoRoom, UserError
@@ -122,3 +123,36 @@ def test_a_memory_that_another_process_is_writing_is_not_removed(root, tmp_path,
         look(root, memory)
     other.close()
     assert memory.read_bytes() == before
+
+
+def test_an_unreadable_file_is_looked_at_again(root, tmp_path, monkeypatch):
+    """Whose bytes, size and time of change are the same once the network drive answers."""
+    memory, real = tmp_path / "images.sqlite", looking.decode_image
+
+    def fails(path, size):
+        try:
+            raise OSError(5, "Input/output error")
+        except OSError as error:
+            raise UserError(f"{path}: not a whole image ({error}); replace or remove the file") from error
+
+    monkeypatch.setattr(looking, "decode_image", fails)
+    seen, _ = look(root, memory)
+    assert {one.reason for one in seen} == {"[Errno 5] Input/output error"}
+    monkeypatch.setattr(looking, "decode_image", real)
+    seen, decoded = look(root, memory)
+    assert decoded == 24
+    assert not any(one.reason for one in seen)
+
+
+def test_files_that_change_names_are_looked_at_again(root, tmp_path):
+    """Of one size and time of change, as they come out of an archive."""
+    memory, one, other = tmp_path / "images.sqlite", root / "train" / "cat" / "0.bmp", root / "train" / "cat" / "1.bmp"
+    for path, shade in ((one, 10), (other, 200)):
+        Image.new("RGB", (8, 8), (shade,) * 3).save(path)
+        os.utime(path, (1, 1))
+    before = dict(zip(files(root), look(root, memory)[0]))
+    one.rename(root / "away")
+    other.rename(one)
+    (root / "away").rename(other)
+    after = dict(zip(files(root), look(root, memory)[0]))
+    assert after["train/cat/0.bmp"] == before["train/cat/1.bmp"] != before["train/cat/0.bmp"]

@@ -1,12 +1,14 @@
 """Answers come back: each is said and counted, and nothing is lost or overwritten."""
 
 import shutil
+from pathlib import Path
 
+import numpy as np
 import photos
 import pytest
 
 from al.errors import UserError
-from labelling.accepting import Rules, accept, lines, take
+from labelling.accepting import Rules, accept, lines, locate, take
 from labelling.formats import DISAGREE
 from labelling.photos import find_photos
 from labelling.project import Project, holding
@@ -162,9 +164,46 @@ class TestLocate:
         assert accept(project, tmp_path / "task").labelled == len(truth)
         assert labels(project) == truth
 
+    def test_a_photo_of_that_name_in_another_folder_is_another_photo(self, project, folder, truth):
+        """Cameras give the same names again: an answer about trip/img_000.png says nothing of 2023/img_000.png."""
+        found = find_photos(folder, project.cache)
+        first = next(path for path in truth if path.startswith("2025/trip/"))
+        name = first.rpartition("/")[2]
+        asked = [Answer("u", (f"2023/{name}",), label="red"), Answer("v", (f"/old/2025/trip/{name}",), label="green")]
+        outcome = take(project, found, "x", asked)
+        assert outcome.unknown_images == ["u"]
+        assert labels(project) == {first: "green"}
+        assert outcome.by_name == []
+
+    def test_whole_paths_tell_images_of_one_name_apart(self, folder, truth, tmp_path, monkeypatch):
+        """However the folder of images was named: from here, from the root, or where the labels were made."""
+        first = next(path for path in truth if path.startswith("2025/trip/"))
+        name = first.rpartition("/")[2]
+        photos.picture("red", np.random.default_rng(78)).save(folder / "2024" / name)
+        monkeypatch.chdir(tmp_path)
+        found = find_photos(Path("photos"), tmp_path / "cache")
+        for said in (str(folder / first), f"photos/{first}", f"./{first}", f"trip/{name}", f"/mnt/photos/{first}"):
+            assert locate(found, Answer(said, (said,))).path == first
+        assert locate(found, Answer(name, (name,))) is None
+
+    def test_what_only_a_file_name_tells_is_said(self, project, tmp_path, folder, truth):
+        """A folder of other images whose names are the same: 0001.jpg is in every data set."""
+        name = next(iter(truth)).rpartition("/")[2]
+        (tmp_path / "other" / "red").mkdir(parents=True)
+        photos.picture("green", np.random.default_rng(79)).save(tmp_path / "other" / "red" / name)
+        outcome = accept(project, tmp_path / "other")
+        assert outcome.by_name == [f"red/{name} is {next(iter(truth))}"]
+        said = "\n".join(lines(outcome))
+        assert "1 found by their file name alone (look whether they are these images):" in said
+        assert f"red/{name} is {next(iter(truth))}" in said
+        outcome = accept(
+            project, csv_of(tmp_path, {path: truth[path] for path in list(truth)[1:4]}), Rules(False, True)
+        )
+        assert outcome.by_name == []
+
     def test_a_name_that_two_images_have_is_none_of_them(self, project, folder, truth):
         first = next(iter(truth))
-        photos.picture("red", __import__("numpy").random.default_rng(77)).save(folder / first.rpartition("/")[2])
+        photos.picture("red", np.random.default_rng(77)).save(folder / first.rpartition("/")[2])
         found = find_photos(folder, project.cache)
         name = first.rpartition("/")[2]
         by_name = take(

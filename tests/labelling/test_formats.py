@@ -31,6 +31,11 @@ class TestCsv:
         (tmp_path / "x.csv").write_bytes(content)
         assert said(tmp_path / "x.csv") == {"a.png": ("red", None)}
 
+    def test_spaces_around_a_name_belong_to_it(self, tmp_path):
+        (tmp_path / "x.csv").write_text("path,label\n a.png, red \n")
+        _, (answer,) = read_answers(tmp_path / "x.csv")
+        assert (answer.names, answer.label) == ((" a.png", "a.png"), "red")
+
     @pytest.mark.parametrize("content", [b"", b"file,class\na,b\n", b"path\na.png\n", b"path,label\n\xff\xfe\n"])
     def test_else_names_the_columns_or_the_encoding(self, tmp_path, content):
         (tmp_path / "x.csv").write_bytes(content)
@@ -61,6 +66,22 @@ class TestLabelStudio:
         _, (answer,) = read_answers(tmp_path / "export.json")
         assert (answer.names, answer.label) == (("5",), "7")
 
+    @pytest.mark.parametrize("who", [7, {"id": 7, "email": "somebody@example.org", "first_name": "Some"}])
+    def test_people_are_numbers_in_every_version(self, tmp_path, who):
+        choice = {"type": "choices", "value": {"choices": ["red"]}}
+        task = {"data": {"path": "a.png"}, "annotations": [{"result": [choice], "completed_by": who}]}
+        minimal = {"path": "a.png", "label": "red", "annotator": who}
+        (tmp_path / "export.json").write_text(json.dumps([task, minimal]))
+        assert [answer.annotator for answer in read_answers(tmp_path / "export.json")[1]] == ["7", "7"]
+
+    @pytest.mark.parametrize("several", [{"choices": ["red", "blue"]}, ["red", "blue"]])
+    def test_several_classes_of_a_minimal_export_are_none(self, tmp_path, several):
+        tasks = [{"path": "a.png", "label": several}, {"path": "b.png", "label": {"choices": ["red"]}}]
+        (tmp_path / "export.json").write_text(json.dumps(tasks))
+        _, (both, one) = read_answers(tmp_path / "export.json")
+        assert (both.label, both.annotator) == (None, DISAGREE)
+        assert one.label == "red"
+
     def test_who_said_it(self):
         by = {answer.where: answer.annotator for answer in read_answers(GOLDEN / "label_studio_export.json")[1]}
         assert by["trip/a.png"] == "1"
@@ -68,7 +89,13 @@ class TestLabelStudio:
     def test_addresses_tell_the_name(self):
         names = {one.where: one.names for one in read_answers(GOLDEN / "label_studio_export.json")[1]}
         assert "f.png" in names["/data/upload/3/1f2e3d4c-f.png"]
-        assert "photos/g h.png" in names["/data/local-files/?d=photos/g%20h.png"]
+        assert names["/data/local-files/?d=photos/g%20h.png"] == ("photos/g h.png",)
+
+    @pytest.mark.parametrize("address", ["/data/local-files/?d=trip/12345678-a.png", "s3://bucket/trip/12345678-a.png"])
+    def test_only_an_upload_has_another_name(self, tmp_path, address):
+        (tmp_path / "export.json").write_text(json.dumps([{"data": {"image": address}, "annotations": []}]))
+        _, (answer,) = read_answers(tmp_path / "export.json")
+        assert answer.names == ("trip/12345678-a.png",)
 
     def test_golden_minimal_export(self):
         assert said(GOLDEN / "label_studio_min.json") == {"trip/a.png": ("red", None), "trip/b.png": (None, None)}

@@ -1,6 +1,7 @@
 """Images by path and content: hashed once, copies together, and what cannot be used set aside with a reason."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import photos
@@ -9,7 +10,8 @@ from PIL import Image
 
 from labelling import photos as module
 from labelling.contents import decoded, side_of
-from labelling.photos import HEIC, NO_IMAGE, NOT_READ, NOT_UTF8, find_photos
+from labelling.photos import HEIC, NO_ACCESS, NO_IMAGE, NOT_READ, NOT_UTF8, TOO_LARGE, find_photos
+from labelling.small_copies import small_copy
 
 
 @pytest.fixture
@@ -66,6 +68,59 @@ class TestFindPhotos:
         assert found.others == 1
         assert "convert" in HEIC
 
+    def test_files_that_change_names_are_told_apart(self, tmp_path, cache):
+        """Of one size and time of change, as they come out of an archive: else each would get the other's label."""
+        (tmp_path / "in").mkdir()
+        one, other, away = (tmp_path / "in" / name for name in ("1.bmp", "2.bmp", "away"))
+        for path, colour in ((one, "red"), (other, "blue")):
+            Image.new("RGB", (8, 8), colour).save(path)
+            os.utime(path, (1, 1))
+        before = find_photos(tmp_path / "in", cache).by_path
+        one.rename(away)
+        other.rename(one)
+        away.rename(other)
+        after = find_photos(tmp_path / "in", cache).by_path
+        assert (after["1.bmp"].sha256, after["2.bmp"].sha256) == (before["2.bmp"].sha256, before["1.bmp"].sha256)
+
+    def test_what_cannot_be_opened_is_tried_again(self, folder, truth, cache, monkeypatch):
+        real = Path.read_bytes
+
+        def fails(path):
+            if path.suffix == ".png":
+                raise OSError(5, "Input/output error")
+            return real(path)
+
+        with monkeypatch.context() as context:
+            context.setattr(Path, "read_bytes", fails)
+            assert set(find_photos(folder, cache).set_aside.values()) == {NO_ACCESS}
+        found = find_photos(folder, cache)
+        assert len(found.photos) == len(truth)
+        assert found.set_aside == {}
+
+    def test_what_leads_nowhere_is_set_aside(self, folder, truth, cache, monkeypatch):
+        """Links to themselves and to nowhere, a pipe, and a folder that may not be read."""
+        for name, target in (("loop.png", "loop.png"), ("nowhere.png", "gone.png"), ("self", "self")):
+            (folder / name).symlink_to(target)
+        os.mkfifo(folder / "pipe.png")
+        (folder / "locked").mkdir()
+        scandir = os.scandir
+
+        def denied(path):
+            if Path(path).name == "locked":
+                raise PermissionError(13, "Permission denied")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", denied)
+        found = find_photos(folder, cache)
+        assert len(found.photos) == len(truth)
+        expected = dict.fromkeys(("locked/", "loop.png", "nowhere.png"), NO_ACCESS)
+        assert found.set_aside == expected | {"pipe.png": NO_IMAGE}
+
+    def test_an_image_of_too_many_pixels_is_said_to_be_one(self, folder, truth, cache, monkeypatch):
+        photos.picture("red", np.random.default_rng(3), 60).save(folder / "huge.png")
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        assert find_photos(folder, cache).set_aside == {"huge.png": TOO_LARGE}
+
     def test_passes_over_the_state_of_a_labelling(self, folder, truth, cache):
         for name in ("al-labels", "elsewhere"):
             (folder / name).mkdir()
@@ -97,6 +152,14 @@ class TestDecoded:
         found = decoded(path, 16)
         assert found.shape == (16, 16, 3)
         assert abs(int(found.mean()) - (155 if mode == "I;16" else 150)) < 8
+
+    def test_what_was_transparent_is_no_warning(self, tmp_path, recwarn):
+        palette = photos.picture("red", np.random.default_rng(0)).quantize(16)
+        palette.save(tmp_path / "image.png", transparency=bytes([0, 0, 128] + [255] * 13))
+        opaque = photos.picture("red", np.random.default_rng(0)).quantize(16).convert("RGB")
+        np.testing.assert_array_equal(decoded(tmp_path / "image.png", None), np.asarray(opaque))
+        small_copy(tmp_path / "image.png", 20)
+        assert not recwarn.list
 
     def test_a_truncated_file_is_a_reason(self, tmp_path):
         photos.picture("red", np.random.default_rng(0), 200).save(tmp_path / "whole.jpg")

@@ -115,3 +115,12 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     (tmp_path / "elsewhere" / "x.png").write_bytes(numbered.content(99))
     (tmp_path / "data" / "c").symlink_to(tmp_path / "elsewhere")
     assert listed(tmp_path / "data") == [*names, "c/x.png"]
+
+
+def test_links_between_two_folders_are_followed_once(tmp_path):
+    for here, there in (("a", "b"), ("b", "a")):
+        (tmp_path / "data" / here).mkdir(parents=True)
+        (tmp_path / "data" / here / f"{here}.png").write_bytes(numbered.content(1))
+        (tmp_path / "data" / here / "to").symlink_to(f"../{there}")
+    (tmp_path / "data" / "loop.png").symlink_to("loop.png")
+    assert listed(tmp_path / "data") == ["a/a.png", "a/to/b.png", "b/b.png", "b/to/a.png", "loop.png"]
