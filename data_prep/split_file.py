@@ -56,10 +56,16 @@ def read_split_file(path: Path) -> list[Placed]:
             f"{', '.join(COLUMNS)}, or leave it out"
         ) from None
     lines = csv.reader(io.StringIO(text, newline=""))
-    header = next(lines, [])
-    if header[:2] != list(COLUMNS[:2]):
-        raise UserError(f"{path}: begins with {','.join(header)[:80]!r}; a split file begins with {','.join(COLUMNS)}")
-    images = [_placed(path, lines.line_num, line) for line in lines if line]
+    try:
+        header = next(lines, [])
+        if header[:2] != list(COLUMNS[:2]):
+            begun = _shown(",".join(header)[:80])
+            raise UserError(f"{path}: begins with {begun!r}; a split file begins with {','.join(COLUMNS)}, in UTF-8")
+        images = [_placed(path, lines.line_num, line) for line in lines if line]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}: line {lines.line_num}: not CSV ({error}); is a quotation mark there without its other one?"
+        ) from None
     seen: set[PurePosixPath] = set()
     for image in images:
         if (where := PurePosixPath(image.path)) in seen:  # a/1.png and ./a/1.png are one file

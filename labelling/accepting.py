@@ -1,5 +1,6 @@
 """Answers come back: each is found its image, compared with what is known, and written down; nothing is overwritten."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,16 +32,20 @@ def accept(project: Project, source: Path, rules: Rules = Rules()) -> Accepted:
     kind, answers = read_answers(source)
     photos = find_photos(project.data, project.cache)
     place = source.absolute()
-    return take(project, photos, f"{kind}: {place.parent.name}/{place.name}", answers, rules)
+    origin = os.fsencode(f"{kind}: {place.parent.name}/{place.name}").decode(errors="backslashreplace")
+    return take(project, photos, origin, answers, rules)
 
 
 def take(project: Project, photos: Photos, origin: str, answers: Sequence[Answer], rules: Rules = Rules()) -> Accepted:
     """Sort out the answers and add them to the store in one go: a kill leaves the first so many, and again is no harm.
 
     Raises:
-        UserError: none of them is about an image of the folder.
+        UserError: none of them is about an image of the folder, or a class has a name that cannot be written down.
     """
     outcome = Accepted(origin)
+    for name in {answer.label for answer in answers if answer.label}:
+        if name != (shown := name.encode(errors="backslashreplace").decode()):
+            raise UserError(f"{origin}: the name of the class {shown!r} is not UTF-8; rename it")
     found = _located(photos, answers, outcome)
     if answers and not found and outcome.unknown_images:
         raise UserError(

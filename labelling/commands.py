@@ -121,10 +121,13 @@ def propose_command(options: argparse.Namespace) -> None:
     from labelling.library import Learner
 
     given = {name[4:]: value for name, value in vars(options).items() if name.startswith("run_") and value is not None}
-    classes = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
     learner = Learner.open(options.data, options.state, say=print, **given)
     folder = learner.propose_files(
-        options.k, audit=options.audit, labels=options.labels, classes=classes, image_url=options.image_url
+        options.k,
+        audit=options.audit,
+        labels=options.labels,
+        classes=options.classes or (),
+        image_url=options.image_url,
     )
     print(f"look at {folder / 'contact_sheet.html'}")
     print("answer in next.csv beside it, in by_class/, or by label_studio.json in Label Studio; then")

@@ -43,6 +43,8 @@ def read_answers(source: Path) -> tuple[str, list[Answer]]:
             return "CVAT", list(_cvat_lists(source))
         return "class folders", list(_class_folders(source))
     kinds: dict[str, Callable[[bytes, Path], tuple[str, list[Answer]]]] = {".csv": _csv, ".json": _label_studio}
+    if not source.exists():
+        raise UserError(f"{source}: cannot be read (no such file or folder); name the one with the answers")
     if source.suffix.lower() not in kinds:
         remedy = "unpack it, and name the folder" if zipfile.is_zipfile(source) else "use one of these"
         raise UserError(
@@ -64,31 +66,39 @@ def _csv(content: bytes, source: Path) -> tuple[str, list[Answer]]:
         raise UserError(f"{source}: not UTF-8; save it as CSV in UTF-8") from None
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    lines = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        return "CSV", list(_answers_of_rows(lines, header, source))
+    except csv.Error as error:
+        raise UserError(
+            f"{source}, line {lines.line_num}: not CSV ({error}); is a quotation mark there without its other one?"
+        ) from None
+
+
+def _answers_of_rows(lines: csv.DictReader, header: str, source: Path) -> Iterator[Answer]:
+    columns = {(name or "").strip().lower(): name for name in lines.fieldnames or ()}
     if "path" not in columns or not {"label", "skip"} & columns.keys():
         raise UserError(
             f"{source}: its first line is {header.strip()[:80]!r}; it must name the columns path and label (and may "
             "name skip, a reason)"
         )
 
+    names = [(name or "").strip().lower() for name in lines.fieldnames]
+    if twice := [name for name in ("path", "label", "skip", "sha256") if names.count(name) > 1]:
+        raise UserError(f"{source}: has {names.count(twice[0])} columns {twice[0]!r}; keep the one that holds")
+
     def cell(row: dict[str, Any], name: str) -> str:
         return str(row.get(columns.get(name, name)) or "").strip()
 
-    answers = []
-    try:
-        for row in reader:
-            path, sha256 = cell(row, "path"), cell(row, "sha256") or None
-            exact = str(row.get(columns["path"]) or "")  # names may begin or end with spaces
-            label, reason = cell(row, "label") or None, cell(row, "skip") or None
-            if label == NONE_OF_THEM:
-                label, reason = None, reason or NONE_OF_THEM
-            if path or sha256:
-                names = tuple(dict.fromkeys((exact, path)))
-                answers.append(Answer(path or sha256, names, sha256, None if reason else label, reason))
-    except csv.Error as error:
-        raise UserError(f"{source}, line {reader.line_num}: not CSV ({error})") from None
-    return "CSV", answers
+    for row in lines:
+        path, sha256 = cell(row, "path"), cell(row, "sha256") or None
+        exact = str(row.get(columns["path"]) or "")  # names may begin or end with spaces
+        label, reason = cell(row, "label") or None, cell(row, "skip") or None
+        if label == NONE_OF_THEM:
+            label, reason = None, reason or NONE_OF_THEM
+        if path or sha256:
+            names = tuple(dict.fromkeys((exact, path)))
+            yield Answer(path or sha256, names, sha256, None if reason else label, reason)
 
 
 def _class_folders(source: Path) -> Iterator[Answer]:
@@ -146,11 +156,33 @@ def _label_studio(content: bytes, source: Path) -> tuple[str, list[Answer]]:
         tasks = json.loads(content)
         if isinstance(tasks, dict):
             tasks = [tasks]
-        return "Label Studio", [_of_task(task) for task in tasks]
+        answers, missing = [_of_task(task) for task in tasks], _no_choices(tasks)
     except (ValueError, TypeError, AttributeError, KeyError):
         raise UserError(
             f"{source}: not an export of Label Studio; export the project as JSON or JSON-MIN, and give that file"
         ) from None
+    if missing:
+        raise UserError(f"{source}: {missing}; answer in Label Studio with the interface label_studio.xml")
+    return "Label Studio", answers
+
+
+def _no_choices(tasks: list[dict[str, Any]]) -> str | None:
+    """What is wrong where people have answered, and none of the answers can be read; else None."""
+    if tasks and all("data" not in task for task in tasks):
+        named = any({"label", "choice"} & task.keys() for task in tasks)
+        answered = any(task.get("annotator") is not None for task in tasks)
+        return "none of its answers is called label or choice" if answered and not named else None
+    results = (result for task in tasks for annotation in _annotations(task) for result in annotation["result"])
+    kinds = {str(result.get("type")) for result in results}
+    if not kinds or "choices" in kinds:
+        return None
+    return f"its answers are of type {', '.join(sorted(kinds))}, not choices"
+
+
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those that were given; before version 1.0 they were called completions."""
+    found = task.get("annotations", task.get("completions", ()))
+    return [annotation for annotation in found if annotation.get("result") is not None]
 
 
 def _of_task(task: dict[str, Any]) -> Answer:
@@ -159,10 +191,10 @@ def _of_task(task: dict[str, Any]) -> Answer:
     path = str(data.get("path") or "")
     names = tuple(dict.fromkeys(filter(None, [path, *_names_in(address)])))
     where = path or address[:80] or f"task {task.get('id')}"
-    answer = Answer(where, names, data.get("sha256"))
+    answer = Answer(where, names, str(data["sha256"]) if data.get("sha256") else None)
     if "data" not in task:
         return _answered(answer, _choices_of_minimal(task), _person(task.get("annotator")))
-    given = [annotation for annotation in task.get("annotations", ()) if annotation.get("result") is not None]
+    given = _annotations(task)
     done = [annotation for annotation in given if not annotation.get("was_cancelled")]
     choices = [choice for annotation in done for choice in _choices(annotation["result"])]
     if not choices and len(done) < len(given):

@@ -48,7 +48,7 @@ class Learner:
         configuration(str(data), given)  # what is wrong is said before anything is made
         return cls(Project.create(Path(data), None if state is None else Path(state)), given, say)
 
-    def propose(self, k: int = 100, *, audit: int = 0, classes: Sequence[str] = ()) -> list[Pick]:
+    def propose(self, k: int = 100, *, audit: int = 0, classes: Sequence[str] | str = ()) -> list[Pick]:
         """The next images to label, the most wanted first, then those of the audit.
 
         Raises:
@@ -63,7 +63,7 @@ class Learner:
         *,
         audit: int = 0,
         labels: Path | None = None,
-        classes: Sequence[str] = (),
+        classes: Sequence[str] | str = (),
         image_url: str = "data",
     ) -> Path:
         """Make a proposal; returns its folder.
@@ -72,7 +72,7 @@ class Learner:
             k: images that the strategy chooses.
             audit: random images besides, which no model learns from.
             labels: a file or folder of labels to take in first.
-            classes: those that there are, where the labels do not show all.
+            classes: those that there are, where the labels do not show all; a text has commas between them.
             image_url: where Label Studio finds the images.
 
         Raises:
@@ -86,7 +86,8 @@ class Learner:
         mode()  # a wrong WANDB_MODE is said before anything is done
         with self.project.locked("propose"):
             if classes:
-                known = sorted({*self.project.settings.classes, *classes})
+                named = [name.strip() for name in classes.split(",")] if isinstance(classes, str) else classes
+                known = sorted({*self.project.settings.classes, *filter(None, named)})
                 self.project.save(self.project.settings.model_copy(update={"classes": known}))
             if labels is not None:
                 for line in lines(accept(self.project, labels)):
@@ -96,9 +97,13 @@ class Learner:
             return self.project.folder_of(proposal.round)
 
     def accept(
-        self, labels: Mapping[str, str] | str | Path, *, replace: bool = False, new_classes: bool = False
+        self,
+        labels: Mapping[str | Path, str | int | None] | str | Path,
+        *,
+        replace: bool = False,
+        new_classes: bool = False,
     ) -> Accepted:
-        """Take labels: of a file or folder as the command does, or by path within the folder of images.
+        """Take labels: of a file or folder as the command does, or by path within the folder of images; None is none.
 
         Raises:
             UserError: the file cannot be read, or none of the images is in the folder.
@@ -108,7 +113,8 @@ class Learner:
         with self.project.locked("accept"):
             if not isinstance(labels, Mapping):
                 return accept(self.project, Path(labels), rules)
-            answers = [Answer(path, (path,), label=label) for path, label in labels.items()]
+            said = {str(path): None if label is None else str(label) for path, label in labels.items()}
+            answers = [Answer(path, (path,), label=label) for path, label in said.items()]
             return take(self.project, find_photos(self.project.data, self.project.cache), "program", answers, rules)
 
     def status(self, target: float | None = None) -> Status:

@@ -49,6 +49,9 @@ class Project:
         data = data.expanduser()
         if not data.is_dir():
             raise UserError(f"--data={data}: no such folder; name the folder with the images")
+        for path in (data.absolute(), *([] if state is None else [state.absolute()])):
+            if str(path) != (shown := os.fsencode(path).decode(errors="backslashreplace")):
+                raise UserError(f"{shown}: a name that is not UTF-8; rename the folder")
         state = (state or data / STATE).expanduser()
         if (state / PROJECT).is_file():
             project = cls.read(state)

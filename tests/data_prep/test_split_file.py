@@ -132,3 +132,9 @@ class TestIdentity:
         plain[1].write_text(plain[1].read_text() + "cat/9.png,train,\n")
         assert local_sources(config)["split_file"] != before
         assert "split_file" not in local_sources(RunConfig(dataset="imagefolder"))
+
+
+def test_a_quotation_mark_without_its_other_one(tmp_path):
+    (tmp_path / "split.csv").write_text('path,split\n"a/0.png,train\n' + "a/1.png,train\n" * 20_000)
+    with pytest.raises(UserError, match=r"split\.csv: line \d+: not CSV .*; is a quotation mark there without"):
+        read_split_file(tmp_path / "split.csv")

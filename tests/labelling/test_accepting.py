@@ -1,5 +1,6 @@
 """Answers come back: each is said and counted, and nothing is lost or overwritten."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -121,6 +122,20 @@ class TestAccept:
         answers = [Answer(some[0], (some[0],), label=label) for label in ("red", "rde")]
         take(project, find_photos(project.data, project.cache), "file", answers, Rules(new_classes=True))
         assert Project.read(project.state).settings.classes == []
+
+    def test_a_class_folder_that_is_not_utf8_spoils_nothing(self, project, tmp_path, folder, truth):
+        place = tmp_path / "sorted" / os.fsdecode(b"caf\xe9")
+        place.mkdir(parents=True)
+        shutil.copy(folder / next(iter(truth)), place)
+        with pytest.raises(UserError, match=r"the name of the class 'caf\\.*' is not UTF-8; rename it"):
+            accept(project, tmp_path / "sorted")
+        assert Project.read(project.state).answers() == []
+
+    def test_answers_out_of_a_folder_that_is_not_utf8(self, project, tmp_path, some):
+        place = tmp_path / os.fsdecode(b"caf\xe9")
+        place.mkdir()
+        assert accept(project, csv_of(place, {some[0]: "red"})).labelled == 1
+        assert labels(Project.read(project.state)) == {some[0]: "red"}
 
     def test_a_file_of_other_images_is_an_error(self, project, tmp_path):
         with pytest.raises(UserError, match="none of its 2 images"):

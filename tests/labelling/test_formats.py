@@ -36,6 +36,17 @@ class TestCsv:
         _, (answer,) = read_answers(tmp_path / "x.csv")
         assert (answer.names, answer.label) == ((" a.png", "a.png"), "red")
 
+    def test_two_columns_of_one_name_are_refused(self, tmp_path):
+        """As where the sheets of two people were put side by side: the second one's answers would hold."""
+        (tmp_path / "x.csv").write_text("path,label,Label\na.png,red,blue\n")
+        with pytest.raises(UserError, match=r"x\.csv: has 2 columns 'label'; keep the one that holds"):
+            read_answers(tmp_path / "x.csv")
+
+    def test_a_quotation_mark_without_its_other_one(self, tmp_path):
+        (tmp_path / "x.csv").write_text('path,label\n"a.png,red\n' + "b.png,red\n" * 20_000)
+        with pytest.raises(UserError, match=r"x\.csv, line \d+: not CSV .*; is a quotation mark there without"):
+            read_answers(tmp_path / "x.csv")
+
     @pytest.mark.parametrize("content", [b"", b"file,class\na,b\n", b"path\na.png\n", b"path,label\n\xff\xfe\n"])
     def test_else_names_the_columns_or_the_encoding(self, tmp_path, content):
         (tmp_path / "x.csv").write_bytes(content)
@@ -81,6 +92,34 @@ class TestLabelStudio:
         _, (both, one) = read_answers(tmp_path / "export.json")
         assert (both.label, both.annotator) == (None, DISAGREE)
         assert one.label == "red"
+
+    def test_of_before_version_1(self, tmp_path):
+        choice = {"type": "choices", "value": {"choices": ["red"]}}
+        (tmp_path / "x.json").write_text(
+            json.dumps([{"data": {"path": "a.png"}, "completions": [{"result": [choice]}]}])
+        )
+        assert said(tmp_path / "x.json") == {"a.png": ("red", None)}
+
+    @pytest.mark.parametrize(
+        ("task", "message"),
+        [
+            ({"path": "a.png", "animal": "cat", "annotator": 1}, "none of its answers is called label or choice"),
+            (
+                {"data": {}, "annotations": [{"result": [{"type": "taxonomy", "value": {}}]}]},
+                "its answers are of type taxonomy, not choices",
+            ),
+        ],
+    )
+    def test_answers_of_another_interface_are_not_passed_over(self, tmp_path, task, message):
+        (tmp_path / "x.json").write_text(json.dumps([task, task]))
+        with pytest.raises(UserError, match=rf"x\.json: {message}; answer .* with the interface label_studio\.xml"):
+            read_answers(tmp_path / "x.json")
+
+    @pytest.mark.parametrize("digest", [["0"], 5, {}])
+    def test_a_digest_that_is_none_is_no_crash(self, tmp_path, digest):
+        task = {"data": {"path": "a.png", "sha256": digest}, "annotations": []}
+        (tmp_path / "x.json").write_text(json.dumps([task]))
+        assert hash(read_answers(tmp_path / "x.json")[1][0])
 
     def test_who_said_it(self):
         by = {answer.where: answer.annotator for answer in read_answers(GOLDEN / "label_studio_export.json")[1]}
@@ -139,6 +178,10 @@ class TestFolders:
 
 
 class TestAnythingElse:
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(UserError, match=r"by_clas: cannot be read \(no such file or folder\)"):
+            read_answers(tmp_path / "by_clas")
+
     def test_names_the_forms(self, tmp_path):
         (tmp_path / "x.xml").write_text("<annotations/>")
         for source in (tmp_path / "x.xml", tmp_path / "none.csv", tmp_path):

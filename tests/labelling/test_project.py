@@ -33,6 +33,15 @@ class TestCreate:
         folder.rename(folder.with_name("moved"))
         assert Project.find(folder.with_name("moved"), None).data == folder.with_name("moved")
 
+    def test_a_folder_that_is_not_utf8_is_refused(self, folder, tmp_path):
+        """Its name could be written down, but not read again."""
+        bad = tmp_path / os.fsdecode(b"caf\xe9")
+        bad.mkdir()
+        folder.mkdir()
+        for places in ((bad, None), (folder, bad)):
+            with pytest.raises(UserError, match=r"caf\\xe9: a name that is not UTF-8; rename the folder"):
+                Project.create(*places)
+
     def test_state_elsewhere_belongs_to_one_folder(self, folder, truth, tmp_path):
         Project.create(folder, tmp_path / "state")
         (tmp_path / "other").mkdir()
