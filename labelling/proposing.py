@@ -74,6 +74,11 @@ class Round:
         held = holding(self.events)
         return {self.row_of[digest]: event for digest, event in held.items() if digest in self.row_of}
 
+    @property
+    def labels_found(self) -> int:
+        """Labels, those of the audit included, whose images are there."""
+        return sum(event.kind == "label" for event in self.answered.values())
+
     def _labels(self, *, audit: bool) -> NDArray[np.int64]:
         labels = np.full(len(self.photos.photos), -1)
         for row, event in self.answered.items():
@@ -168,6 +173,8 @@ def propose(project: Project, request: Request, say: Say = print) -> Proposal:
         say(line)
     project.save(project.settings.model_copy(update={"options": options}))
     this = _round(project, config, contents)
+    if gone := sum(event.kind == "label" for event in holding(this.events).values()) - this.labels_found:
+        say(f"{gone:,} labels are of images that are not in the folder any more, or cannot be read: not learnt from")
     if unanswered := _unanswered(project, this):
         say(f"{unanswered:,} images of the last round have no answer, and may be asked for again")
     if request.audit:

@@ -205,15 +205,15 @@ class _Earlier:
 
 
 def _earlier(place: Path, key: str, splits: Sequence["Listing"]) -> _Earlier | None:
-    """The latest whole entry of other listings at the same image size; None where there is none."""
-    size = key.partition("-")[2]
-    entries = sorted(place.glob(f"[0-9a-f]*-{size}"), key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
-    for entry in entries:
+    """The latest whole entry of another listing at the same image size; None where there is none."""
+    others = [entry for entry in place.glob(f"[0-9a-f]*-{key.partition('-')[2]}") if entry.name != key]
+    for entry in sorted(others, key=lambda entry: entry.stat().st_mtime_ns, reverse=True):
         try:
-            read_info(entry / INFO)
+            if "checksums" not in read_info(entry / INFO):
+                continue
             arrays = tuple(np.load(entry / f"{split.split}.npy", mmap_mode="r") for split in splits)
             found = _Earlier(arrays, np.load(entry / STAMPS))
-        except (Damaged, OSError, ValueError, EOFError):  # of before there were stamps, or not what was written
+        except (Damaged, OSError, ValueError, EOFError):  # not what was written, or of before there were stamps
             continue
         if len(found.stamps) == sum(map(len, arrays)):
             return found

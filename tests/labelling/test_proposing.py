@@ -296,6 +296,16 @@ class TestFiles:
         assert "default-src 'none'" in page
         assert not re.search(r'(src|href)="(?!data:|#)', page)
 
+    def test_labels_of_images_that_are_gone_are_said(self, labelled, folder):
+        said: list[str] = []
+        labelled.say = said.append
+        paths = [event.path for event in labelled.project.answers()]
+        for path in paths[:2]:
+            (folder / path).unlink()
+        labelled.propose(3)
+        assert labelled.project.rounds()[-1].trained_on == len(paths) - 2
+        assert any(line.startswith("2 labels are of images that are not in the folder any more") for line in said)
+
     def test_class_names_that_are_no_folder_names(self, folder, truth, features):
         learner = al.open(folder, features=features)
         names = dict(zip(photos.CLASSES, ("../up", ".hidden", "a/b")))
