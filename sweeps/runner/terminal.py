@@ -4,8 +4,9 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -86,26 +87,41 @@ def print_summaries(of_file: Iterable[tuple[str, Sequence["Job"]]]) -> None:
     """Prints a table for each sweep file: a line for each cell with its seeds, labels, test accuracy and seconds."""
     console = Console(width=None if sys.stdout.isatty() else 160)  # wide enough for long names in a log
     for title, jobs in of_file:
-        table = Table(title=title, title_justify="left", box=box.SIMPLE)
-        for heading in ("cell", "seeds", "failed", "labels", "test accuracy %", "seconds"):
-            table.add_column(heading, justify="left" if heading == "cell" else "right", overflow="fold")
         cells: dict[str, list[Job]] = {}
         for job in jobs:
             cells.setdefault(job.run.folder.parent.name, []).append(job)
+        shared = _shared_start(cells)
+        failed = {cell: sum(job.state == "failed" for job in members) for cell, members in cells.items()}
+        table = Table(title=title, title_justify="left", box=box.SIMPLE)
+        table.add_column(f"{shared}…" if shared else "cell", overflow="fold")
+        for heading in ("seeds", "labels", "test accuracy %", "seconds", *(["failed"] if any(failed.values()) else [])):
+            table.add_column(heading, justify="right", overflow="fold")
         for cell, members in cells.items():
-            table.add_row(cell, *_results(members))
+            count = [str(failed[cell] or "")] if any(failed.values()) else []
+            table.add_row(cell.removeprefix(shared), *_results(members), *count)
         console.print(table)
 
 
+def _shared_start(cells: Collection[str]) -> str:
+    """What the names of all cells begin with, up to a hyphen: said once, the names fit on a narrow terminal."""
+    if len(cells) < 2:
+        return ""
+    parts = zip(*(cell.split("-") for cell in cells))
+    return "".join(f"{same[0]}-" for same in takewhile(lambda part: len(set(part)) == 1, parts))
+
+
 def _results(members: Sequence["Job"]) -> tuple[str, ...]:
-    """The columns of one cell after its name."""
+    """The columns of one cell after its name, but for the failed runs."""
     done = [result for job in members if job.run.is_complete() and (result := job.run.result())]
-    failed = sum(job.state == "failed" for job in members)
-    counts = f"{len(done)}/{len(members)}", str(failed or "")
     if not done:
-        return *counts, "", "", ""
+        return f"0/{len(members)}", "", "", ""
     accuracies = [result.test["accuracy"] for result in done]
     spread = f" ± {statistics.stdev(accuracies):.2f}" if len(done) > 1 else ""
     labels = statistics.mean(result.labels_used for result in done)
     seconds = statistics.mean(result.training_time_seconds for result in done)
-    return *counts, f"{labels:.0f}", f"{statistics.mean(accuracies):.2f}{spread}", f"{seconds:.1f}"
+    return (
+        f"{len(done)}/{len(members)}",
+        f"{labels:.0f}",
+        f"{statistics.mean(accuracies):.2f}{spread}",
+        f"{seconds:.1f}",
+    )

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from al.errors import NoRoom
 from al.identity import local_sources
-from sweeps.runner import cards, local, processes
+from sweeps.runner import cards, local, processes, terminal
 from sweeps.runner.command import command_line, parameter_file
 from sweeps.runner.grid import load
 from sweeps.runner.plan import estimates_by_machine
@@ -367,6 +368,20 @@ def test_results_that_cannot_be_read_are_made_again(project, capsys, damage):
     assert "its results cannot be read" in out
     assert "81.50 ± 0.71" in out
     assert sorted(len(lines) for lines in starts(project).values()) == [1, 2]
+
+
+def test_summary_fits_a_narrow_terminal(project, capsys, monkeypatch):
+    path = sweep(project, strategy=["margin", "typiclust"], schedule=["converge"])
+    runs = runs_of(load(path))
+    for run in runs:
+        complete(run, 100.0)
+    _, of_file = local.make_jobs([load(path)])
+    monkeypatch.setattr(terminal, "Console", lambda **_: Console(width=80))
+    terminal.print_summaries((str(path), jobs) for path, jobs in of_file.items())
+    heading, *rows = [line.split() for line in capsys.readouterr().out.splitlines() if "…" in line or "/1" in line]
+    assert heading[0] == "digits-balanced_20-…"
+    assert "failed" not in heading
+    assert [row[0] for row in rows] == [run.folder.parent.name.removeprefix("digits-balanced_20-") for run in runs]
 
 
 def test_dry_run_says_what_is_done_and_estimates_from_the_runs_most_alike(project, capsys):
