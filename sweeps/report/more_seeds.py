@@ -25,7 +25,9 @@ def what_settles(found: Comparison, margin: float) -> str:
         return f"{told}: more than 50 further seeds would be needed"
     parts = []
     if found.more.clear is not None:
-        parts.append(f"{number(found.more.clear, 'more seed')} would make the difference clear if it is what it looks")
+        parts.append(
+            f"{number(found.more.clear, 'more seed')} would make the difference clear if it is as large as it looks"
+        )
     if found.more.negligible is not None:
         more = number(found.more.negligible, "more seed")
         parts.append(f"{more} would show that it is below {margin:g} point")
