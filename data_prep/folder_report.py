@@ -325,7 +325,7 @@ def _copies_told(copies: Copies, name: str, nearly: str, whole: bool) -> Iterato
             other = sum(copy.another_class for copy in found)
             classes = f", {other:,} of them under another class" if other else ""
             shown = _first([f"{copy.path} = {copy.original}" for copy in found], "pairs")
-            yield f"{what}: {len(found):,}{classes}: {shown}"
+            yield f"{what}: {len(found):,}{classes} ({shown})"
     if not copies.all:
         yield f"{name}: none"
 

@@ -51,13 +51,13 @@ BY_COST = ("badge", "dropquery", "typiclust", "typiclust_typical", "alfa_mix", "
 BY_COST += ("uherding", "bait", "cluster_margin")
 """Strategies whose selection takes noticeable time, the dearest last (`python -m benchmarks.selection`)."""
 WHY = {
-    "stratified": "as many labels drawn evenly from the classes, which needs the classes known: a yardstick",
+    "stratified": "as many labels, drawn evenly from all classes: a yardstick only, as it needs the classes known",
     "random": "what choosing must beat",
     "margin": "the closest two classes: the first to try once each class has some labels",
     "entropy": "the least certain predictions",
     "typiclust_typical": "the most typical image of each cluster without labels: for few labels",
     "uherding": "what covers most of the uncertain part of the pool: for any number of labels",
-    "dropquery": "predictions that dropped features change, spread over clusters: for frozen embeddings",
+    "dropquery": "images whose prediction changes when features are dropped: for frozen embeddings",
     "badge": "large and diverse gradients: for large batches",
 }
 
@@ -156,7 +156,7 @@ def _model(images: Images, wishes: Wishes) -> tuple[dict[str, object], Reason]:
         return _frozen(wishes.features, wishes.features_size), Reason("model", _frozen_told(wishes), "as you asked")
     side = median(images.shorter_sides)
     if side < TINY:
-        why = f"images of about {side:.0f} pixels show a model trained on photographs too little"
+        why = f"images of about {side:.0f} pixels are too small for a model trained on photographs"
         return _network(images), Reason("model", "small_cnn, from scratch", why)
     for name in KNOWN_MODELS:
         if cached_model(name) is not None:
@@ -206,7 +206,7 @@ def _image_size(images: Images, model: Mapping[str, object], kind: str) -> tuple
         limit, why = _input_side(model), "what the model sees"
     else:
         limit = next((side for side in NETWORK_SIDES if side >= median(images.shorter_sides)), NETWORK_SIDES[-1])
-        why = "what a small network on a processor can take"
+        why = "a size that a small network can be trained at on a processor"
     stored = images.one_square
     if stored and NETWORK_SIDES[0] <= stored <= limit:
         return {}, Reason("image size", f"{stored} pixels", "as they are stored")

@@ -115,8 +115,8 @@ def test_the_command_prints_it(folder, capsys):
         "train",
         "sizes: 20x12 (21), 40x50 (1)",
         "broken: train/cat/broken.jpg (cannot identify",
-        "test images that are training images: 1, 1 of them under another class: test/cat/same.png = train/dog/1.png",
-        "repeated in test: 1: test/dog/same pixels.bmp = test/dog/1.png",
+        "test images that are training images: 1, 1 of them under another class (test/cat/same.png = train/dog/1.png)",
+        "repeated in test: 1 (test/dog/same pixels.bmp = test/dog/1.png)",
         "problem: 1 broken files stop a run",
     ):
         assert words in out
