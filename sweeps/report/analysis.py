@@ -1,6 +1,6 @@
 """What the runs of one setting say: the verdict on its strategies, metrics at the end, time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from sweeps.report.cells import Cell, Setting, paired
 from sweeps.report.comparisons import MIN_SEEDS, Estimate, accuracy_interval
 from sweeps.report.curves import learning_curve
 from sweeps.report.inference import Evidence, Verdict, judge
+from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
 from sweeps.report.label_savings import Bound, Saving, TargetKind, TargetResult
 from sweeps.report.load import Run
 from sweeps.report.pool_map import PoolMap
@@ -30,8 +31,13 @@ def optional(name: str) -> Callable[[Run], float]:
 
 
 def worst_class(run: Run) -> float:
-    """Recall of the class that does worst, in percent; NaN without per-class metrics."""
-    return min((100 * scores["recall"] for scores in run.per_class.values()), default=NAN)
+    """Recall of the class that does worst, in percent, of those with test images; NaN without per-class metrics."""
+    return min((100 * scores["recall"] for scores in run.per_class.values() if in_test_set(scores)), default=NAN)
+
+
+def in_test_set(scores: Mapping[str, float]) -> bool:
+    """Whether the test set has images of a class; those of which it is not recorded count as there."""
+    return scores.get("support", 1) > 0
 
 
 def accuracies(cell: Cell, value: Callable[[Run], float] = accuracy) -> Estimate | None:
@@ -74,6 +80,23 @@ class Analysis:
                 return (reached or found)[-1]
         return None
 
+    def cell(self, name: str) -> Cell | None:
+        """What is compared under this name: a strategy by its label, or the baseline."""
+        if name == BASELINE_CURVE:
+            return self.setting.baseline
+        return next((cell for cell in self.setting.cells if cell.label == name), None)
+
+    def unlike(self, name: str) -> list[str]:
+        """Conditions in which no run of a strategy is like one of the reference; without one, of any other strategy."""
+        reference = self.verdict.reference
+        names = [reference] if reference else [other for other in self.verdict.estimates if other != name]
+        mine, others = self.cell(name), [cell for other in names if (cell := self.cell(other))]
+        if mine is None or mine in others:
+            return []
+        return [
+            field for field, found in mine.conditions.items() if any(_apart(found, o.conditions[field]) for o in others)
+        ]
+
     def saving(self, name: str) -> Saving | None:
         """Of a strategy at the main target, against the reference; None where it is not known."""
         result, reference = self.main_target, self.verdict.reference
@@ -83,6 +106,10 @@ class Analysis:
     def _control_reaches(self, result: TargetResult) -> bool:
         need = result.need(self.control) if self.control else None
         return need is None or need.reached == len(need.accuracy)
+
+
+def _apart(a: Set[str], b: Set[str]) -> bool:
+    return bool(a) and bool(b) and a.isdisjoint(b)
 
 
 def analyse(setting: Setting, target: float | None = None) -> Analysis:
@@ -132,7 +159,9 @@ def time_ratio(cell: Cell, other: Cell | None) -> Interval | None:
 
 
 def class_recalls(cell: Cell) -> dict[str, float]:
-    """Percent of each class's test images that are recognised, mean over seeds; empty where it is not recorded.
+    """Percent of each class's test images that are recognised, mean over seeds.
+
+    Without a class that has no test images; empty where recalls are not recorded.
 
     A class's one-against-rest accuracy would not do: it is 90 % for a class of ten that is never found.
     """
@@ -140,5 +169,5 @@ def class_recalls(cell: Cell) -> dict[str, float]:
     return {
         name: 100 * float(np.mean([group[name]["recall"] for group in groups]))
         for name in groups[0]
-        if all(name in group for group in groups)
+        if all(name in group and in_test_set(group[name]) for group in groups)
     }

@@ -58,6 +58,16 @@ class Cell:
     def machines(self) -> set[tuple[str, str]]:
         return {run.machine for run in self.runs}
 
+    @property
+    def conditions(self) -> dict[str, set[str]]:
+        """Values of what moves accuracies beside the configuration, of the runs that recorded it."""
+        made_by = [run.result.environment for run in self.runs]
+        return {
+            "device": {found.device.partition(",")[0] for found in made_by} - {UNKNOWN_DEVICE},
+            "precision": {found.precision for found in made_by},
+            "version of torch": {str(found.torch) for found in made_by if hasattr(found, "torch")},
+        }
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -82,6 +92,11 @@ class Setting:
     @property
     def config(self) -> RunConfig:
         return self.everyone[0].config if not self.cells else self.cells[0].config
+
+    @property
+    def has_free_labels(self) -> bool:
+        """Whether some labels were given by a machine, and cost nobody any work."""
+        return any(run.labels > run.human_labels for cell in self.cells for run in cell.runs)
 
     @property
     def different_conditions(self) -> str:
@@ -139,8 +154,8 @@ def paired(a: Cell, b: Cell, value: Callable[[Run], float]) -> tuple[NDArray[np.
 def organise(results: Results) -> list[Family]:
     """Families of everything that was loaded, the largest first.
 
-    Runs that cannot be compared with the rest of their setting move to `results.left_out`; what a reader should know
-    is added to `results.notes`.
+    Runs that cannot be compared with the rest of their setting move from `results.runs` to `results.left_out`; what a
+    reader should know is added to `results.notes`.
     """
     groups: dict[tuple, list[Run]] = defaultdict(list)
     for run in results.runs:
@@ -149,6 +164,8 @@ def organise(results: Results) -> list[Family]:
     for runs in groups.values():
         if not runs[0].config.method.baseline:
             families[_family_key(runs[0])].append(_same_start(runs, results))
+    out = {item.source for item in results.left_out}
+    results.runs = [run for run in results.runs if run.source not in out]
     baselines = [cell for runs in groups.values() if runs[0].config.method.baseline for cell in _cells(runs)]
     _note_mixed(results)
     return _families(families, baselines)

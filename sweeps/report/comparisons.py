@@ -237,7 +237,7 @@ def moderated(differences: Sequence[NDArray[np.float64]], pairs: Sequence[tuple[
     squared = np.select([shared == 2, shared == 1], [1.0, VARIANCE_CORRELATION], 0.0) / np.maximum.outer(
         freedom, freedom
     )
-    df = 1 / np.einsum("ki,ij,kj->k", weights, squared, weights)
+    df = 1 / ((weights @ squared) * weights).sum(axis=1)
     return Moderated(np.array([values.mean() for values in differences]), (weights @ own) ** 0.5, df, seeds)
 
 

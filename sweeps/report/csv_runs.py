@@ -24,7 +24,7 @@ RUNS, EPOCHS = "runs.csv", "epochs.csv"
 DIGITS = 7
 """Significant digits of what is not exact anyway: losses, seconds. Accuracies are written in full."""
 COUNTS = ("epoch", "round", "labels", "human_labels", "train_size", "val_size", "pool_size")
-PHASES = ("embed", "round", "train", "evaluate", "score", "select")
+PHASES = ("embed", "round", "train", "evaluate", "score", "select", "cluster")
 EPOCH_METRICS = {"train": ("loss", "accuracy"), "val": ("loss", "accuracy"), "test": ("loss", "accuracy", "f1-score")}
 NOT_PUBLISHED = {*WHERE_IT_RUNS, "results_dir"} - {"data_dir"}
 """Parameters that change nothing and say where somebody's files were; the data's folder is part of a cell's name."""

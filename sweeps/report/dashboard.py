@@ -153,10 +153,11 @@ def _chapter(section: Section) -> Chapter:
 
 
 def _setting(setting: Setting) -> Shown:
-    free = any(run.labels > run.human_labels for cell in setting.cells for run in cell.runs)
     strategies = {cell.strategy for cell in setting.everyone}
     by = "strategy" if len(strategies) == len(setting.everyone) else "cell"
-    return _shown(setting.title, setting.everyone, projection.HUMAN_LABELS if free else projection.LABELS, by)
+    return _shown(
+        setting.title, setting.everyone, projection.HUMAN_LABELS if setting.has_free_labels else projection.LABELS, by
+    )
 
 
 def _family(family: Family) -> Shown:

@@ -15,11 +15,12 @@ from sweeps.report import saving_words
 from sweeps.report.analysis import CONTROL, Analysis, time_ratio
 from sweeps.report.cells import BASELINE
 from sweeps.report.comparisons import MIN_SEEDS, Comparison, Standing
-from sweeps.report.inference import HeadlineKind, Verdict
+from sweeps.report.inference import HeadlineKind, Measure, Verdict
+from sweeps.report.label_savings import Saving
 from sweeps.report.more_seeds import next_command, open_comparison, what_settles
 from sweeps.report.statistics import Interval
 from sweeps.report.target_words import target_lines, told_target
-from sweeps.report.wording import between, called, duration, join, number, span
+from sweeps.report.wording import between, called, count, duration, join, number, span
 
 COLUMNS = ("setting", "answer", "highest mean", "ahead of the reference (points)", "labels saved (%)", "not told apart")
 COLUMNS += ("seeds", "time / baseline")
@@ -37,6 +38,8 @@ IN_A_WORD = {
 }
 
 
+SAME = 1e-9
+"""Points within which means are one: strategies that picked the same images."""
 PAYS = IN_A_WORD[HeadlineKind.AHEAD]
 
 
@@ -68,7 +71,7 @@ def decide(analysis: Analysis, results_dir: str | Path = "results") -> Decision:
     if verdict.headline.kind is HeadlineKind.NOTHING:
         details = [*_why_nothing(analysis), *target_lines(analysis), *_unlike(analysis)]
         return Decision(title, "nothing to compare yet.", tuple(details), command=command)
-    details = [*_against_reference(verdict), *_among(verdict), *target_lines(analysis)]
+    details = [*_against_reference(analysis), *_at_the_end(verdict), *_among(verdict), *target_lines(analysis)]
     if verdict.headline.kind is not HeadlineKind.FIRST_LABELS:
         details += [*_compute(analysis), *_sureness(verdict)]
     return Decision(title, _headline(analysis), (*details, *_unlike(analysis)), _row(analysis), command)
@@ -79,37 +82,112 @@ def decide(analysis: Analysis, results_dir: str | Path = "results") -> Decision:
 
 def _headline(analysis: Analysis) -> str:
     verdict = analysis.verdict
-    kind, name, reference = verdict.headline.kind, verdict.headline.strategy, _reference(verdict)
+    kind, name = verdict.headline.kind, verdict.headline.strategy
+    reference = _reference(verdict) if verdict.reference_tested else None
     match kind:
         case HeadlineKind.FIRST_LABELS:
             return f"the first labels alone reach {_first_target(verdict)}: no strategy chose anything before that."
         case HeadlineKind.HINT:
-            return f"{name} leads so far{_gain(analysis, name)}, which {number(verdict.seeds, 'seed')} cannot prove."
+            lead = f"{called(name)} leads so far{_gain(analysis, name)}"
+            return f"{lead}, which {number(verdict.seeds, 'seed')} cannot prove{_but(analysis, name)}."
         case HeadlineKind.BEST:
             others = "every other strategy" if reference is None else f"{reference} and every other strategy"
             others = reference if reference and len(verdict.estimates) == 2 else others
-            return f"use {name}: it is ahead of {others}{_gain(analysis, name)}."
+            if reference is None:
+                return f"{name} is ahead of {others}{_untested(verdict)}{_but(analysis, name)}."
+            return f"use {name}: it is ahead of {others}{_gain(analysis, name)}{_but(analysis, name)}."
         case HeadlineKind.AHEAD if reference is None:
-            return f"{name} has the highest mean and is ahead of {join(verdict.worse_than_leader)}."
+            ahead = f"{name} has the highest mean and is ahead of {join(verdict.worse_than_leader)}"
+            return f"{ahead}{_untested(verdict)}{_but(analysis, name)}."
         case HeadlineKind.AHEAD:
             alike = f"; {_alike(verdict)}" if _rivals(verdict) else ""
-            return f"use {name}: it beats {reference}{_gain(analysis, name)}{alike}."
+            return f"use {name}: it beats {reference}{_gain(analysis, name)}{alike}{_but(analysis, name)}."
         case HeadlineKind.SOME_AHEAD:
-            return f"choosing pays: {join(verdict.ahead)} beat {reference}; which strategy is best cannot be told."
+            beat = "beats" if len(verdict.ahead) == 1 else "beat"
+            return f"choosing pays: {join(verdict.ahead)} {beat} {reference}; which strategy is best cannot be told."
         case HeadlineKind.BEHIND:
-            return f"do not choose: no strategy is ahead of {reference}, and {join(verdict.behind)} fall behind it."
+            return _behind(verdict)
         case HeadlineKind.NEGLIGIBLE:
-            if reference is None:
-                return f"which strategy makes no difference: they are within {verdict.margin:g} point of each other."
-            return f"choosing makes no difference: every strategy is within {verdict.margin:g} point of {reference}."
+            return _negligible(analysis, reference)
     return f"nothing can be told apart yet{_looks(analysis)}."
+
+
+def _behind(verdict: Verdict) -> str:
+    """Not to choose is advised only where nothing is left open."""
+    reference = _reference(verdict)
+    fall = f"{join(verdict.behind)} {'falls' if len(verdict.behind) == 1 else 'fall'} behind"
+    open_ones = [c.a for c in verdict.comparisons.with_control if not c.settled]
+    if open_ones:
+        return f"no strategy is ahead of {reference}: {fall} it, and {join(open_ones)} cannot be told apart from it."
+    return f"do not choose: no strategy is ahead of {reference}, and {fall} it{_otherwise(verdict)}."
+
+
+def _negligible(analysis: Analysis, reference: str | None) -> str:
+    """A difference too small to matter in points can be many labels: where a curve is flat."""
+    verdict = analysis.verdict
+    within = f"within {verdict.margin:g} point of {reference or 'each other'}{_where(verdict)}"
+    if reference is None:
+        lacking = _untested(verdict) if verdict.reference else ""
+        return f"which strategy makes no difference: they are {within}{lacking}."
+    if saving := _small_lead(analysis):
+        saves = saving_words.in_a_sentence(saving)
+        return f"use {saving.strategy} to save labels: it {saves}, though in accuracy every strategy is {within}."
+    return f"choosing makes no difference: every strategy is {within}{_otherwise(verdict)}."
+
+
+def _small_lead(analysis: Analysis) -> Saving | None:
+    """What the leader certainly saves, where all are within the margin of the reference."""
+    verdict = analysis.verdict
+    if verdict.headline.kind is not HeadlineKind.NEGLIGIBLE or verdict.leader not in verdict.ahead:
+        return None
+    found = analysis.saving(verdict.leader)
+    return found if found and found.low >= saving_words.NOTHING else None
+
+
+def _untested(verdict: Verdict) -> str:
+    if verdict.reference_tested:
+        return ""
+    if verdict.reference is None:
+        return "; whether it beats random sampling cannot be told"
+    return f"; {_reference(verdict)} has too few split seeds in common with the strategies to be compared with"
+
+
+def _but(analysis: Analysis, name: str) -> str:
+    """What a reader who acts on the first sentence must know besides."""
+    verdict, parts = analysis.verdict, ""
+    if name in verdict.contradicted_at_the_end:
+        end = verdict.contradicted_at_the_end[name]
+        parts += f"; but with {_last_labels(verdict)} labels, where the curves end, it is {_end_points(end)}"
+        parts += f" {_reference(verdict)}"
+    if fields := analysis.unlike(name):
+        parts += f"; but it was run with another {join(fields)}, which may be what makes the difference"
+    return parts
+
+
+def _otherwise(verdict: Verdict) -> str:
+    return "; but not where the curves end, see below" if verdict.contradicted_at_the_end else ""
+
+
+def _end_points(end: Interval) -> str:
+    """`2.1 points behind (95 % interval 1.2 to 3.0)`."""
+    low, high = sorted((abs(end.low), abs(end.high)))
+    return f"{abs(end.mean):.1f} points{between(low, high)} {'ahead of' if end.mean > 0 else 'behind'}"
+
+
+def _last_labels(verdict: Verdict) -> str:
+    return count(float(np.mean([high for _, high in verdict.spans.values()])))
+
+
+def _where(verdict: Verdict) -> str:
+    """What points are points of."""
+    return " along the curve" if verdict.measure is Measure.AREA else ""
 
 
 def _gain(analysis: Analysis, name: str) -> str:
     """` by 2.1 points ... and saves 24 % of the labels ...`, as far as it is known."""
     verdict = analysis.verdict
     found = verdict.comparisons.of(name, verdict.reference) if verdict.reference else None
-    text = f" by {_points(found)}" if found else ""
+    text = f" by {_points(found, verdict)}" if found else ""
     saving = analysis.saving(name)
     if saving is None:
         return text
@@ -119,17 +197,19 @@ def _gain(analysis: Analysis, name: str) -> str:
 def _looks(analysis: Analysis) -> str:
     verdict = analysis.verdict
     found = open_comparison(verdict)
+    if verdict.reference and not verdict.reference_tested:
+        return _untested(verdict)
     if verdict.reference and verdict.leader == verdict.reference:
         return f"; no strategy looks ahead of {_reference(verdict)}"
     if found is None or found.estimate <= 0:  # the mean over other seeds than both have may lead all the same
         return ""
-    text = f"; {called(found.a)} looks ahead of {called(found.b)} by {_points(found)}"
+    text = f"; {called(found.a)} looks ahead of {called(found.b)} by {_points(found, verdict)}"
     more = found.more.clear if found.more else None
     return f"{text}, and {number(more, 'more seed')} would settle it" if more else text
 
 
-def _points(found: Comparison) -> str:
-    return f"{found.estimate:.1f} points{between(found.low, found.high)}"
+def _points(found: Comparison, verdict: Verdict) -> str:
+    return f"{found.estimate:.1f} points{between(found.low, found.high)}{_where(verdict)}"
 
 
 def _reference(verdict: Verdict) -> str | None:
@@ -163,15 +243,18 @@ def _why_nothing(analysis: Analysis) -> Iterator[str]:
         yield "one split seed in common is one observation, which another may turn round"
 
 
-def _against_reference(verdict: Verdict) -> Iterator[str]:
+def _against_reference(analysis: Analysis) -> Iterator[str]:
     """Question one: does choosing beat random, for which strategies, by how much?"""
+    verdict = analysis.verdict
     if verdict.reference is None:
-        yield "whether choosing beats random sampling cannot be told: it was not run here; the command below runs it"
+        if analysis.control is None:
+            text = "whether choosing beats random sampling cannot be told: it was not run here"
+            yield f"{text}; the command below runs it"
         return
     found = {standing: [] for standing in Standing}
     for name in verdict.estimates:
         if comparison := next((c for c in verdict.comparisons.with_control if c.a == name), None):
-            found[comparison.standing].append(f"{name} {comparison.estimate:+.1f}{_range(comparison)}")
+            found[comparison.standing].append(f"{name} {difference(comparison)}".rstrip())
     parts = [f"{standing.value}: {', '.join(names)}" for standing, names in found.items() if names]
     yield f"against {_reference(verdict)}, points of {verdict.measure.value}: {'; '.join(parts)}"
 
@@ -180,9 +263,20 @@ def _range(found: Comparison) -> str:
     return "" if np.isnan(found.low) else f" [{found.low:+.1f}, {found.high:+.1f}]"
 
 
+def _at_the_end(verdict: Verdict) -> Iterator[str]:
+    """Where a curve crosses that of the reference, its mean height does not say who is ahead in the end."""
+    parts = [f"{name} is {_end_points(end)} it" for name, end in verdict.contradicted_at_the_end.items()]
+    if parts:
+        where = f"with {_last_labels(verdict)} labels, where the curves end"
+        yield f"not as along the curve against {_reference(verdict)}: {where}, {'; '.join(parts)}"
+
+
 def _among(verdict: Verdict) -> Iterator[str]:
     """Question two: which strategy is best, or which cannot be told apart?"""
     if verdict.leader is None or len(verdict.estimates) < 3:
+        return
+    if all(abs(found.estimate) < SAME for found in verdict.against_leader):
+        yield "all have the same mean"
         return
     parts = [f"{called(verdict.leader)} has the highest mean"]
     if verdict.worse_than_leader:
@@ -219,6 +313,12 @@ def _seeds_or_range(ratio: Interval) -> str:
 
 def _unlike(analysis: Analysis) -> Iterator[str]:
     """What a reader could take for a fair comparison and is not one."""
+    compared = {name: cell for name in analysis.verdict.estimates if (cell := analysis.cell(name))}
+    for field in dict.fromkeys(field for name in compared for field in analysis.unlike(name)):
+        told = "; ".join(
+            f"{called(name)} {' and '.join(sorted(cell.conditions[field]))}" for name, cell in compared.items()
+        )
+        yield f"not like for like: the {field} goes with the strategy and may be what makes the difference ({told})"
     config = analysis.setting.config
     if not config.shares.balanced and config.pool_scope == "full" and analysis.setting.baseline:
         yield (
@@ -252,7 +352,7 @@ def _row(analysis: Analysis) -> tuple[str, ...]:
     ratio = time_ratio(best, analysis.setting.baseline) if best else None
     return (
         analysis.setting.title,
-        _answer(verdict),
+        _answer(analysis),
         name,
         difference(found),
         saving_words.in_a_cell(saving),
@@ -262,13 +362,17 @@ def _row(analysis: Analysis) -> tuple[str, ...]:
     )
 
 
-def _answer(verdict: Verdict) -> str:
+def _answer(analysis: Analysis) -> str:
     """In a word; without random sampling only the strategies are compared with each other."""
+    verdict = analysis.verdict
     kind = verdict.headline.kind
-    if verdict.reference is not None or kind in (HeadlineKind.FIRST_LABELS, HeadlineKind.HINT):
+    if _small_lead(analysis):
+        return f"{PAYS}, by less than {verdict.margin:g} point"
+    if verdict.reference_tested or kind in (HeadlineKind.FIRST_LABELS, HeadlineKind.HINT):
         return IN_A_WORD[kind]
     alike = {HeadlineKind.NEGLIGIBLE: "strategies alike", HeadlineKind.UNCLEAR: "strategies not told apart"}
-    return f"{alike.get(kind, 'strategies differ')}, random sampling not run"
+    lacking = f"too few seeds of {_reference(verdict)}" if verdict.reference else "random sampling not run"
+    return f"{alike.get(kind, 'strategies differ')}, {lacking}"
 
 
 def difference(found: Comparison | None) -> str:

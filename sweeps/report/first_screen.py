@@ -9,6 +9,7 @@ import numpy as np
 
 from sweeps.report.analysis import Analysis
 from sweeps.report.decision import Decision, summary
+from sweeps.report.inference import Verdict
 from sweeps.report.label_savings import Bound, Saving
 from sweeps.report.load import UNKNOWN_DEVICE, UNKNOWN_TIME, Results, Run
 from sweeps.report.saving_words import beside_a_bar, pays
@@ -30,7 +31,8 @@ class Row(NamedTuple):
     low: float
     high: float
     proved: bool
-    """Whether the verdict has the strategy ahead of the reference, or behind it; if not, this may be chance."""
+    """Whether the interval leaves out zero, and the verdict has the strategy on the same side of the reference; if not,
+    this may be chance."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ class Chart:
 
     @property
     def note(self) -> str:
-        """Why an interval without zero may still prove nothing; empty where every row is proved."""
+        """What a hollow dot means; empty where every row is proved."""
         if all(row.proved for row in self.rows):
             return ""
         return (
-            "Hollow: not proved. The interval is of one accuracy; the verdict is on the whole curve, and does not tell "
-            "the strategy from random sampling."
+            "Hollow: not proved. The interval reaches over zero, or it is of this one accuracy only and the verdict on "
+            "the whole curve does not say the same."
         )
 
     @property
@@ -86,11 +88,15 @@ def _chart(analyses: Sequence[Analysis]) -> Chart | None:
         found = [(f"{known.setting.title}: {name}", known.saving(name), known) for known, name in leads]
         title = "Labels saved by the strategy with the highest mean"
     known = [
-        (name, saving, saving.strategy in (analysis.verdict.ahead if pays(saving) else analysis.verdict.behind))
-        for name, saving, analysis in found
-        if saving is not None
+        (name, saving, _proved(saving, analysis.verdict)) for name, saving, analysis in found if saving is not None
     ]
     return _scaled(title, known[:MOST_ROWS]) if known else None
+
+
+def _proved(saving: Saving, verdict: Verdict) -> bool:
+    if pays(saving):
+        return saving.low > 0 and saving.strategy in verdict.ahead
+    return saving.high < 0 and saving.strategy in verdict.behind
 
 
 def _scaled(title: str, savings: Sequence[tuple[str, Saving, bool]]) -> Chart:

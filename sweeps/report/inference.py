@@ -8,6 +8,7 @@ questions are answered apart, under one family-wise error of 5 % (see `compariso
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import combinations
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from sweeps.report.comparisons import (
     compare,
 )
 from sweeps.report.label_savings import BASELINE, Baseline, Bound, Curves, Saving, TargetResult, find_targets, measure
-from sweeps.report.statistics import area
+from sweeps.report.statistics import Interval, area, mean_interval
 
 Values = Mapping[str, Mapping[int, float]]
 """One number by strategy and split seed."""
@@ -59,10 +60,10 @@ class HeadlineKind(Enum):
     FIRST_LABELS = "the first labels reached the target: no strategy chose anything"
     HINT = "two seeds: the named strategy leads so far, which proves nothing"
     BEST = "the named strategy is ahead of the reference and of every other strategy"
-    AHEAD = "the named strategy is ahead of the reference (without one: of another strategy), not of all the others"
+    AHEAD = "the named strategy is ahead of the reference (where that is not tested: of another), not of all the others"
     SOME_AHEAD = "some strategies are ahead of the reference, but not the one with the highest mean: none is named"
     BEHIND = "no strategy is ahead of the reference, which leads, and some are behind it"
-    NEGLIGIBLE = "every strategy is within the margin of the reference (without one: of each other)"
+    NEGLIGIBLE = "every strategy is within the margin of the reference (where that is not tested: of each other)"
     UNCLEAR = "nothing can be told yet"
 
 
@@ -87,6 +88,8 @@ class Verdict:
     estimates: Mapping[str, Estimate]
     """Of `values`, each with its own 95 % interval, highest mean first."""
     comparisons: Comparisons
+    at_the_end: Mapping[str, Interval]
+    """Strategy - reference in points where the curves of a seed end, each as one look; of areas only."""
     leader: str | None
     """Highest mean, on equal terms where seeds are missing; None below two seeds. The reference may lead."""
     not_told_apart: tuple[str, ...]
@@ -99,6 +102,24 @@ class Verdict:
     """Seeds that others have and a strategy lacks."""
     level: float
     margin: float
+
+    @property
+    def reference_tested(self) -> bool:
+        """Whether some strategy shares enough seeds with the reference to be tested against it."""
+        return any(found.tested for found in self.comparisons.with_control)
+
+    @property
+    def contradicted_at_the_end(self) -> Mapping[str, Interval]:
+        """Strategies that are clearly elsewhere at the last label count than the whole curve says.
+
+        On the other side of the reference; or beyond the margin, where the whole curve lies within it.
+        """
+        whole = {name: self.comparisons.of(name, self.reference) for name in self.at_the_end}
+        return {
+            name: end
+            for name, end in self.at_the_end.items()
+            if (found := whole[name]) and found.tested and _contradicts(found, end, self.margin)
+        }
 
     @property
     def ahead(self) -> tuple[str, ...]:
@@ -118,9 +139,13 @@ class Verdict:
 
     @property
     def unsettled(self) -> tuple[Comparison, ...]:
-        """What more seeds could settle: strategies against the reference, then the leader against the others."""
+        """What more seeds could settle: strategies against the reference, then the leader against the others.
+
+        Strategies of which none differs from the reference are not tested with each other, however many the seeds.
+        """
         pairs = {frozenset((c.a, c.b)): c for c in (*self.comparisons.with_control, *self.against_leader)}
-        return tuple(c for c in pairs.values() if not c.settled)
+        possible = [c for c in pairs.values() if c.tested or self.reference in (c.a, c.b) or not self.reference_tested]
+        return tuple(c for c in possible if not c.settled)
 
     @property
     def supported_savings(self) -> tuple[Saving, ...]:
@@ -146,7 +171,7 @@ def judge(evidence: Evidence, *, level: float = LEVEL, margin: float = MARGIN) -
     spans = common_spans(curves)
     values, what, reference = _measured(curves, control, spans, evidence)
     comparisons = compare(values, reference, level=level, margin=margin)
-    order = _by_fair_mean(values)
+    order = _tested_first(_by_fair_mean(values), comparisons)
     leader, alike, worse = _leader(order, comparisons)
     targets = find_targets(curves, control, evidence.baseline, evidence.targets, evidence.stops_at_baseline)
     results = tuple(measure(target, curves, control, evidence.baseline) for target in targets)
@@ -158,6 +183,7 @@ def judge(evidence: Evidence, *, level: float = LEVEL, margin: float = MARGIN) -
         values=values,
         estimates={name: accuracy_interval(list(values[name].values())) for name in order},
         comparisons=comparisons,
+        at_the_end=_at_the_end(curves, reference, spans) if what is Measure.AREA else {},
         leader=leader,
         not_told_apart=alike,
         worse_than_leader=worse,
@@ -172,13 +198,54 @@ def judge(evidence: Evidence, *, level: float = LEVEL, margin: float = MARGIN) -
 def _measured(
     curves: Curves, control: str | None, spans: Mapping[int, tuple[float, float]], evidence: Evidence
 ) -> tuple[Values, Measure, str | None]:
-    """What the strategies are compared by, and with."""
+    """What the strategies are compared by, and with.
+
+    A baseline of one or two seeds is no reference where the strategies alone have more in common.
+    """
+    values = areas(curves, spans)
     if control is None and evidence.baseline and not evidence.stops_at_baseline:
         final = at_baseline(curves, evidence.baseline)
-        if final:
+        if final and _most_shared(final) >= min(MIN_SEEDS, _most_shared(values)):
             return final, Measure.FINAL, BASELINE
-    values = areas(curves, spans)
     return values, Measure.AREA if values else Measure.NONE, control if control in values else None
+
+
+def _most_shared(values: Values) -> int:
+    """Seeds that the two with the most in common share."""
+    return max((len(values[a].keys() & values[b].keys()) for a, b in combinations(values, 2)), default=0)
+
+
+def _tested_first(order: Sequence[str], comparisons: Comparisons) -> list[str]:
+    """What shares too few seeds with everybody has a mean of other splits, and does not lead."""
+    tested = {name for c in (*comparisons.with_control, *comparisons.among) if c.tested for name in (c.a, c.b)}
+    return sorted(order, key=lambda name: bool(tested) and name not in tested)
+
+
+def _at_the_end(curves: Curves, reference: str | None, spans: Mapping[int, tuple[float, float]]) -> dict[str, Interval]:
+    """Strategy - reference at the most labels that all curves of a seed reach, over the seeds of both."""
+    if reference is None:
+        return {}
+    last = {
+        name: {
+            seed: float(np.interp(spans[seed][1], run.labels, run.accuracy))
+            for seed, run in runs.items()
+            if seed in spans
+        }
+        for name, runs in curves.items()
+    }
+    known = last.pop(reference)
+    return {
+        name: mean_interval([found[seed] - known[seed] for seed in found if seed in known])
+        for name, found in last.items()
+    }
+
+
+def _contradicts(whole: Comparison, end: Interval, margin: float) -> bool:
+    if end.n < MIN_SEEDS or end.low <= 0 <= end.high:
+        return False
+    if whole.negligible:
+        return min(abs(end.low), abs(end.high)) > margin
+    return whole.estimate * end.mean < 0
 
 
 def _leader(order: Sequence[str], comparisons: Comparisons) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
@@ -277,13 +344,14 @@ def _headline(
     if _seeds(comparisons) < MIN_SEEDS:
         return Headline(HeadlineKind.HINT, leader)
     first = comparisons.with_control
+    reference_tested = any(found.tested for found in first)
     ahead = {found.a for found in first if found.standing is Standing.AHEAD}
     behind = any(found.standing is Standing.BEHIND for found in first)
-    if all(found.negligible for found in first or comparisons.among):
+    if all(found.negligible for found in (first if reference_tested else comparisons.among)):
         return Headline(HeadlineKind.NEGLIGIBLE)
     if len(worse) == len(order) - 1 and leader != reference:
         return Headline(HeadlineKind.BEST, leader)
-    if leader in ahead or (worse and not any(found.tested for found in first)):
+    if leader in ahead or (worse and not reference_tested):
         return Headline(HeadlineKind.AHEAD, leader)
     if ahead:
         return Headline(HeadlineKind.SOME_AHEAD)

@@ -294,7 +294,7 @@ def read_result(found: Mapping) -> RunResult:
     except (ValueError, KeyError, TypeError):
         raise Damaged("performance_metrics.json lacks test accuracy, loss, seconds or labels") from None
     if not np.isfinite(numbers).all():
-        raise Damaged("performance_metrics.json lacks test accuracy, loss, seconds or labels")
+        raise Damaged("performance_metrics.json holds a test accuracy, loss or seconds that are no finite number")
     return result
 
 

@@ -7,8 +7,7 @@ from al.config import RunConfig
 from sweeps.report.analysis import CONTROL, Analysis
 from sweeps.report.cells import Setting
 from sweeps.report.comparisons import MIN_SEEDS, Comparison
-from sweeps.report.inference import Verdict
-from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
+from sweeps.report.inference import HeadlineKind, Verdict
 from sweeps.report.load import command_for
 from sweeps.report.wording import called, number
 
@@ -38,24 +37,28 @@ def next_command(analysis: Analysis, results_dir: str | Path) -> str:
     """The command line that runs what would settle the answer; empty where nothing is open.
 
     That is random sampling on the seeds there are, where it is missing; enough seeds to test anything, where there are
-    too few; else further seeds of the open comparison.
+    too few; the reference on seeds that it lacks, where it shares too few; else further seeds of the open comparison.
     """
     setting, verdict = analysis.setting, analysis.verdict
     first = 1 + max(run.seed for cell in setting.everyone for run in cell.runs)
-    if verdict.reference is None and setting.cells:
+    if verdict.headline.kind is HeadlineKind.FIRST_LABELS and analysis.control:
+        return ""
+    if analysis.control is None and verdict.reference is None and setting.cells:
         config = setting.config.model_copy(update={"strategy": CONTROL})
         return _loop(sorted({seed for cell in setting.cells for seed in cell.by_seed}), [config], results_dir)
     if verdict.seeds < MIN_SEEDS and len(setting.cells) > 1:
         seeds = _seeds_to_share(setting)
         return _loop(seeds, [cell.config for cell in setting.everyone], results_dir) if seeds else ""
+    if verdict.reference and not verdict.reference_tested and (cell := analysis.cell(verdict.reference)):
+        seeds = set().union(*(other.by_seed for other in setting.cells)) - set(cell.by_seed)
+        return _loop(sorted(seeds), [cell.config], results_dir) if seeds else ""
     found = open_comparison(verdict)
     more = found.more if found else None
     counts = [n for n in (more.clear, more.negligible) if n is not None] if more else []
     if not counts:
         return ""
-    named = {cell.label: cell for cell in setting.cells} | {BASELINE_CURVE: setting.baseline}
     cells = [setting.baseline] if setting.config.stop == "baseline" and setting.baseline else []
-    cells += [cell for cell in (named[found.a], named[found.b]) if cell]
+    cells += [cell for name in (found.a, found.b) if (cell := analysis.cell(name))]
     return _loop(range(first, first + min(counts)), [cell.config for cell in cells], results_dir)
 
 

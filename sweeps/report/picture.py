@@ -64,9 +64,7 @@ def name_axes(ax, columns: Sequence[str], rows: Sequence[str], ylabel: bool = Tr
 
 
 def shortened(name: str, most: int = 18) -> str:
-    # A dollar sign would start mathematics.
-    name = name if len(name) <= most else name[: most - 1] + "…"
-    return name.replace("$", r"\$")
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def write_cells(ax, values: np.ndarray, form: str, size: float = 7) -> None:

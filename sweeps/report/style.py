@@ -82,6 +82,7 @@ RC = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
     "figure.dpi": 110,
+    "text.parse_math": False,  # names hold dollar signs, and no figure holds mathematics
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
 }

@@ -29,7 +29,12 @@ def _target_line(analysis: Analysis, result: TargetResult) -> str:
     ]
     control = result.need(analysis.control) if analysis.control else None
     parts += [_labels(control)] if control else []
-    return f"labels to reach {told_target(result)}: {'; '.join(parts)}"
+    return f"{_counted(analysis)} to reach {told_target(result)}: {'; '.join(parts)}"
+
+
+def _counted(analysis: Analysis) -> str:
+    """What is counted: free labels are not."""
+    return "human labels, beside the free ones," if analysis.setting.has_free_labels else "labels"
 
 
 def _baseline_line(analysis: Analysis, result: TargetResult) -> str:
@@ -37,7 +42,7 @@ def _baseline_line(analysis: Analysis, result: TargetResult) -> str:
     if result.by_first_labels:
         return f"{goal} is reached by the first labels, before any strategy chose: that is no strategy's merit"
     parts = [_need_text(need, result, analysis) for need in _ordered(analysis, result)]
-    text = f"labels to reach {goal}: {'; '.join(parts)}"
+    text = f"{_counted(analysis)} to reach {goal}: {'; '.join(parts)}"
     if result.target.by_construction:
         text += "; runs stop where they reach it on the test set, so that they do is no finding"
     return text

@@ -18,6 +18,7 @@ from sweeps.report.cells import BASELINE, Cell, Family, Setting, paired
 from sweeps.report.load import Run
 from sweeps.report.statistics import (
     FAILS,
+    FEW_SEEDS,
     HOLDS,
     UNKNOWN,
     Interval,
@@ -256,12 +257,16 @@ CLAIMED_SAVING = {"imbalanced_50_1": 64, "imbalanced_10_1": 39, "imbalanced_3_1"
 
 
 def _saved(setting: Setting) -> dict[int, float]:
-    """Percent of the baseline's labels that the strategies saved, by seed; nothing where they never beat it."""
+    """Percent of the baseline's labels that a strategy saved, mean by seed; one that never beat it saved nothing."""
     if setting.baseline is None or not _study_cells(setting):
         return {}
-    used = _by_seed(_study_cells(setting), lambda run: run.human_labels if run.result.reached_baseline else np.inf)
     whole = _by_seed([setting.baseline], lambda run: run.human_labels)
-    return {seed: 100 * (1 - min(used[seed], whole[seed]) / whole[seed]) for seed in used if seed in whole}
+
+    def share(run: Run) -> float:
+        used = run.human_labels if run.result.reached_baseline else np.inf
+        return 100 * (1 - min(used, whole[run.seed]) / whole[run.seed]) if run.seed in whole else np.nan
+
+    return {seed: saved for seed, saved in _by_seed(_study_cells(setting), share).items() if seed in whole}
 
 
 def _c5(family: Family) -> list[Claim]:
@@ -311,7 +316,7 @@ def _c6(family: Family) -> Claim:
         return Claim("C6", words, how, told, "no pair of runs with and without class weights", UNKNOWN, 0)
     adjusted = holm([test.p for _, test in gains])
     helped = [name for (name, test), p in zip(gains, adjusted) if p < 0.05 and test.difference.mean > 0]
-    small = all(test.difference.high <= CLOSE for _, test in gains)
+    small = all(test.difference.n >= FEW_SEEDS and test.difference.high <= CLOSE for _, test in gains)
     found = "; ".join(f"{name} {text(test.difference, sign='+')}" for name, test in gains)
     verdict = FAILS if helped else HOLDS if small else UNKNOWN
     return Claim("C6", words, how, told, found, verdict, min(test.difference.n for _, test in gains))

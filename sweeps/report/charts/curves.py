@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from al.records import METRICS, EpochRecord
 from al.records import learning_curve as curve_points
-from sweeps.report.analysis import Analysis
+from sweeps.report.analysis import Analysis, in_test_set
 from sweeps.report.cells import Cell
 from sweeps.report.comparisons import accuracy_interval
 from sweeps.report.curves import learning_curve
@@ -71,6 +71,7 @@ OVERALL = tuple(
 def _class_measures(cells: tuple[Cell, ...]) -> tuple[Measure, ...]:
     runs = [run for cell in cells for run in cell.runs]
     classes = runs[0].data.classes
+    classes = [name for name in classes if all(in_test_set(run.per_class.get(name, {})) for run in runs)]
     numbers = len(classes) * sum(len(curve_points(run.epochs)) for run in runs)
     if numbers > MOST_CLASS_NUMBERS or not all(name in run.epochs[-1].per_class for run in runs for name in classes):
         return ()

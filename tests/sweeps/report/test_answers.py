@@ -455,3 +455,143 @@ def test_an_unlike_comparison_is_called_one(tmp_path):
     for setting in family.settings:
         text = decide(analyse(setting)).text
         assert ("not like for like" in text) == (not setting.config.shares.balanced)
+
+
+def test_two_seeds_of_random_beat_nobody(tmp_path):
+    """Five seeds of the strategies, two of random sampling: while a sweep runs."""
+    write_cells(tmp_path, small(noise=0.1, effects={"margin": 6.0}), ("margin", "uncertainty"), SEEDS, **DIGITS)
+    write_cells(tmp_path, small(noise=0.1), ("random",), SEEDS[:2], **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert decision.headline.startswith(
+        "margin has the highest mean and is ahead of uncertainty; random sampling has too"
+    )
+    assert "beats" not in decision.text
+    assert decision.row[1] == "strategies differ, too few seeds of random sampling"
+    assert decision.command.startswith("for seed in 56 78 90; do ")
+    assert decision.command.count("train.py") == decision.command.count("--strategy=random") == 1
+
+
+def test_random_on_other_seeds_is_not_what_the_strategies_fall_behind(tmp_path):
+    write_cells(tmp_path, small(noise=0.1, effects={"margin": 6.0}), ("margin", "uncertainty"), (12, 34, 56), **DIGITS)
+    write_cells(tmp_path, small(noise=0.1), ("random",), (78, 79, 80), **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert decision.headline.startswith(
+        "margin has the highest mean and is ahead of uncertainty; random sampling has too"
+    )
+    assert "nan" not in decision.text
+    assert decision.command.startswith("for seed in 12 34 56; do ")
+
+
+def test_a_baseline_of_one_seed_hides_nothing_of_the_strategies(tmp_path):
+    write_cells(tmp_path, small(noise=0.1, effects={"margin": 6.0}), ("margin", "uncertainty"), SEEDS[:3], **DIGITS)
+    write_cells(tmp_path, small(noise=0.1), ("stratified",), SEEDS[:1], **DIGITS)
+    headline = decide(analysed(tmp_path)).headline
+    assert headline == "margin is ahead of every other strategy; whether it beats random sampling cannot be told."
+
+
+def test_who_leads_along_the_curve_and_not_in_the_end_is_told_at_once(tmp_path):
+    effects = {"margin": lambda share: 8.0 if share < 0.8 else -3.0}
+    write_cells(tmp_path, small(noise=0.1, effects=effects), ("random", "margin"), (12, 34, 56), **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert decision.headline.startswith("use margin: it is ahead of random sampling by 6.")
+    end = r"; but with 1,000 labels, where the curves end, it is 3\.\d points \(.*\) behind random sampling\.$"
+    assert re.search(end, decision.headline)
+    assert "not as along the curve against random sampling: with 1,000 labels" in decision.text
+
+
+def test_who_leads_to_the_end_carries_no_such_words(tmp_path):
+    write_cells(tmp_path, small(noise=0.1), ("random", "margin"), (12, 34, 56), **DIGITS)
+    assert "where the curves end" not in decide(analysed(tmp_path)).text
+
+
+class Flat(World):
+    """An accuracy that hardly rises any more: half a point is most of the labels."""
+
+    def truth(self, config, labels):
+        return 96 + 0.5 * np.log(labels / 100) + {"margin": 0.6}.get(config.strategy, 0.0)
+
+
+def test_little_accuracy_can_be_many_labels(tmp_path):
+    world = Flat(classes=[str(k) for k in range(10)], train=5000, test=1000, noise=0.05, seed_spread=0.1)
+    write_cells(tmp_path, world, ("random", "margin", "uncertainty"), (12, 34, 56), **DIGITS)
+    analysis = analysed(tmp_path)
+    assert analysis.verdict.headline.kind is HeadlineKind.NEGLIGIBLE
+    decision = decide(analysis)
+    saves = r"use margin to save labels: it saves 7\d % of the labels \(95 % interval .*\), though in accuracy every"
+    assert re.match(saves, decision.headline)
+    assert decision.row[1] == "choosing pays, by less than 1 point"
+
+
+def test_not_to_choose_is_advised_only_where_nothing_is_open(tmp_path):
+    world = small(noise=2.5, effects={"margin": -0.3, "uncertainty": -9.0})
+    write_cells(tmp_path, world, ("random", "uncertainty"), SEEDS, **DIGITS)
+    alone = "do not choose: no strategy is ahead of random sampling, and uncertainty falls behind it."
+    assert decide(analysed(tmp_path)).headline == alone
+    write_cells(tmp_path, world, ("margin",), SEEDS, **DIGITS)
+    beside = (
+        "no strategy is ahead of random sampling: uncertainty falls behind it, and margin cannot be told apart from it."
+    )
+    assert decide(analysed(tmp_path)).headline == beside
+
+
+@pytest.mark.parametrize(("margin", "told"), [("cuda", True), ("cpu", False)])
+def test_a_device_that_goes_with_the_strategy_may_be_the_difference(tmp_path, margin, told):
+    write_cells(tmp_path, small(noise=0.1, device="cpu"), ("random",), (12, 34, 56), **DIGITS)
+    write_cells(tmp_path, small(noise=0.1, device=margin), ("margin",), (12, 34, 56), **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert ("; but it was run with another device" in decision.headline) is told
+    assert ("the device goes with the strategy" in decision.text) is told
+
+
+def test_seeds_on_several_devices_are_like_for_like(tmp_path):
+    """Every seed on one machine: what the machine changes, it changes for all strategies."""
+    for seed, device in ((12, "cpu"), (34, "cuda"), (56, "cuda")):
+        write_cells(tmp_path, small(noise=0.1, device=device), ("random", "margin"), (seed,), **DIGITS)
+    assert "not like for like" not in decide(analysed(tmp_path)).text
+
+
+def test_random_that_stopped_with_its_first_labels_was_run(tmp_path):
+    write_imbalanced(tmp_path, World(baseline_bonus=-40.0), ("random", "margin"))
+    decision = decide(analysed(tmp_path))
+    assert "the first labels alone reach" in decision.headline
+    assert "not run" not in decision.text
+    assert decision.command == ""
+
+
+def test_strategies_that_picked_the_same_have_one_mean(tmp_path):
+    write_cells(tmp_path, small(noise=0.0, effects=dict.fromkeys(FIVE, 0.0)), FIVE[1:4], (12, 34, 56), **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert "all have the same mean" in decision.details
+    assert "highest mean" not in decision.text
+    assert decision.command == ""  # none differs from random: more seeds would not have them tested with each other
+
+
+def test_free_labels_are_told_from_human_ones_in_what_is_needed(tmp_path):
+    write_cells(tmp_path, small(noise=0.1), ("random", "margin"), (12, 34, 56), **DIGITS, init="clip")
+    assert "human labels, beside the free ones, to reach what random sampling" in decide(analysed(tmp_path)).text
+
+
+def test_a_class_without_test_images_is_not_one_that_is_never_found(tmp_path):
+    write_cells(tmp_path, small(), ("random", "margin"), (12, 34), **DIGITS)
+    for path in tmp_path.glob("*/split_seed_*/performance_metrics.json"):
+        found = json.loads(path.read_text())
+        found["test_metrics"]["confusion_matrix"][3] = [0] * 10
+        found["test_metrics"]["per_class"]["3"].update({"recall": 0.0, "precision": 0.0, "support": 0})
+        path.write_text(json.dumps(found))
+    (family,) = families(tmp_path)
+    assert all(worst_class(run) > 50 for cell in family.everyone for run in cell.runs)
+    (table,) = tables.class_tables([family])
+    assert all(np.isnan(row[table.columns.index("3")]) for row in table.rows)
+
+
+def test_runs_that_are_left_out_are_not_counted_among_the_runs(tmp_path):
+    write_cells(tmp_path, small(), ("random", "margin", "uncertainty"), (12, 34), **DIGITS)
+    for path in tmp_path.glob("*uncertainty*/split_seed_*/rounds.jsonl"):
+        first, *rest = path.read_text().splitlines()
+        start = json.loads(first)
+        start["rows"][0] = next(row for row in range(5000) if row not in start["rows"])
+        path.write_text("\n".join([json.dumps(start), *rest]) + "\n")
+    results = load_results(tmp_path)
+    organise(results)
+    assert len(results.left_out) == 2
+    assert {run.config.strategy for run in results.runs} == {"random", "margin"}

@@ -222,3 +222,33 @@ def test_the_leader_is_compared_with_everybody_by_the_same_numbers():
 def _shuffled(curves, rng):
     names = list(curves)
     return {names[k]: curves[names[k]] for k in rng.permutation(len(names))}
+
+
+def test_where_the_curves_end_each_strategy_is_looked_at_once_more():
+    random, late, early = shifted(0), shifted(3), shifted(3)
+    for seed, run in early.items():
+        early[seed] = curve(*(run.accuracy + np.array([0, 2, 2, -6])))
+    found = judge(Evidence({"random": random, "late": late, "early": early}))
+    expected = [early[seed].accuracy[-1] - random[seed].accuracy[-1] for seed in range(5)]
+    assert found.at_the_end["early"].mean == pytest.approx(np.mean(expected))
+    assert found.comparisons.of("early", "random").standing is Standing.AHEAD
+    assert set(found.contradicted_at_the_end) == {"early"}
+
+
+def test_what_is_within_the_margin_on_average_may_not_be_so_in_the_end():
+    random = shifted(0, 10, 0.05)
+    swinging = {seed: curve(*(run.accuracy + np.array([0, 3, -1.5, -3]))) for seed, run in random.items()}
+    found = judge(Evidence({"random": random, "swinging": swinging}))
+    assert found.headline.kind is HeadlineKind.NEGLIGIBLE
+    assert found.contradicted_at_the_end["swinging"].mean == pytest.approx(-3)
+    small = shifted(0.2, 10, 0.05)
+    steady = {seed: curve(*(run.accuracy - np.array([0, 0, 0, 0.4]))) for seed, run in small.items()}
+    assert not judge(Evidence({"random": random, "steady": steady})).contradicted_at_the_end
+
+
+def test_a_baseline_of_few_seeds_is_no_reference_where_the_strategies_share_more():
+    runs = {"margin": shifted(4), "coreset": shifted(0)}
+    few = judge(Evidence(runs, "random", {0: Baseline(78.0, 400), 1: Baseline(79.0, 400)}))
+    assert (few.measure, few.reference, few.seeds) == (Measure.AREA, None, 5)
+    alone = judge(Evidence({"margin": shifted(4)}, "random", {0: Baseline(78.0, 400), 1: Baseline(79.0, 400)}))
+    assert (alone.measure, alone.reference, alone.seeds) == (Measure.FINAL, BASELINE, 2)

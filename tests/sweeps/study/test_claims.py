@@ -1,5 +1,6 @@
 """The study's claims and tables on synthetic runs whose truth is known."""
 
+import numpy as np
 import pytest
 from report_results import World, write_cells, write_study
 
@@ -110,3 +111,29 @@ def test_labels_used_under_imbalance_have_the_published_number_beside_them(famil
     assert row[6] == 7437
     (setting,) = family.find(variant="imbalanced_50_1")
     assert row[5] == pytest.approx(setting.cell("margin").values(lambda run: run.labels).mean())
+
+
+def test_a_strategy_that_never_beats_the_baseline_takes_nothing_from_what_the_others_save(tmp_path):
+    variant = {"variant": "imbalanced_3_1"}
+    write_cells(tmp_path, World(), ("stratified",), (12, 34, 56), **variant)
+    write_cells(tmp_path, World(), ("uncertainty", "margin"), (12, 34, 56), **variant, stop="baseline")
+    write_cells(tmp_path, World(loss_penalty=5.0), ("typiclust",), (12, 34, 56), **variant, stop="baseline")
+    (family,) = families(tmp_path)
+    (setting,) = family.settings
+    whole = {run.seed: run.human_labels for run in setting.baseline.runs}
+    shares = [
+        100 * (1 - run.human_labels / whole[run.seed]) if run.result.reached_baseline else 0.0
+        for cell in setting.cells
+        for run in cell.runs
+    ]
+    assert np.mean(shares) > 20
+    claim = next(claim for claim in claims(family) if claim.id == "C5" and "imbalanced_3_1" in claim.claim)
+    assert claim.found.startswith(f"{np.mean(shares):.1f} % [")
+
+
+def test_two_seeds_that_agree_do_not_make_a_claim_hold(tmp_path):
+    for weights in (False, True):
+        common = {"variant": "imbalanced_10_1", "class_weights": weights}
+        write_cells(tmp_path, World(noise=0.0, seed_spread=0.0), ("stratified",), (12, 34), **common)
+    (family,) = families(tmp_path)
+    assert verdicts(family)["C6"] == [UNKNOWN]
