@@ -326,10 +326,16 @@ def _named_settings(parts: list, family: list[str], slugs: Counter) -> tuple[Set
         config = cells[0].config
         extra = described(config, fields - {"variant"} | ({"class_weights"} if config.class_weights else set()))
         files = files_told(cells[0].runs[0], speakers, WITHIN_FAMILY)
-        size = config.variant if config.budget is None else f"up to {config.budget:,} labels"
-        title = ", ".join([f"{config.data_name} {size}", *extra, *files, *family])
+        title = ", ".join([f"{config.data_name} {_size(config, fields)}", *extra, *files, *family])
         settings.append(Setting(title, slug(title, slugs), cells, baseline))
     return tuple(settings)
+
+
+def _size(config: RunConfig, fields: set[str]) -> str:
+    """The variant, or the budget that stands in for its size; the variant too where another is beside it."""
+    if config.budget is None:
+        return config.variant
+    return f"{config.variant} " * ("variant" in fields) + f"up to {config.budget:,} labels"
 
 
 def _order(config: RunConfig) -> tuple:

@@ -14,6 +14,7 @@ from sweeps.report import overlaps, tables
 from sweeps.report.analysis import analyse, time_ratio, worst_class
 from sweeps.report.cells import organise
 from sweeps.report.decision import decide
+from sweeps.report.first_screen import _chart
 from sweeps.report.inference import HeadlineKind
 from sweeps.report.label_savings import Bound, TargetKind
 from sweeps.report.load import load_results
@@ -595,3 +596,36 @@ def test_runs_that_are_left_out_are_not_counted_among_the_runs(tmp_path):
     organise(results)
     assert len(results.left_out) == 2
     assert {run.config.strategy for run in results.runs} == {"random", "margin"}
+
+
+def chart_rows(tmp_path):
+    chart = _chart([analysed(tmp_path)])
+    return {row.name: row for row in chart.rows}, chart.note
+
+
+def test_what_costs_labels_is_not_proved_to_by_being_ahead_along_the_curve(tmp_path):
+    effects = {"margin": lambda share: 8.0 if share < 0.3 else -2.0}
+    write_cells(tmp_path, small(noise=0.1, effects=effects), ("random", "margin"), (12, 34, 56), **DIGITS)
+    rows, note = chart_rows(tmp_path)
+    assert rows["margin"].text.startswith("costs 1")
+    assert not rows["margin"].proved
+    assert note.endswith("the verdict on the whole curve does not say the same.")
+
+
+def test_a_saving_whose_interval_reaches_over_zero_is_not_proved(tmp_path):
+    """Far ahead at first, level with random later: ahead along the curve, and nothing saved for certain."""
+    effects = {"margin": lambda share: 12.0 if share < 0.3 else 0.0}
+    write_cells(tmp_path, small(noise=0.8, effects=effects), ("random", "margin"), SEEDS, **DIGITS)
+    analysis = analysed(tmp_path)
+    saving = analysis.saving("margin")
+    assert analysis.verdict.ahead == ("margin",)
+    assert saving.low < 0 < saving.high
+    assert not chart_rows(tmp_path)[0]["margin"].proved
+
+
+def test_settings_that_differ_in_the_variant_have_titles_that_do(tmp_path):
+    for variant in ("balanced_20", "imbalanced_20_5"):
+        write_cells(tmp_path, small(), ("random", "margin"), (12,), **DIGITS | {"variant": variant}, budget=300)
+    (family,) = families(tmp_path)
+    titles = [setting.title for setting in family.settings]
+    assert titles == ["digits balanced_20 up to 300 labels", "digits imbalanced_20_5 up to 300 labels"]

@@ -122,6 +122,15 @@ def test_learning_curves_are_the_same(pairs):
         assert found.seconds == pytest.approx(kept.seconds, rel=1e-5)
 
 
+def test_what_clustering_took_comes_back(tmp_path):
+    write_cells(tmp_path / "results", SMALL, ("typiclust",), (12,), **DIGITS)
+    (kept,) = load_results(tmp_path / "results").runs
+    write_csv([kept], tmp_path)
+    (found,) = load_csv(tmp_path).runs
+    assert kept.spent("cluster") > 1
+    assert found.spent("cluster") == pytest.approx(kept.spent("cluster"))
+
+
 def test_what_embeddings_took_comes_back_and_older_files_have_none(tmp_path):
     for name, took in (("old", None), ("new", 40.0)):
         world = World(classes=[str(k) for k in range(10)], train=1437, test=360, embedding=took)

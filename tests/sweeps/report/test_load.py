@@ -74,6 +74,7 @@ def test_an_unfinished_run_is_named_with_its_command_and_counts_nowhere(tmp_path
         (lambda f: edit(f / COMPLETE, lambda m: m["data"].update(fingerprint="x")), "names other data"),
         (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].pop("accuracy")), "lacks test accuracy"),
         (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].update(loss=None)), "lacks test accuracy"),
+        (lambda f: edit(f / COMPLETE, lambda m: m["test_metrics"].update(loss=float("nan"))), "no finite number"),
         (lambda f: (f / COMPLETE).write_text("[]"), "performance_metrics.json cannot be read (no JSON object)"),
         (lambda f: (f / "epochs.jsonl").write_text('{"epoch": 1'), "a line that is not JSON"),
         (lambda f: (f / "epochs.jsonl").write_text(""), "0 rows where 27 epochs were trained"),
