@@ -156,4 +156,7 @@ def status_command(options: argparse.Namespace) -> None:
     project = Project.find(options.data, options.state, Path.cwd())
     status = status_of(project, options.target)
     show(status)
-    print(f"page: {write_page(project, status)}")
+    try:
+        print(f"page: {write_page(project, status)}")
+    except OSError as error:  # the folder of somebody else, which may be read
+        print(f"page: not written, as {project.state} cannot be written to ({error.strerror})")

@@ -10,6 +10,7 @@
 One process at a time writes here; whoever comes second is told who it is.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -180,10 +181,20 @@ class Project:
             for left in self.proposals.glob(f"{PARTIAL}*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS) or not self._holds(error.filename):
+                raise
+            raise UserError(
+                f"{error.filename}: cannot be written ({error.strerror}); see who may write to {self.state}, or name "
+                "another folder by --state"
+            ) from None
         finally:
             with suppress(OSError):
                 (self.state / HOLDER).unlink()
             lock.release()
+
+    def _holds(self, file: str | bytes | None) -> bool:
+        return file is not None and Path(os.fsdecode(file)).is_relative_to(self.state)
 
     def _holder(self) -> str:
         try:

@@ -75,7 +75,9 @@ def check_columns(path: Path, header: Sequence[str], classes: Sequence[str]) -> 
     """
     missing = [name for name in classes if name not in header]
     if missing:
-        raise UserError(f"{path}: no column for {', '.join(missing[:5])}; it needs one for each class of the data set")
+        raise UserError(
+            f"{path}: no column for {', '.join(missing[:5])}; it needs one for each class, with commas between"
+        )
     known = {*classes, *TRUE_LABEL, *ROW_INDEX}
     if unknown := [name for name in header if name not in known]:
         raise UserError(f"{path}: column {unknown[0][:SHOWN]!r} is not a class of the data set; remove it")
@@ -100,7 +102,8 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
             raise UserError(
-                f"{path}: line {number} has {len(line)} values for {len(header)} columns; complete the file"
+                f"{path}: line {number} has {len(line)} values for {len(header)} columns; complete it, with commas "
+                "between"
             )
     return header, lines
 

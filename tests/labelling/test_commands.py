@@ -1,5 +1,6 @@
 """The commands as a user types them, end to end through files; killed at every write."""
 
+import errno
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import launch
 import photos
 import pytest
 
+from al.storage import files
 from labelling.commands import main
 from labelling.project import Project, holding
 
@@ -207,9 +209,33 @@ FILES = {
 }
 
 
-def test_full_disk_is_one_line(folder, truth, monkeypatch, capsys, tmp_path):
-    import errno
+def test_the_state_of_somebody_else_can_be_read(folder, truth, tmp_path, capsys, monkeypatch):
+    """Status says all it can; who may not write is told so, wherever that turns out."""
+    labels = photos.write_csv(tmp_path / "l.csv", [{"path": p, "label": n} for p, n in list(truth.items())[:9]])
+    assert main(["accept", str(labels), f"--data={Project.create(folder).data}"]) == 0
+    write = files.write_atomically
 
+    def denied(path, data):
+        if path.name in names:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        write(path, data)
+
+    for module in ("al.storage.files", "labelling.photos", "labelling.status_page"):
+        monkeypatch.setattr(f"{module}.write_atomically", denied)
+    for names in (["holder.json"], ["files.json"]):
+        (folder / "new.png").write_bytes(names[0].encode())  # which is hashed
+        assert main(["accept", str(labels), f"--data={folder}"]) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"error: {folder}/al-labels/")
+        assert f"{names[0]}: cannot be written (Permission denied); see who may write to {folder}/al-labels" in said
+    names = ["status.html"]
+    assert main(["status", f"--data={folder}"]) == 0
+    out = capsys.readouterr().out
+    assert "9 labels" in out
+    assert f"page: not written, as {folder}/al-labels cannot be written to (Permission denied)" in out
+
+
+def test_full_disk_is_one_line(folder, truth, monkeypatch, capsys, tmp_path):
     labels = photos.write_csv(tmp_path / "l.csv", [{"path": p, "label": n} for p, n in list(truth.items())[:9]])
     project = Project.create(folder)
 
