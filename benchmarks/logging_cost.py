@@ -15,7 +15,7 @@ from al.storage.run_folder import RunFolder
 from al.tracking.wandb import open_tracker
 from benchmarks import measuring, startup
 from benchmarks.measuring import Measurement, Spread
-from benchmarks.runs import train
+from benchmarks.runs import finished_run, train
 
 
 def logged_again(folder: RunFolder) -> float:
@@ -37,7 +37,7 @@ def logged_again(folder: RunFolder) -> float:
 def measure(options: argparse.Namespace) -> list[Measurement]:
     with tempfile.TemporaryDirectory() as scratch:
         path = options.run or train(Path(scratch), **startup.RUN, device=options.device).folder
-        folder = RunFolder(path)
+        folder = finished_run(path)
         result = folder.result()
         logged_again(folder)
         seconds = Spread.of([logged_again(folder) for _ in range(options.repeats)])

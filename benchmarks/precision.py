@@ -15,9 +15,9 @@ from al.fast.convolutions import for_training
 from al.learning.networks import build_model
 from al.learning.scorer import Predictions, Scorer
 from al.runtime import Runtime, resolve_runtime
-from al.storage.run_folder import RunFolder
 from benchmarks import measuring
 from benchmarks.measuring import Measurement, Spread, Target
+from benchmarks.runs import finished_run
 from benchmarks.scoring import TOP_SHARE, overlap_of_most_uncertain
 from data_prep.datasets import load_dataset
 
@@ -37,7 +37,7 @@ def predictions(
 
 
 def measure(options: argparse.Namespace) -> list[Measurement]:
-    known = RunFolder(options.run).read_json("config.json")["config"]
+    known = finished_run(options.run).read_json("config.json")["config"]
     config = RunConfig.from_mapping(known | {"data_dir": str(options.data_dir or known["data_dir"])})
     data = load_dataset(config.dataset, config.data_dir, config.image_size, split_file=config.split_file)
     weights = options.run / "best_model.safetensors"

@@ -74,6 +74,18 @@ def _processor_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+def finished_run(folder: Path) -> RunFolder:
+    """The run in a folder that a benchmark was given.
+
+    Raises:
+        SystemExit: there is none, or it has not come to its end.
+    """
+    run = RunFolder(folder)
+    if not run.complete:
+        raise SystemExit(f"error: --run={folder}: no finished run; give a folder results/<cell>/split_seed_<s>")
+    return run
+
+
 def _peak(process: int) -> float:
     try:
         return peak_mib(process)

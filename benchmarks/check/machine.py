@@ -10,7 +10,7 @@ import torch
 from al.runtime import Runtime
 from sweeps.runner.cards import mps_is_running
 
-About = dict[str, str | int | bool | None]
+About = dict[str, str | int | None]
 
 
 def described(runtime: Runtime) -> About:
@@ -22,7 +22,7 @@ def described(runtime: Runtime) -> About:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "cores": os.cpu_count(),
-        "MPS": mps_is_running(),
+        "NVIDIA MPS": ("on" if mps_is_running() else "off") if torch.version.cuda and not runtime.on_cpu else None,
         "python": platform.python_version(),
         "system": platform.platform(),
     }

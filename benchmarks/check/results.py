@@ -32,7 +32,7 @@ class Result:
 
 def close(name: str, found: Any, expected: Any, tolerance: float = TOLERANCE) -> Result:
     apart = largest_difference(found, expected)
-    said = f"differ by at most {apart:.1e} of the largest ({tolerance:.0e} is allowed)"
+    said = f"differ by at most {apart:.1e} of the largest value ({tolerance:.0e} is allowed)"
     return Result(name, said, apart <= tolerance, apart)
 
 

@@ -93,7 +93,7 @@ def precisions(subject: Subject, device: str) -> list[Result]:
             continue
         overlap = _overlap(probs, subject.exact.probs)
         apart = float(np.quantile(np.abs(probs - subject.exact.probs), 0.99))
-        said = f"{overlap:.0%} of the picks of float32, 99 % of the probabilities within {apart:.3f}"
+        said = f"keeps {overlap:.0%} of the picks of float32; 99 % of the probabilities are within {apart:.3f} of its"
         results.append(Result(f"precision={precision}", said, value=overlap))
     resolve_runtime(device, "float32")
     return results

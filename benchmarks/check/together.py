@@ -117,7 +117,7 @@ def together(device: str, model: str, seconds: float, counts: tuple[int, ...], s
                 fewer = ",".join(str(number) for number in counts if number < count)
                 remedy = f"to leave it out: make check-device ARGS=--together={fewer}"
                 return [*results, Result(name, str(error), False, remedy=remedy)]
-            results.append(Result(name, f"{number(rate)} steps a second in all", value=rate))
+            results.append(Result(name, f"{number(rate)} training steps a second in all", value=rate))
     return results
 
 

@@ -11,10 +11,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.progress import track
 
 from al.arguments import Parser, folder_name
@@ -85,6 +87,28 @@ def tracked_runs(results_dir: Path) -> tuple[list[TrackedRun], set[str]]:
     return runs, running
 
 
+@contextmanager
+def alone(results_dir: Path) -> Iterator[None]:
+    """Keep other processes from sending the same runs meanwhile: two at once would send an epoch twice.
+
+    Raises:
+        UserError: one is at it, or nothing can be written there.
+    """
+    lock = FileLock(results_dir / "wandb" / "sync.lock", blocking=False)
+    try:
+        (results_dir / "wandb").mkdir(exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"--results-dir {results_dir}: another process is sending its runs; leave it to that") from None
+    except OSError as error:
+        said = f"--results-dir {results_dir}: wandb/, where it is noted what was sent, cannot be written to"
+        raise UserError(f"{said} ({error.strerror}); make that possible first") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def sync(results_dir: Path) -> int:
     """Sends what has not been sent yet and says how much that was; the exit code."""
     memory = Memory(results_dir)
@@ -112,13 +136,6 @@ def _send_from_files(waiting: Sequence[TrackedRun], memory: Memory, results_dir:
     """Sends runs one by one; what went wrong, by id. What W&B's client writes meanwhile goes when it is done."""
     if not waiting:
         return {}
-    try:
-        (results_dir / "wandb").mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=results_dir / "wandb"):
-            pass
-    except OSError as error:
-        said = f"--results-dir {results_dir}: wandb/, where it is noted what was sent, cannot be written to"
-        raise UserError(f"{said} ({error.strerror}); make that possible first") from None
     with tempfile.TemporaryDirectory(dir=results_dir / "wandb", prefix="sync-", ignore_cleanup_errors=True) as scratch:
         os.environ["WANDB_DIR"] = os.environ["WANDB_DATA_DIR"] = os.environ["WANDB_CACHE_DIR"] = scratch
         os.environ.setdefault("WANDB_FINISH_TIMEOUT", FINISH_TIMEOUT)
@@ -201,7 +218,8 @@ def _wandb_sync(part: Path, results_dir: Path) -> list[str]:
 def _sync(options: argparse.Namespace) -> int:
     if not options.results_dir.is_dir():
         raise UserError(f"--results-dir {options.results_dir}: no such folder; name the one that the runs wrote to")
-    return sync(options.results_dir)
+    with alone(options.results_dir):
+        return sync(options.results_dir)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from benchmarks import (
     ablation,
     annotator,
     embedding_shards,
+    logging_cost,
     memory,
     precision,
     runs,
@@ -79,6 +80,13 @@ def test_an_option_that_would_do_nothing_is_refused(benchmark, option, capsys):
         benchmark.main([option, *(["--run=x"] if benchmark is precision else [])])
     assert ended.value.code == 2
     assert option.partition("=")[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("benchmark", [precision, logging_cost])
+def test_a_folder_without_a_finished_run_is_one_line(benchmark, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main([f"--run={tmp_path}"])
+    assert str(ended.value).startswith(f"error: --run={tmp_path}: no finished run; give a folder results/")
 
 
 def test_intervals_that_cover_too_rarely_fail_for_either_model(monkeypatch, tmp_path, capsys):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from wandb_server import WandbServer
 
-from al.errors import UserError
 from sweeps.runner import sync
 
 ATTEMPT = """
@@ -146,8 +145,16 @@ def test_bad_input_is_one_line(server, tmp_path, monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_results_folder_that_cannot_be_written_to_is_told_before_anything_is_sent(tmp_path, monkeypatch):
+def test_a_results_folder_that_cannot_be_written_to_is_told_before_anything_is_sent(tmp_path, monkeypatch, capsys):
     (tmp_path / "wandb").touch()
-    monkeypatch.setattr(sync, "_send", lambda *_: pytest.fail("sent what it could not take a note of"))
-    with pytest.raises(UserError, match=r"^--results-dir .*: wandb/, where it is noted what was sent, cannot be writ"):
-        sync._send_from_files(["a run"], sync.Memory(tmp_path), tmp_path)
+    monkeypatch.setattr(sync, "sync", lambda _: pytest.fail("sent what it could not take a note of"))
+    assert sync.main(["--results-dir", str(tmp_path)]) == 2
+    assert "wandb/, where it is noted what was sent, cannot be written to (File exists)" in capsys.readouterr().err
+
+
+def test_two_at_once_do_not_send_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sync, "sync", lambda _: sync.main(["--results-dir", str(tmp_path)]))
+    assert sync.main(["--results-dir", str(tmp_path)]) == 2, "that of the inner one"
+    assert capsys.readouterr().err.endswith(": another process is sending its runs; leave it to that\n")
+    monkeypatch.setattr(sync, "sync", lambda _: 0)
+    assert sync.main(["--results-dir", str(tmp_path)]) == 0, "the lock goes with the work"
