@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from al.config import RunConfig
 from al.strategies import REGISTRY, strategy_names
 from sweeps.report.load import UNKNOWN_DEVICE, LeftOut, Results, Run
-from sweeps.report.titles import described, differing, files_told, slug, told_fields
+from sweeps.report.titles import assigned, described, differing, files_told, slug, told_fields
 
 WITHIN_FAMILY = (
     *("variant", "minority_classes", "class_weights", "stop", "budget"),
@@ -242,7 +242,7 @@ def _cells(runs: list[Run]) -> list[Cell]:
 def _label(run: Run, alike: Mapping[str, list[Run]]) -> str:
     others = alike[run.config.strategy]
     fields = differing(other.config for other in others)
-    told = [f"{name}={value}" for name, value in told_fields(run.config, fields)] + files_told(run, others)
+    told = [assigned(*field) for field in told_fields(run.config, fields)] + files_told(run, others)
     return run.config.strategy_title + (f" ({', '.join(told)})" if told else "")
 
 

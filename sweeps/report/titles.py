@@ -41,7 +41,12 @@ def told_fields(config: RunConfig, fields: Iterable[str]) -> list[tuple[str, obj
 def described(config: RunConfig, fields: Iterable[str]) -> list[str]:
     """What tells a configuration from others that differ in `fields`, in words, but for what goes without saying."""
     pairs = [(name, tuple(value) if isinstance(value, list) else value) for name, value in told_fields(config, fields)]
-    return [WORDS.get(pair) or f"{pair[0]}={pair[1]}" for pair in pairs if pair not in SILENT]
+    return [WORDS.get(pair) or assigned(*pair) for pair in pairs if pair not in SILENT]
+
+
+def assigned(name: str, value: object) -> str:
+    """`name=value`, in the word that `train.py --help` has for no value."""
+    return f"{name}={'unset' if value is None else value}"
 
 
 def files_told(run: Run, among: Iterable[Run], names: Iterable[str] | None = None) -> list[str]:

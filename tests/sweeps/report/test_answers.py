@@ -629,3 +629,11 @@ def test_settings_that_differ_in_the_variant_have_titles_that_do(tmp_path):
     (family,) = families(tmp_path)
     titles = [setting.title for setting in family.settings]
     assert titles == ["digits balanced_20 up to 300 labels", "digits imbalanced_20_5 up to 300 labels"]
+
+
+def test_a_strategy_with_and_without_a_parameter_is_two_and_no_value_is_unset(tmp_path):
+    for radius in (None, 0.5):
+        write_cells(tmp_path, small(), ("random", "probcover"), (12,), **DIGITS, probcover_delta=radius)
+    (family,) = families(tmp_path)
+    labels = [cell.label for cell in family.settings[0].cells]
+    assert labels == ["random", "probcover (probcover_delta=0.5)", "probcover (probcover_delta=unset)"]
