@@ -28,13 +28,13 @@ DIFFERENCES_NOTE = (
     "A dot is a split seed, the bar the mean, the line its simultaneous 95 % interval; p is corrected for all "
     "comparisons of the setting."
 )
-NEEDS_NOTE = "A dot is a split seed; a hollow one ended before it got there and needs more than that."
+NEEDS_NOTE = "A dot is a split seed. A hollow one ended before it reached the target, and needs more labels than that."
 LONG_TABLE = 12
 """Rows from which a table of what is missing starts folded."""
 PHASES_NOTE = f"Clustering is part of selection and shown apart. {tables.EMBEDDINGS_NOTE}"
 CALIBRATION_NOTE = (
-    "Test images of the best epoch in bins of how sure the model is; below the diagonal it is too sure, above it not "
-    "sure enough. The larger the dot, the more images; all split seeds together."
+    "Test images of the best epoch, of all split seeds together, in bins of how sure the model is. Below the diagonal "
+    "the model is too sure, above it not sure enough. A larger dot has more images."
 )
 
 
@@ -144,8 +144,10 @@ def _live(name: str, note: str, pictures: Iterable[Picture] = ()) -> Live:
 def _curves(findings: Findings) -> Iterator[Part]:
     pictures = [picture for family in findings.families for picture in curve_pictures(family)]
     if findings.every_analysis:
-        note = "Means, with a band of 95 % from five seeds on and a thin line for each of fewer; the baseline is the "
-        note += "point that labels everything at once."
+        note = (
+            "Means over the seeds; with five or more seeds a 95 % band, with fewer a thin line for each. The baseline "
+        )
+        note += "is the point that labels everything at once."
         yield _live("curves", note, pictures)
     else:
         yield from pictures

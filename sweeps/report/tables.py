@@ -66,8 +66,8 @@ def verdict_table(analyses: Sequence[Analysis]) -> Table:
             values = (difference(first), p_value(first.p if first else NAN), standing, difference(behind))
             rows.append((setting.title, called(name), mean.n, span(mean), *values, verdict.measure.value))
     note = (
-        "Means with 95 % intervals. Differences are paired by split seed, their intervals simultaneous, their p values "
-        "corrected for all comparisons of the setting: they are one family, see how it was computed."
+        "Means with 95 % intervals. Differences are paired by split seed. Their intervals and p values are corrected "
+        "for all comparisons of the setting together; see how it was computed."
     )
     return Table("verdict", "The strategies compared", columns, rows, note, folded=len(analyses) > FEW_SETTINGS)
 
@@ -266,8 +266,10 @@ def penalty_table(family: Family) -> Table:
     rows.append(
         ("mean of the column", *(round(sum(total.get((a, b), 0.0) for a in names) / len(names), 2) for b in names))
     )
-    note = f"Row beats column: summed over {number(used, 'setting')}, in each the share of budgets where the row's "
-    note += "accuracy is significantly higher (paired t-test, 5 %, not corrected). Lower column means are better. "
+    note = "How often the row beats the column: the share of budgets at which its accuracy is significantly higher "
+    note += (
+        f"(paired t-test, 5 %, not corrected), summed over {number(used, 'setting')}. Lower column means are better. "
+    )
     note += "Ash et al. 2020."
     return Table("penalties", "Pairwise penalty matrix", ("", *names), rows if used else [], note)
 
