@@ -26,6 +26,8 @@ UNSORTED = ("unsorted", "no_label", "unlabelled", "unlabeled")
 """Class folders of images without an answer: ours, CVAT's, and what people call them."""
 SKIPPED_THERE = "skipped in Label Studio"
 SYNSETS = "synsets.txt"
+ENDINGS = tuple(name for ending in (".jpg", ".jpeg", ".png", ".webp", ".bmp") for name in (ending, ending.upper()))
+"""What CVAT leaves off, the likeliest first: of `a.jpg` and `a.png` side by side the second is mostly a mask."""
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?P<name>.+)")
 """What Label Studio makes of the name of an uploaded file."""
 DISAGREE = "annotators disagree"
@@ -136,11 +138,11 @@ def _cvat_lists(source: Path) -> Iterator[Answer]:
             path, indices = match["quoted"] or match["plain"], [int(index) for index in match["labels"].split()]
             if any(index >= len(classes) for index in indices):
                 raise UserError(f"{file}, line {number}: class {max(indices)}, and {SYNSETS} has {len(classes)} lines")
-            path = path if path.lower().endswith(EXTENSIONS) else f"{path}.jpg"
+            names = (path,) if path.lower().endswith(EXTENSIONS) else tuple(f"{path}{ending}" for ending in ENDINGS)
             if len(indices) > 1:
-                yield Answer(path, (path,), reason=None, label=None, annotator=DISAGREE)
+                yield Answer(names[0], names, reason=None, label=None, annotator=DISAGREE)
             else:
-                yield Answer(path, (path,), label=classes[indices[0]].strip() if indices else None)
+                yield Answer(names[0], names, label=classes[indices[0]].strip() if indices else None)
 
 
 def _lines(file: Path) -> list[str]:

@@ -44,7 +44,7 @@ class Listing:
     digest: str
     """Follows from the names, sizes and times of change of the files."""
     stamps: NDArray[np.bytes_]
-    """[N] 16 bytes that follow from the same of each file, and from where it lies in the data folder."""
+    """[N] 16 bytes for each file that are others once it is written to, replaced, moved or renamed."""
     ignored: int
     """Files that are no images."""
 
@@ -167,7 +167,7 @@ def check_name(folder: Path, name: str) -> None:
 
 def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
     names, counts, ignored = [], [], sum(not is_folder(entry) for entry in visible(folder))
-    split, digest, stamps = folder.name, hashlib.sha256(), []
+    split, digest, stamps = folder.name, hashlib.sha256(), bytearray()
     for name in classes:
         images, others = images_in(folder / name)
         if not images:
@@ -180,9 +180,9 @@ def _list_split(folder: Path, classes: tuple[str, ...]) -> Listing:
         ignored += others
         for file, status in images:
             digest.update(_stamp(f"{name}/{file}", status))
-            stamps.append(_stamp(f"{split}/{name}/{file}", status))
-    sizes = np.array(counts)
-    return Listing(split, folder, split, classes, tuple(names), sizes, digest.hexdigest(), _packed(stamps), ignored)
+            stamps += _exact_stamp(f"{split}/{name}/{file}", status)
+    sizes, packed = np.array(counts), np.frombuffer(bytes(stamps), "S16")
+    return Listing(split, folder, split, classes, tuple(names), sizes, digest.hexdigest(), packed, ignored)
 
 
 def list_placed(data_dir: Path, split_file: Path) -> tuple[Listing, Listing]:
@@ -211,17 +211,19 @@ def _list_side(
     of_class: dict[str, list[str]] = defaultdict(list)
     for image in images:
         of_class[image.class_name].append(image.path)
-    names, stamps = [], []
+    names, digest, stamps = [], hashlib.sha256(), bytearray()
     for name in classes:
         if not of_class[name]:
             raise UserError(
                 f"{split_file}: class {name!r}: no {split} images; give it some, or take the class out of the file"
             )
         for path in sorted(of_class[name]):
-            stamps.append(_stamp(path, _status(data_dir / path, f"which {split_file} names")))
+            status = _status(data_dir / path, f"which {split_file} names")
+            digest.update(_stamp(path, status))
+            stamps += _exact_stamp(path, status)
             names.append(path)
-    counts, digest = np.array([len(of_class[name]) for name in classes]), hashlib.sha256(b"".join(stamps)).hexdigest()
-    return Listing(split, data_dir, "", classes, tuple(names), counts, digest, _packed(stamps), ignored=0)
+    counts, packed = np.array([len(of_class[name]) for name in classes]), np.frombuffer(bytes(stamps), "S16")
+    return Listing(split, data_dir, "", classes, tuple(names), counts, digest.hexdigest(), packed, ignored=0)
 
 
 def _status(path: Path, which: str) -> os.stat_result:
@@ -238,9 +240,13 @@ def _stamp(name: str, status: os.stat_result) -> bytes:
     return b"%b\0%d\0%d\0" % (os.fsencode(name), status.st_size, status.st_mtime_ns)
 
 
-def _packed(stamps: Iterable[bytes]) -> NDArray[np.bytes_]:
-    digests = b"".join(hashlib.blake2b(stamp, digest_size=16).digest() for stamp in stamps)
-    return np.frombuffer(digests, "S16")
+def _exact_stamp(name: str, status: os.stat_result) -> bytes:
+    """16 bytes by which one image is known to be what it was.
+
+    Also by what a renaming changes: files unpacked from an archive may have one size and one time, and be renumbered.
+    """
+    exact = b"%b%d\0%d" % (_stamp(name, status), status.st_ctime_ns, status.st_ino)
+    return hashlib.blake2b(exact, digest_size=16).digest()
 
 
 def images_in(folder: Path) -> tuple[list[tuple[str, os.stat_result]], int]:

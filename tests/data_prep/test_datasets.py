@@ -383,6 +383,23 @@ def test_two_split_files_in_turn_decode_nothing_again(folder, tmp_path, decoded,
     assert len([name for name in entries(tmp_path / "classes") if not name.endswith("looked-at")]) == 1
 
 
+def test_files_that_were_renumbered_are_not_taken_for_each_other(tmp_path):
+    """Of one size and one time, as they come out of an archive."""
+    root = tmp_path / "pictures"
+    for split, name in (("train", "a"), ("train", "b"), ("test", "a"), ("test", "b")):
+        for number in range(3):
+            save(root / split / name / f"{number}.bmp", (number * 50, 9, ord(name)))
+            os.utime(root / split / name / f"{number}.bmp", (1, 1))
+    load(root)
+    folder = root / "train" / "a"
+    (folder / "0.bmp").unlink()
+    for number in (1, 2):
+        (folder / f"{number}.bmp").rename(folder / f"{number - 1}.bmp")
+    found = load(root)
+    assert found.train.images[:, 3, 3, 0].tolist() == [50, 100, 0, 50, 100]
+    assert load_dataset("imagefolder", root, cache="off").fingerprint == found.fingerprint
+
+
 def test_an_earlier_listing_that_is_damaged_is_not_copied_from(folder, decoded):
     load(folder)
     array = folder / ".cache-al" / entries(folder)[0] / "train.npy"

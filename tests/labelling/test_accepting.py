@@ -179,6 +179,15 @@ class TestLocate:
         assert accept(project, tmp_path / "task").labelled == len(truth)
         assert labels(project) == truth
 
+    def test_lists_of_cvat_name_images_without_their_ending(self, project, tmp_path, folder, truth):
+        first, second = list(truth)[:2]
+        (folder / second).rename(folder / second.replace(".png", ".PNG"))
+        (tmp_path / "task").mkdir()
+        (tmp_path / "task" / "synsets.txt").write_text("red\ngreen\n")
+        (tmp_path / "task" / "default.txt").write_text(f"{first[:-4]} 0\n{second[:-4]} 1\n")
+        assert accept(project, tmp_path / "task").labelled == 2
+        assert labels(project) == {first: "red", second.replace(".png", ".PNG"): "green"}
+
     def test_a_photo_of_that_name_in_another_folder_is_another_photo(self, project, folder, truth):
         """Cameras give the same names again: an answer about trip/img_000.png says nothing of 2023/img_000.png."""
         found = find_photos(folder, project.cache)
