@@ -149,7 +149,7 @@ def _count(seconds: float, pace: Pace, strategies: int, limit: int) -> int:
 
 
 def _dropped_told(names: Sequence[str], minutes: float) -> list[Reason]:
-    why = f"{minutes:g} minutes are too few for {ENOUGH} seeds of all; --strategies names others"
+    why = f"{minutes:g} minutes are too few for {ENOUGH} seeds of all strategies; --strategies names those to run"
     return [Reason("left out", ", ".join(names), why)] if names else []
 
 
@@ -158,9 +158,11 @@ def _seeds_told(count: int, pace: Pace, minutes: float, strategies: int, limit: 
         return Reason("seeds", str(count), "as you asked")
     if count < ENOUGH:
         needed = math.ceil((pace.first + pace.run + (ENOUGH * strategies - 2) * pace.run / limit) / 60)
-        why = f"no more fit into {minutes:g} minutes; {ENOUGH}, the fewest that can prove anything, take {needed}"
+        why = (
+            f"no more fit into {minutes:g} minutes; the fewest that can prove anything, {ENOUGH}, take {needed} minutes"
+        )
     elif count == len(SEEDS):
-        why = f"more would fit into {minutes:g} minutes: --seeds takes them, where ten leave something open"
+        why = f"more would fit into {minutes:g} minutes; --seeds=N takes more, if ten leave something open"
     else:
         why = f"as many as fit into {minutes:g} minutes at {duration(pace.run)} a run"
     return Reason("seeds", str(count), why)

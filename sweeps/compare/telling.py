@@ -97,7 +97,7 @@ class Teller:
         table.add_row("all", "", "", str(runs), duration(plan.seconds))
         self.console.print(table)
         for reason in plan.reasons:
-            self.line(f"{reason.what}: {reason.chosen}: {reason.why}")
+            self.line(f"{reason.what}: {reason.chosen} ({reason.why})")
 
 
 def _counts(choice: Choice, strategy: str) -> str:

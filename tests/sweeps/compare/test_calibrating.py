@@ -46,7 +46,7 @@ def test_too_little_time_is_said_with_what_would_do():
     planned = plan(CHOICE, SLOW, 10, limit=1)
     assert len(planned.seeds) == 1
     assert len(planned.choice.strategies) == FEWEST
-    assert "50" in planned.reasons[-1].why  # 600 s + 8 runs of 300 s
+    assert "take 50 minutes" in planned.reasons[-1].why  # 600 s + 8 runs of 300 s
 
 
 def test_what_was_asked_for_is_kept():
