@@ -23,7 +23,7 @@ from sweeps.report.comparisons import (
     accuracy_interval,
     compare,
 )
-from sweeps.report.label_savings import BASELINE, Baseline, Bound, Curves, Saving, TargetResult, find_targets, measure
+from sweeps.report.label_savings import BASELINE, Baseline, Curves, TargetResult, find_targets, measure
 from sweeps.report.statistics import Interval, area, mean_interval
 
 Values = Mapping[str, Mapping[int, float]]
@@ -146,13 +146,6 @@ class Verdict:
         pairs = {frozenset((c.a, c.b)): c for c in (*self.comparisons.with_control, *self.against_leader)}
         possible = [c for c in pairs.values() if c.tested or self.reference in (c.a, c.b) or not self.reference_tested]
         return tuple(c for c in possible if not c.settled)
-
-    @property
-    def supported_savings(self) -> tuple[Saving, ...]:
-        """Savings against the control that a sentence may state: known, earned by choosing, of a strategy ahead."""
-        earned = [s for result in self.targets if not result.by_first_labels for s in result.savings]
-        known = [s for s in earned if s.against != BASELINE and s.bound is not Bound.UNKNOWN]
-        return tuple(s for s in known if s.strategy in self.ahead)
 
     def _standing(self, standing: Standing) -> tuple[str, ...]:
         found = {c.a for c in self.comparisons.with_control if c.standing is standing}

@@ -112,14 +112,6 @@ class Need:
         """Seeds that reach the accuracy."""
         return sum(not reach.censored for reach in self.accuracy.values())
 
-    @property
-    def median(self) -> Reach:
-        """Labels for the accuracy in the middle seed; censored where that seed, or one of the middle two, is."""
-        ordered = sorted(self.accuracy.values(), key=lambda reach: (reach.censored, reach.labels))
-        middle = ordered[(len(ordered) - 1) // 2 : len(ordered) // 2 + 1]
-        labels = float(np.mean([reach.labels for reach in middle]))
-        return Reach(labels, middle[-1].censored, all(reach.by_first_labels for reach in middle))
-
 
 class Bound(Enum):
     """What runs that miss the target leave of a saving."""

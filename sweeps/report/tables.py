@@ -226,7 +226,8 @@ def curve_table(families: Sequence[Family]) -> Table:
     rows = [row for setting in settings for row in _along_the_curve(setting)]
     note = (
         f"At {CURVE_POINTS} label counts that all runs share, evenly spaced among these, paired by split seed. Each "
-        "interval is that of one look; what is proven is in the table of comparisons, which takes the whole curve."
+        "interval, from three seeds on, is that of one look; what is proven is in the table of comparisons, which "
+        "takes the whole curve."
     )
     return Table("curves", "Accuracy along the curve, against random", columns, rows, note, folded=True)
 
@@ -246,7 +247,7 @@ def _against_random(setting: Setting, known: dict[str, dict[int, dict[int, float
     random = at[CONTROL]
     for label in sorted(at, key=lambda label: (label != CONTROL, -np.mean(list(at[label].values())))):
         minus = mean_interval([value - random[seed] for seed, value in at[label].items() if seed in random])
-        told = "" if label == CONTROL or minus.n == 0 else span(minus)
+        told = "" if label == CONTROL or minus.n == 0 else span(_from_three(minus))
         yield setting.title, labels, label, len(at[label]), span(accuracy_interval(list(at[label].values()))), told
 
 

@@ -638,3 +638,10 @@ def test_a_strategy_with_and_without_a_parameter_is_two_and_no_value_is_unset(tm
     (family,) = families(tmp_path)
     labels = [cell.label for cell in family.settings[0].cells]
     assert labels == ["random", "probcover (probcover_delta=0.5)", "probcover (probcover_delta=unset)"]
+
+
+def test_two_seeds_give_no_interval_along_the_curve(tmp_path):
+    write_cells(tmp_path, small(noise=1.0), ("random", "margin"), (12, 34), **DIGITS)
+    differences = [row[5] for row in tables.curve_table(families(tmp_path)).rows if row[2] == "margin"]
+    assert differences
+    assert all(re.fullmatch(r"-?\d+\.\d", difference) for difference in differences)

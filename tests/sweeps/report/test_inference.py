@@ -94,7 +94,6 @@ def test_random_defines_its_targets_and_is_not_ranked_by_them():
     assert [result.target.fraction for result in own] == [0.5, 0.75, 1.0]
     assert {saving.strategy for result in own for saving in result.savings} == {"margin"}
     assert all(saving.percent > 10 for result in own for saving in result.savings)
-    assert {s.strategy for s in found.supported_savings} == {"margin"}
 
 
 def test_a_target_that_the_first_labels_reach_is_no_strategys_merit():
@@ -106,7 +105,6 @@ def test_a_target_that_the_first_labels_reach_is_no_strategys_merit():
     assert found.headline == replace(found.headline, kind=HeadlineKind.FIRST_LABELS, strategy=None)
     (result,) = found.targets
     assert result.by_first_labels
-    assert not found.supported_savings
 
 
 def test_a_target_of_accuracy_and_loss_shows_both():
@@ -157,11 +155,10 @@ def test_a_worse_strategy_is_never_the_headline_in_a_thousand_draws():
     assert all((headline.strategy is not None) == (headline.kind in naming) for headline in named)
 
 
-def test_a_saving_of_which_nothing_is_known_supports_no_sentence():
+def test_who_is_ahead_may_save_nothing_that_is_known():
     found = judge(Evidence({"random": shifted(0), "margin": shifted(3)}, targets=(99.0,)))
     assert found.ahead == ("margin",)
     assert {s.bound for s in found.targets[0].savings} == {Bound.UNKNOWN}
-    assert all(s.bound is not Bound.UNKNOWN for s in found.supported_savings)
 
 
 def test_a_better_strategy_that_misses_a_target_in_one_seed_still_leads():
