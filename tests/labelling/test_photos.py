@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from labelling import photos as module
-from labelling.contents import decoded, side_of
+from labelling.contents import _Problems, decoded, side_of
 from labelling.photos import HEIC, NO_ACCESS, NO_IMAGE, NOT_READ, NOT_UTF8, TOO_LARGE, find_photos
 from labelling.small_copies import small_copy
 
@@ -166,6 +166,14 @@ class TestDecoded:
         content = (tmp_path / "whole.jpg").read_bytes()
         (tmp_path / "cut.jpg").write_bytes(content[: len(content) // 2])
         assert "not a whole image" in decoded(tmp_path / "cut.jpg", 32)
+
+
+def test_problems_are_kept_but_for_files_that_could_not_be_read(tmp_path):
+    found = {"a": "not a whole image ([Errno 5] Input/output error)", "b": "not a whole image (cannot identify it)"}
+    problems = _Problems(tmp_path / "problems.json")
+    problems.add(64, found)
+    assert problems.of(64) == found
+    assert _Problems(tmp_path / "problems.json").of(64) == {"b": found["b"]}
 
 
 class TestSide:
