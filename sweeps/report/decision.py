@@ -116,10 +116,14 @@ def _behind(verdict: Verdict) -> str:
     """Not to choose is advised only where nothing is left open."""
     reference = _reference(verdict)
     fall = f"{join(verdict.behind)} {'falls' if len(verdict.behind) == 1 else 'fall'} behind"
-    open_ones = [c.a for c in verdict.comparisons.with_control if not c.settled]
-    if open_ones:
-        return f"no strategy is ahead of {reference}: {fall} it, and {join(open_ones)} cannot be told apart from it."
+    if left := _open(verdict):
+        return f"no strategy is ahead of {reference}: {fall} it, and {join(left)} cannot be told apart from it."
     return f"do not choose: no strategy is ahead of {reference}, and {fall} it{_otherwise(verdict)}."
+
+
+def _open(verdict: Verdict) -> list[str]:
+    """Strategies that may be ahead of the reference or behind it."""
+    return [found.a for found in verdict.comparisons.with_control if not found.settled]
 
 
 def _negligible(analysis: Analysis, reference: str | None) -> str:
@@ -131,7 +135,8 @@ def _negligible(analysis: Analysis, reference: str | None) -> str:
         return f"which strategy makes no difference: they are {within}{lacking}."
     if saving := _small_lead(analysis):
         saves = saving_words.in_a_sentence(saving)
-        return f"use {saving.strategy} to save labels: it {saves}, though in accuracy every strategy is {within}."
+        but = _but(analysis, saving.strategy)
+        return f"use {saving.strategy} to save labels: it {saves}, though in accuracy every strategy is {within}{but}."
     return f"choosing makes no difference: every strategy is {within}{_otherwise(verdict)}."
 
 
@@ -368,6 +373,8 @@ def _answer(analysis: Analysis) -> str:
     kind = verdict.headline.kind
     if _small_lead(analysis):
         return f"{PAYS}, by less than {verdict.margin:g} point"
+    if kind is HeadlineKind.BEHIND and _open(verdict):
+        return "no strategy ahead, some behind"
     if verdict.reference_tested or kind in (HeadlineKind.FIRST_LABELS, HeadlineKind.HINT):
         return IN_A_WORD[kind]
     alike = {HeadlineKind.NEGLIGIBLE: "strategies alike", HeadlineKind.UNCLEAR: "strategies not told apart"}

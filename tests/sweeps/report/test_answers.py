@@ -521,18 +521,24 @@ def test_little_accuracy_can_be_many_labels(tmp_path):
     saves = r"use margin to save labels: it saves 7\d % of the labels \(95 % interval .*\), though in accuracy every"
     assert re.match(saves, decision.headline)
     assert decision.row[1] == "choosing pays, by less than 1 point"
+    for path in tmp_path.glob("*margin*/split_seed_*/performance_metrics.json"):
+        found = json.loads(path.read_text())
+        path.write_text(json.dumps(found | {"environment": found["environment"] | {"device": "cuda"}}))
+    assert "it was run with another device" in decide(analysed(tmp_path)).headline
 
 
 def test_not_to_choose_is_advised_only_where_nothing_is_open(tmp_path):
     world = small(noise=2.5, effects={"margin": -0.3, "uncertainty": -9.0})
     write_cells(tmp_path, world, ("random", "uncertainty"), SEEDS, **DIGITS)
     alone = "do not choose: no strategy is ahead of random sampling, and uncertainty falls behind it."
-    assert decide(analysed(tmp_path)).headline == alone
+    decision = decide(analysed(tmp_path))
+    assert (decision.headline, decision.row[1]) == (alone, "choosing does not pay")
     write_cells(tmp_path, world, ("margin",), SEEDS, **DIGITS)
     beside = (
         "no strategy is ahead of random sampling: uncertainty falls behind it, and margin cannot be told apart from it."
     )
-    assert decide(analysed(tmp_path)).headline == beside
+    decision = decide(analysed(tmp_path))
+    assert (decision.headline, decision.row[1]) == (beside, "no strategy ahead, some behind")
 
 
 @pytest.mark.parametrize(("margin", "told"), [("cuda", True), ("cpu", False)])
