@@ -152,11 +152,15 @@ class TestHelp:
         assert "[0.15]" in outcome.stdout
 
     def test_answers_in_under_a_second(self):
-        """Of processor time, which is what a quiet machine takes; others may be busy on this one."""
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        launch.command("--help")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1
+        """Of processor time, the least of three: what a quiet machine takes, as others may be busy on this one."""
+
+        def processor_seconds() -> float:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            launch.command("--help")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+        assert min(processor_seconds() for _ in range(3)) < 1
 
     @pytest.mark.parametrize("argument", ["--help", "--lr=-1", "--no_such=1"])
     def test_and_mistakes_need_no_heavy_import(self, argument):
