@@ -61,8 +61,11 @@ def _interval(saving: Saving) -> str:
     if np.isnan(low) and np.isnan(high):
         return ""
     if np.isnan(high):
-        return "" if low <= -MOST else f" (95 % interval: {_end(low)} or better)"
+        end = f"{low:.0f} % or more" if low >= NOTHING else f"{_end(low)} or better"
+        return "" if low <= -MOST else f" (95 % interval: {end})"
     if np.isnan(low):
+        if pays(saving):
+            return f" (95 % interval: up to {high:.0f} %)"
         return f" (95 % interval: {_end(high)} or worse)"
     if low > -NOTHING:
         return f" (95 % interval {round(low)} to {round(high)} %)"

@@ -3,6 +3,7 @@
 Everything is computed from the runs given, such as those of `benchmarks/study`; nothing is written here by hand.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _STOPPING = (*((name, "full") for name in STUDY_STRATEGIES), ("random", "full"),
 PLAIN = {"class_weights": False, "init": "stratified", "stop": "budget", "pool_scope": "full"}
 """What most runs of experiment 1 have in common."""
 Line = str
+Pair = tuple[Sequence[Run], Sequence[Run]]
 
 
 def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Line]:
@@ -118,13 +120,31 @@ def clip_start(runs: Sequence[Run]) -> Iterator[Line]:
         "labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong"
     )
     for variant in sorted({run.config.variant for run in runs}, key=lambda name: -float(name.split("_")[1])):
+        pairs: dict[str, Pair] = {}
         for strategy in STUDY_STRATEGIES:
             clip, true = (cell(runs, variant=variant, strategy=strategy, init=init) for init in ("clip", "stratified"))
             if clip and true:
+                pairs[strategy] = clip, true
                 wrong = mean_interval([run.result.wrong_labels_used for run in clip]).mean
-                size = f"{true[0].labels:,} of {true[0].data.train:,}"
                 difference = text(_paired(clip, true), " points", sign="+")
-                yield _row(size, f"`{strategy}`", _spread(clip), _spread(true), difference, f"{wrong:.0f}")
+                yield _row(_size(true), f"`{strategy}`", _spread(clip), _spread(true), difference, f"{wrong:.0f}")
+        if len(pairs) > 1:
+            difference = text(_mean_difference(list(pairs.values())), " points", sign="+")
+            yield _row(_size(next(iter(pairs.values()))[1]), "mean of them", "", "", difference, "")
+
+
+def _size(group: Sequence[Run]) -> str:
+    return f"{group[0].labels:,} of {group[0].data.train:,}"
+
+
+def _mean_difference(pairs: Sequence[Pair]) -> Interval:
+    """Accuracy of the first of each pair minus that of the second, averaged over the pairs seed by seed."""
+    by_seed: dict[int, list[float]] = defaultdict(list)
+    for a, b in pairs:
+        known = {run.seed: accuracy(run) for run in b}
+        for run in (run for run in a if run.seed in known):
+            by_seed[run.seed].append(accuracy(run) - known[run.seed])
+    return mean_interval([float(np.mean(found)) for found in by_seed.values() if len(found) == len(pairs)])
 
 
 def _claims(results: Results, zero_shot: Sequence[ZeroShot]) -> Iterator[Line]:

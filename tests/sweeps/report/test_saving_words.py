@@ -57,7 +57,7 @@ TABLE = [
     (NONE, -2000, NAN, NAN, "costs 21 times the labels", "costs 21 times the labels", "-2,000"),
     # The other misses the target: the true saving is larger, and the interval has no upper end.
     (
-        *(AT_LEAST, 24, 15, NAN, "saves at least 24 % of the labels (95 % interval: 15 % saved or better)"),
+        *(AT_LEAST, 24, 15, NAN, "saves at least 24 % of the labels (95 % interval: 15 % or more)"),
         *("saves at least 24 %", "24 or more"),
     ),
     (
@@ -73,7 +73,7 @@ TABLE = [
     ),
     # The strategy misses it: the true saving is smaller, and the interval has no lower end.
     (
-        *(AT_MOST, 24, NAN, 33, "saves at most 24 % of the labels (95 % interval: 33 % saved or worse)"),
+        *(AT_MOST, 24, NAN, 33, "saves at most 24 % of the labels (95 % interval: up to 33 %)"),
         *("saves at most 24 %", "24 or less"),
     ),
     (AT_MOST, 24, NAN, NAN, "saves at most 24 % of the labels", "saves at most 24 %", "24 or less"),

@@ -77,6 +77,16 @@ def test_the_control_stands_beside_the_strategies(page):
     assert any("random" in line and "imbalanced_10_1: labels saved" in line for line in page)
 
 
+def test_the_mean_of_the_strategies_is_taken_seed_by_seed(published, page):
+    runs = [run for run in load_csv(published).runs if run.data.train == 10_000 and run.config.variant == "balanced_50"]
+    clip, true = (
+        [np.mean([accuracy(run) for run in cell(runs, init=init, split_seed=seed)]) for seed in SEEDS]
+        for init in ("clip", "stratified")
+    )
+    (line, _) = [line for line in page if "| mean of them |" in line]
+    assert f"| {np.mean(np.subtract(clip, true)):+.1f} points [" in line
+
+
 def test_time_is_told_by_strategy(published, page):
     runs = [run for run in load_csv(published).runs if run.data.train == 50_000 and run.config.strategy == "margin"]
     seconds = [run.result.training_time_seconds for run in runs]
