@@ -17,6 +17,10 @@ pytest.register_assert_rewrite("launch", "runs")
 import launch  # noqa: E402
 import runs  # noqa: E402
 
+for signum in (signal.SIGINT, signal.SIGHUP):  # started by nohup, or in the background of a script
+    if signal.getsignal(signum) is signal.SIG_IGN:
+        signal.signal(signum, lambda *_: None)  # ignored here as well, but not by the processes that tests start
+
 SHARED = Path(__file__).parents[1].parent / "shared"
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
 def make(*arguments: str) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in (os.environ | NO_ACCOUNT).items() if value}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        ["make", "--no-print-directory", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
