@@ -17,9 +17,8 @@ pytestmark = pytest.mark.skipif(
 
 def make(*arguments: str) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in (os.environ | NO_ACCOUNT).items() if value}
-    return subprocess.run(
-        ["make", "--no-print-directory", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_help_lists_every_target_and_setting():
