@@ -91,11 +91,10 @@ def _headline(analysis: Analysis) -> str:
             lead = f"{called(name)} leads so far{_gain(analysis, name)}"
             return f"{lead}, which {number(verdict.seeds, 'seed')} cannot prove{_but(analysis, name)}."
         case HeadlineKind.BEST:
-            others = "every other strategy" if reference is None else f"{reference} and every other strategy"
-            others = reference if reference and len(verdict.estimates) == 2 else others
             if reference is None:
-                return f"{name} is ahead of {others}{_untested(verdict)}{_but(analysis, name)}."
-            return f"use {name}: it is ahead of {others}{_gain(analysis, name)}{_but(analysis, name)}."
+                return f"{name} is ahead of every other strategy{_untested(verdict)}{_but(analysis, name)}."
+            beaten = f"every other strategy, {reference}" if len(verdict.estimates) > 2 else reference
+            return f"use {name}: it beats {beaten}{_gain(analysis, name)}{_but(analysis, name)}."
         case HeadlineKind.AHEAD if reference is None:
             ahead = f"{name} has the highest mean and is ahead of {join(verdict.worse_than_leader)}"
             return f"{ahead}{_untested(verdict)}{_but(analysis, name)}."
