@@ -78,16 +78,15 @@ def _csv(content: bytes, source: Path) -> tuple[str, list[Answer]]:
 
 
 def _answers_of_rows(lines: csv.DictReader, header: str, source: Path) -> Iterator[Answer]:
-    columns = {(name or "").strip().lower(): name for name in lines.fieldnames or ()}
+    named = [(name or "").strip().lower() for name in lines.fieldnames or ()]
+    columns = dict(zip(named, lines.fieldnames or ()))
     if "path" not in columns or not {"label", "skip"} & columns.keys():
         raise UserError(
             f"{source}: its first line is {header.strip()[:80]!r}; it must name the columns path and label (and may "
             "name skip, a reason)"
         )
-
-    names = [(name or "").strip().lower() for name in lines.fieldnames]
-    if twice := [name for name in ("path", "label", "skip", "sha256") if names.count(name) > 1]:
-        raise UserError(f"{source}: has {names.count(twice[0])} columns {twice[0]!r}; keep the one that holds")
+    if twice := [name for name in ("path", "label", "skip", "sha256") if named.count(name) > 1]:
+        raise UserError(f"{source}: has {named.count(twice[0])} columns {twice[0]!r}; keep the one that holds")
 
     def cell(row: dict[str, Any], name: str) -> str:
         return str(row.get(columns.get(name, name)) or "").strip()

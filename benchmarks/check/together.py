@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO
 
 import torch
@@ -17,10 +16,10 @@ from al.runtime import resolve_runtime
 from benchmarks.check.results import Result
 from benchmarks.check.subject import few_steps, new_network, on_device, trainer_of
 from benchmarks.measuring import number
+from benchmarks.runs import ROOT
 from sweeps.runner.cards import MPS_DAEMON, PIPES
 from sweeps.runner.command import threads_each
 
-ROOT = Path(__file__).resolve().parents[2]
 LOGS = "CUDA_MPS_LOG_DIRECTORY"
 BY_MPS = ", MPS"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.check.results import Result
 from benchmarks.check.same_results import WITHOUT_RECORDING
+from benchmarks.runs import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL_RUN = {
     "dataset": "digits",
     "strategy": "typiclust",

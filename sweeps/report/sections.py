@@ -146,8 +146,8 @@ def _curves(findings: Findings) -> Iterator[Part]:
     if findings.every_analysis:
         note = (
             "Means over the seeds; with five or more seeds a 95 % band, with fewer a thin line for each. The baseline "
+            "is the point that labels everything at once."
         )
-        note += "is the point that labels everything at once."
         yield _live("curves", note, pictures)
     else:
         yield from pictures

@@ -267,11 +267,11 @@ def penalty_table(family: Family) -> Table:
     rows.append(
         ("mean of the column", *(round(sum(total.get((a, b), 0.0) for a in names) / len(names), 2) for b in names))
     )
-    note = "How often the row beats the column: the share of budgets at which its accuracy is significantly higher "
-    note += (
+    note = (
+        "How often the row beats the column: the share of budgets at which its accuracy is significantly higher "
         f"(paired t-test, 5 %, not corrected), summed over {number(used, 'setting')}. Lower column means are better. "
+        "Ash et al. 2020."
     )
-    note += "Ash et al. 2020."
     return Table("penalties", "Pairwise penalty matrix", ("", *names), rows if used else [], note)
 
 

@@ -120,31 +120,21 @@ def clip_start(runs: Sequence[Run]) -> Iterator[Line]:
         "labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong"
     )
     for variant in sorted({run.config.variant for run in runs}, key=lambda name: -float(name.split("_")[1])):
-        pairs: dict[str, Pair] = {}
+        pairs: list[Pair] = []
         for strategy in STUDY_STRATEGIES:
             clip, true = (cell(runs, variant=variant, strategy=strategy, init=init) for init in ("clip", "stratified"))
             if clip and true:
-                pairs[strategy] = clip, true
+                pairs.append((clip, true))
                 wrong = mean_interval([run.result.wrong_labels_used for run in clip]).mean
-                difference = text(_paired(clip, true), " points", sign="+")
+                difference = text(_paired((clip, true)), " points", sign="+")
                 yield _row(_size(true), f"`{strategy}`", _spread(clip), _spread(true), difference, f"{wrong:.0f}")
         if len(pairs) > 1:
-            difference = text(_mean_difference(list(pairs.values())), " points", sign="+")
-            yield _row(_size(next(iter(pairs.values()))[1]), "mean of them", "", "", difference, "")
+            difference = text(_paired(*pairs), " points", sign="+")
+            yield _row(_size(pairs[0][1]), "mean of them", "", "", difference, "")
 
 
 def _size(group: Sequence[Run]) -> str:
     return f"{group[0].labels:,} of {group[0].data.train:,}"
-
-
-def _mean_difference(pairs: Sequence[Pair]) -> Interval:
-    """Accuracy of the first of each pair minus that of the second, averaged over the pairs seed by seed."""
-    by_seed: dict[int, list[float]] = defaultdict(list)
-    for a, b in pairs:
-        known = {run.seed: accuracy(run) for run in b}
-        for run in (run for run in a if run.seed in known):
-            by_seed[run.seed].append(accuracy(run) - known[run.seed])
-    return mean_interval([float(np.mean(found)) for found in by_seed.values() if len(found) == len(pairs)])
 
 
 def _claims(results: Results, zero_shot: Sequence[ZeroShot]) -> Iterator[Line]:
@@ -190,7 +180,7 @@ def took(runs: Sequence[Run]) -> Iterator[Line]:
             span = f"{min(each):.1f} to {max(each):.1f}"
             yield _row(f"`{name}`", f"{len(group)}", span, f"{sum(each):,.0f}", "; ".join(sorted(where)))
     if embedding := max((epoch.seconds.get("embed", 0.0) for run in runs for epoch in run.epochs), default=0.0):
-        yield f"\nThe embeddings of all images took {embedding:.0f} s, once."
+        yield from ("", f"The embeddings of all images took {embedding:.0f} s, once.")
 
 
 def _first_labels(runs: Sequence[Run], variant: str, baseline: Sequence[Run]) -> Iterator[Line]:
@@ -208,12 +198,17 @@ def _first_labels(runs: Sequence[Run], variant: str, baseline: Sequence[Run]) ->
 
 def _gap(runs: Sequence[Run], variant: str, strategy: str, control: str) -> str:
     mine, other = (cell(runs, variant=variant, strategy=name, **PLAIN) for name in (strategy, control))
-    return text(_paired(mine, other), sign="+")
+    return text(_paired((mine, other)), sign="+")
 
 
-def _paired(a: Sequence[Run], b: Sequence[Run]) -> Interval:
-    known = {run.seed: accuracy(run) for run in b}
-    return mean_interval([accuracy(run) - known[run.seed] for run in a if run.seed in known])
+def _paired(*pairs: Pair) -> Interval:
+    """Accuracy of the first of each pair minus that of the second, averaged over the pairs seed by seed."""
+    by_seed: dict[int, list[float]] = defaultdict(list)
+    for a, b in pairs:
+        known = {run.seed: accuracy(run) for run in b}
+        for run in (run for run in a if run.seed in known):
+            by_seed[run.seed].append(accuracy(run) - known[run.seed])
+    return mean_interval([float(np.mean(found)) for found in by_seed.values() if len(found) == len(pairs)])
 
 
 def _spread(group: Sequence[Run]) -> str:
