@@ -1,6 +1,7 @@
 """Look at a folder of images before it is used: classes, counts, sizes, broken files, images that are there twice."""
 
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Listing:
     files: tuple[str, ...]
     """Where each image lies below `root`."""
     ignored: int
-    """Files that are no images by their names."""
+    """Entries that are no images."""
     unread: tuple[tuple[str, int], ...] = ()
     """Endings of images that are not read, with how many files have each."""
     nested: int = 0
@@ -132,7 +133,7 @@ class FolderReport:
     """The most frequent first."""
     broken: tuple[Broken, ...]
     ignored: int
-    """Files that are no images by their names."""
+    """Entries that are no images."""
     same: Copies
     """Images of the same pixels."""
     near: Copies = Copies()
@@ -240,8 +241,16 @@ def list_folder(path: Path) -> Listing:
 def _images_in(folder: Path) -> tuple[list[str], int]:
     """Names of images in a folder, those that cannot be read among them, and how many other entries there are."""
     entries = _entries(folder)
-    images = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and not is_folder(entry)]
+    images = [entry.name for entry in entries if entry.name.lower().endswith(EXTENSIONS) and _may_be_read(entry)]
     return sorted(images), len(entries) - len(images)
+
+
+def _may_be_read(entry: os.DirEntry) -> bool:
+    """Whether an entry is a file, or a link to nowhere, which counts as a broken one. A pipe would never end."""
+    try:
+        return stat.S_ISREG(entry.stat().st_mode)
+    except OSError:
+        return True
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
@@ -307,7 +316,7 @@ def findings(report: FolderReport) -> Iterator[str]:
     yield from _copies_told(report.same, "exact duplicates", "", whole)
     yield from _copies_told(report.near, "near duplicates", "nearly ", whole)
     if report.ignored:
-        yield f"ignored: {report.ignored:,} entries that are no images by their names"
+        yield f"ignored: {report.ignored:,} entries that are no images"
     if report.nested:
         yield f"not looked into: {report.nested:,} folders inside class folders; move their images up"
     for ending, count in report.unread:

@@ -19,7 +19,8 @@ from torch import nn
 
 from al import distributed
 from al.errors import UserError
-from al.runtime import _gpu_of_this_process, resolve_runtime
+from al.runtime import resolve_runtime
+from al.runtime.choosing import _gpu_of_this_process
 
 ENDLESS = {"max_epochs": 500, "patience": 500, "min_delta": 0}
 

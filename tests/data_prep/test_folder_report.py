@@ -145,3 +145,11 @@ def test_links_that_lead_to_themselves_and_the_state_of_a_labelling(tmp_path):
     assert path == "cat/loop.png"
     assert "Too many levels of symbolic links" in reason
     assert not any("al-labels" in problem for problem in report.problems)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    root = image_folder(tmp_path / "pictures", count=6) / "train"
+    os.mkfifo(root / "cat" / "pipe.png")
+    report = look(root)
+    assert [(row.name, row.counts) for row in report.classes] == [("cat", (2,)), ("dog", (2,)), ("ship", (2,))]
+    assert (report.ignored, report.broken) == (1, ())

@@ -393,7 +393,7 @@ CUT = 9
 WARNED = f"""
 import sys
 import torch
-from al import repeatability
+from al.runtime import repeatability
 from al.learning.trainer import Trainer
 from train import main
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from al import runtime as runtime_module
 from al.errors import UserError
 from al.learning.batches import BUFFERS, StagedImages, batches, placed
-from al.runtime import MEMORY, Runtime, resolve_runtime
+from al.runtime import MEMORY, Runtime, copies, resolve_runtime
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 rng = np.random.default_rng(0)
@@ -82,9 +81,9 @@ class TestStaged:
             log.append(("arrived", copy.number))
             return copy.buffer.clone()  # what the card has when the copy is over
 
-        monkeypatch.setattr(runtime_module, "_copying_stream", lambda device: None)
-        monkeypatch.setattr(runtime_module, "_copy_to", start)
-        monkeypatch.setattr(runtime_module, "_arrived", arrived)
+        monkeypatch.setattr(copies, "_copying_stream", lambda device: None)
+        monkeypatch.setattr(copies, "_copy_to", start)
+        monkeypatch.setattr(copies, "_arrived", arrived)
         monkeypatch.setattr(Runtime, "buffer", lambda self, shape, dtype: torch.empty(shape, dtype=dtype))
         order = rng.permutation(70)
         found = list(StagedImages(IMAGES, Runtime(torch.device("cuda"), torch.float32)).batches(order, 16))

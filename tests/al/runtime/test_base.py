@@ -1,0 +1,32 @@
+"""What differs between devices, as far as a machine without a GPU can tell."""
+
+import numpy as np
+import pytest
+import torch
+
+from al.errors import UserError
+from al.runtime import Runtime
+
+
+class TestPlace:
+    def test_images_larger_than_the_device_are_said(self, monkeypatch):
+        def to(self, *arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        with pytest.raises(
+            UserError, match=r"^device=cuda: no room for 3 MiB of images; use images_on=host .*another device$"
+        ):
+            Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
+
+    def test_copies_to_the_device_are_waited_for(self, monkeypatch):
+        """From pageable memory nothing else is safe, on Apple's least of all."""
+        taken = []
+        monkeypatch.setattr(torch.Tensor, "to", lambda self, *place, **options: taken.append((place, options)) or self)
+        Runtime(torch.device("mps"), torch.float32).place(np.zeros(3))
+        assert taken == [((torch.device("mps"),), {})]
+
+
+@pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
+def test_the_fused_optimiser(kind, fused):
+    assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
