@@ -19,13 +19,14 @@ from sweeps.report.analysis import (
 from sweeps.report.cells import BASELINE, Cell, Family, Setting
 from sweeps.report.comparisons import MIN_SEEDS, Estimate, accuracy_interval
 from sweeps.report.curves import accuracy_at
-from sweeps.report.decision import COLUMNS, Decision, difference
+from sweeps.report.decision import COLUMNS, Decision
 from sweeps.report.label_savings import BASELINE as BASELINE_CURVE
 from sweeps.report.label_savings import TargetKind, TargetResult
 from sweeps.report.load import Run
 from sweeps.report.saving_words import in_a_cell
 from sweeps.report.statistics import NAN, Interval, mean_interval, penalties
 from sweeps.report.table import Table, p_value
+from sweeps.report.verdict_words import difference
 from sweeps.report.wording import called, count, join, number, span
 
 
