@@ -11,7 +11,7 @@ from sweeps.study.answers import answers
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 2 where there are no such runs."""
+    """Returns the exit status: 0, or 2 where there are no such runs, or two in one place."""
     parser = Parser(prog="python -m sweeps.study", description=__doc__)
     parser.add_argument(
         "folder",
@@ -21,11 +21,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        results = load_csv(options.folder)
+        lines = list(answers(load_csv(options.folder), own_zero_shot(Path(options.folder))))
     except UserError as error:
         print(f"error: {error}".replace("from-csv", "folder"), file=sys.stderr)
         return 2
-    print("\n".join(answers(results, own_zero_shot(Path(options.folder)))))
+    print("\n".join(lines))
     return 0
 
 

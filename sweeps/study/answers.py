@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from al.errors import UserError
 from al.records import learning_curve
 from sweeps.report.analysis import accuracy
 from sweeps.report.cells import organise
@@ -29,7 +30,12 @@ Pair = tuple[Sequence[Run], Sequence[Run]]
 
 
 def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Line]:
-    """The whole page, line by line."""
+    """The whole page, line by line.
+
+    Raises:
+        UserError: a configuration was run twice with one seed, such as in two precisions.
+    """
+    _refuse_doubles(results.runs)
     runs = [run for run in results.runs if run.data.train == STUDY_IMAGES]
     yield from _headed("Experiment 1: test accuracy in percent, mean ± standard deviation over seeds", balanced(runs))
     yield from _headed("Experiment 2: labels until the baseline is beaten", imbalanced(runs))
@@ -38,6 +44,25 @@ def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Li
     yield from _headed("The claims", _claims(results, zero_shot))
     yield from _headed("Why", why(runs))
     yield from _headed("What it took", took(runs))
+
+
+def _refuse_doubles(runs: Sequence[Run]) -> None:
+    """A table has one place for a configuration and seed: of two runs it would take either."""
+    seen: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        key = run.config.model_copy(update={"precision": "auto"}).digest(), run.identity.fingerprint
+        first = seen.setdefault(key, run)
+        if first is not run:
+            where = " and ".join(sorted(_conditions(one) for one in (first, run)))
+            raise UserError(
+                f"variant={run.config.variant} strategy={run.config.strategy} split_seed={run.seed}: two runs "
+                f"({where}), and a table has room for one; put runs of different conditions into folders of their own"
+            )
+
+
+def _conditions(run: Run) -> str:
+    environment = run.result.environment
+    return f"precision={environment.precision} on {environment.device}"
 
 
 def _headed(title: str, lines: Iterator[Line]) -> Iterator[Line]:
@@ -54,8 +79,8 @@ def balanced(runs: Sequence[Run]) -> Iterator[Line]:
     yield from _header("share", "labels", *(f"`{name}`" for name in COMPARED), "published: stratified, the strategies")
     for variant in BALANCED:
         mine = {name: cell(runs, variant=variant, strategy=name, **PLAIN) for name in COMPARED}
-        labels = mine["stratified"][0].labels if mine["stratified"] else 0
-        yield _row(variant.split("_")[1] + " %", f"{labels:,}", *map(_spread, mine.values()), _published(variant))
+        labels = next((f"{group[0].labels:,}" for group in mine.values() if group), "")
+        yield _row(variant.split("_")[1] + " %", labels, *map(_spread, mine.values()), _published(variant))
 
 
 def imbalanced(runs: Sequence[Run]) -> Iterator[Line]:

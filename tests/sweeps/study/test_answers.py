@@ -109,3 +109,20 @@ def test_the_command(published, page, capsys, tmp_path):
     assert capsys.readouterr().out.splitlines() == page
     assert main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("error: folder=")
+
+
+def test_two_runs_in_one_place_are_refused(published, capsys, tmp_path):
+    """Their mean would be that of two settings."""
+    write_cells(tmp_path / "results", World(), ("margin",), SEEDS, variant="balanced_10", precision="bfloat16")
+    write_csv([*load_csv(published).runs, *load_results(tmp_path / "results").runs], tmp_path / "csv")
+    assert main([str(tmp_path / "csv")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "variant=balanced_10 strategy=margin split_seed=12: two runs (precision=" in line
+    assert line.endswith("put runs of different conditions into folders of their own")
+
+
+def test_a_row_without_its_baseline_has_its_labels(tmp_path):
+    write_cells(tmp_path, World(), ("margin",), SEEDS, variant="balanced_10")
+    page = list(answers(load_results(tmp_path)))
+    assert [line for line in page if line.startswith("| 10 % | 5,000 |  |")]
+    assert [line for line in page if line.startswith("| 5 % |  |  |")]
