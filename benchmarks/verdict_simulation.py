@@ -229,6 +229,18 @@ def compare_procedures(draws: int, rng: np.random.Generator) -> Iterator[dict[st
                     }
 
 
+LOOKS = {"at 5": (5,), "at 5 and at 9": (5, 9), "at 3, 4, 5, 6, 8 and 10": (3, 4, 5, 6, 8, 10)}
+
+
+def repeated_looks(draws: int, rng: np.random.Generator) -> Iterator[dict[str, object]]:
+    """False claims against random sampling in percent of settings, by someone who adds seeds until there is one."""
+    for rivals in (1, 4, 11):
+        null = heights(Design(rivals=rivals, seeds=max(map(max, LOOKS.values()))), draws, rng)
+        for title, looks in LOOKS.items():
+            claimed = np.any([moderated_t(null[..., :seeds]).min(axis=1) < 0.05 for seeds in looks], axis=0)
+            yield {"looks at seeds": title, "strategies": rivals + 1, "any false claim %": 100 * float(claimed.mean())}
+
+
 def claims(verdict: Verdict) -> set[tuple[str, str]]:
     """Pairs of which the verdict says that the first is ahead of the second."""
     every = (*verdict.comparisons.with_control, *verdict.comparisons.among)
@@ -308,6 +320,7 @@ def main(arguments: list[str]) -> None:
     rng = np.random.default_rng(42)
     parts = {
         "procedures": compare_procedures,
+        "looks": repeated_looks,
         "verdicts": whole_verdicts,
         "headlines": headlines,
     }

@@ -138,7 +138,9 @@ def _sureness(verdict: Verdict) -> Iterator[str]:
     if verdict.missing_seeds:
         lacking = [f"{name} {', '.join(map(str, found))}" for name, found in verdict.missing_seeds.items()]
         yield f"split seeds that are missing: {'; '.join(lacking)}"
-    text = f"how sure: {seeds}, paired; at most {100 * verdict.level:g} % of such reports claim any difference that is "
-    text += "not there (one error rate for all comparisons of the setting)"
+    text = (
+        f"how sure: {seeds}, paired; at most {100 * verdict.level:g} % of such reports claim any difference that is "
+        "not there (one error rate for all comparisons of the setting; looking again after more seeds raises it)"
+    )
     found = open_comparison(verdict)
     yield text + (f"; {what_settles(found, verdict.margin)}" if found and found.more else "")
