@@ -66,7 +66,15 @@ def _conditions(run: Run) -> str:
 
 
 def _headed(title: str, lines: Iterator[Line]) -> Iterator[Line]:
-    yield from (f"### {title}", "", *lines, "")
+    """Nothing where there is nothing below the title."""
+    if found := list(lines):
+        yield from (f"### {title}", "", *found, "")
+
+
+def _table(columns: Sequence[str], rows: Iterator[Line]) -> Iterator[Line]:
+    """Nothing where there is no row."""
+    if found := list(rows):
+        yield from (_row(*columns), _row(*["---"] * len(columns)), *found)
 
 
 def cell(runs: Sequence[Run], **fields: Any) -> list[Run]:
@@ -76,32 +84,40 @@ def cell(runs: Sequence[Run], **fields: Any) -> list[Run]:
 
 
 def balanced(runs: Sequence[Run]) -> Iterator[Line]:
-    yield from _header("share", "labels", *(f"`{name}`" for name in COMPARED), "published: stratified, the strategies")
+    columns = ("share", "labels", *(f"`{name}`" for name in COMPARED), "published: stratified, the strategies")
+    yield from _table(columns, _balanced_rows(runs))
+
+
+def _balanced_rows(runs: Sequence[Run]) -> Iterator[Line]:
     for variant in BALANCED:
-        mine = {name: cell(runs, variant=variant, strategy=name, **PLAIN) for name in COMPARED}
-        labels = next((f"{group[0].labels:,}" for group in mine.values() if group), "")
-        yield _row(variant.split("_")[1] + " %", labels, *map(_spread, mine.values()), _published(variant))
+        mine = [cell(runs, variant=variant, strategy=name, **PLAIN) for name in COMPARED]
+        if labels := next((group[0].labels for group in mine if group), None):
+            yield _row(variant.split("_")[1] + " %", f"{labels:,}", *map(_spread, mine), _published(variant))
 
 
 def imbalanced(runs: Sequence[Run]) -> Iterator[Line]:
     names = (*STUDY_STRATEGIES, "random")
-    yield from _header(
+    columns = (
         "majority : minority, class weights", "baseline: labels, accuracy", *(f"`{name}`" for name in names),
         "`random` from the variant", "by the first labels alone", "published: saved",
     )  # fmt: skip
+    yield from _table(columns, _imbalanced_rows(runs, names))
+
+
+def _imbalanced_rows(runs: Sequence[Run], names: Sequence[str]) -> Iterator[Line]:
     for variant, share in CLAIMED_SAVING.items():
         for weights in (False, True):
             baseline = cell(runs, variant=variant, strategy="stratified", class_weights=weights)
             mine = [until_baseline(runs, variant, name, weights) for name in names]
             within = until_baseline(runs, variant, "random", weights, "variant")
-            if any(mine):
-                everyone = [run for group in mine for run in group]
+            everyone = [run for group in mine for run in group]
+            if everyone or baseline:
                 first = sum(reached_at_once(run) for run in everyone)
                 yield _row(
                     f"{variant.removeprefix('imbalanced_').replace('_', ' : ')}{', weighted' if weights else ''}",
-                    f"{baseline[0].labels:,}, {_spread(baseline)}",
+                    f"{baseline[0].labels:,}, {_spread(baseline)}" if baseline else "",
                     *(_labels(group, baseline) for group in (*mine, within)),
-                    f"{first} of {len(everyone)} runs",
+                    f"{first} of {len(everyone)} runs" if everyone else "",
                     "" if weights else f"{share} %",
                 )
 
@@ -141,9 +157,11 @@ def saved_by_accuracy(group: Sequence[Run], baseline: Sequence[Run]) -> list[flo
 
 
 def clip_start(runs: Sequence[Run]) -> Iterator[Line]:
-    yield from _header(
-        "labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong"
-    )
+    columns = ("labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong")
+    yield from _table(columns, _clip_start_rows(runs))
+
+
+def _clip_start_rows(runs: Sequence[Run]) -> Iterator[Line]:
     for variant in sorted({run.config.variant for run in runs}, key=lambda name: -float(name.split("_")[1])):
         pairs: list[Pair] = []
         for strategy in STUDY_STRATEGIES:
@@ -196,7 +214,12 @@ def why(runs: Sequence[Run]) -> Iterator[Line]:
 
 def took(runs: Sequence[Run]) -> Iterator[Line]:
     """Seconds of each strategy's runs, start-up and W&B not counted, and of the embeddings that they share."""
-    yield from _header("strategy", "runs", "seconds each", "seconds in all", "device")
+    yield from _table(("strategy", "runs", "seconds each", "seconds in all", "device"), _took_rows(runs))
+    if embedding := max((epoch.seconds.get("embed", 0.0) for run in runs for epoch in run.epochs), default=0.0):
+        yield from ("", f"The embeddings of all images took {embedding:.0f} s, once.")
+
+
+def _took_rows(runs: Sequence[Run]) -> Iterator[Line]:
     for name in COMPARED:
         group = [run for run in runs if run.config.strategy == name]
         if group:
@@ -204,8 +227,6 @@ def took(runs: Sequence[Run]) -> Iterator[Line]:
             where = {run.result.environment.device for run in group}
             span = f"{min(each):.1f} to {max(each):.1f}"
             yield _row(f"`{name}`", f"{len(group)}", span, f"{sum(each):,.0f}", "; ".join(sorted(where)))
-    if embedding := max((epoch.seconds.get("embed", 0.0) for run in runs for epoch in run.epochs), default=0.0):
-        yield from ("", f"The embeddings of all images took {embedding:.0f} s, once.")
 
 
 def _first_labels(runs: Sequence[Run], variant: str, baseline: Sequence[Run]) -> Iterator[Line]:
@@ -248,7 +269,8 @@ def _labels(group: Sequence[Run], baseline: Sequence[Run]) -> str:
         return ""
     reached = sum(bool(run.result.reached_baseline) for run in group)
     mean = np.mean([run.labels for run in group])
-    told = f"{mean:,.0f} ({np.mean(saved(group, baseline)):.0f} % saved)"
+    shares = saved(group, baseline)
+    told = f"{mean:,.0f} ({np.mean(shares):.0f} % saved)" if shares else f"{mean:,.0f}"
     return told if reached == len(group) else f"{told}, beaten in {reached} of {len(group)}"
 
 
@@ -258,11 +280,6 @@ def _published(variant: str) -> str:
     others = [value for name, value in known.items() if name != "stratified"]
     span = f", {min(others):.2f} to {max(others):.2f}" if others else ""
     return f"{known['stratified']:.2f}{span}"
-
-
-def _header(*cells: str) -> Iterator[Line]:
-    yield _row(*cells)
-    yield _row(*["---"] * len(cells))
 
 
 def _row(*cells: str) -> Line:

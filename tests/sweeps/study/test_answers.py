@@ -121,8 +121,18 @@ def test_two_runs_in_one_place_are_refused(published, capsys, tmp_path):
     assert line.endswith("put runs of different conditions into folders of their own")
 
 
-def test_a_row_without_its_baseline_has_its_labels(tmp_path):
+def test_what_was_not_run_has_no_row(tmp_path):
     write_cells(tmp_path, World(), ("margin",), SEEDS, variant="balanced_10")
     page = list(answers(load_results(tmp_path)))
     assert [line for line in page if line.startswith("| 10 % | 5,000 |  |")]
-    assert [line for line in page if line.startswith("| 5 % |  |  |")]
+    assert not [line for line in page if line.startswith("| 5 % |")]
+
+
+@pytest.mark.parametrize("strategy", ["stratified", "margin"])
+def test_half_of_an_experiment_is_shown(tmp_path, strategy):
+    """A baseline that nothing was compared with yet, or strategies whose baseline is elsewhere."""
+    stop = "budget" if strategy == "stratified" else "baseline"
+    write_cells(tmp_path, World(), (strategy,), SEEDS, variant="imbalanced_3_1", stop=stop)
+    (row,) = [line for line in answers(load_results(tmp_path)) if line.startswith("| 3 : 1 |")]
+    assert ("1,300, " in row) == (strategy == "stratified")
+    assert ("of 3 runs" in row) == (strategy == "margin")
