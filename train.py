@@ -23,7 +23,7 @@ from al.before_run import already_complete, baseline_to_beat, checked_folder
 from al.budget import budget_of
 from al.config import RunConfig
 from al.distributed import Leader, LostProcess, is_worker, leading, serve
-from al.errors import HeldElsewhere, NoRoom, UserError
+from al.errors import HeldElsewhere, NoRoom, UserError, first_line
 from al.learning.learner import new_learner
 from al.options import read_parameters
 from al.records import RoundRecord
@@ -122,6 +122,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code, said = EXIT_HELD, f"error: {error}; it is left to that process"
     except StopRequested as stop:
         code, said = stop.exit_code, f"stopped by {stop}: give the same command again to go on"
+    except RuntimeError as error:
+        from al.runtime import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        remedy = "use a smaller batch_size or image_size, fewer runs at a time, or another device"
+        code, said = EXIT_FAILED, f"error: the device has no room left ({first_line(error)}); {remedy}"
     print(said, file=sys.stderr)
     return code
 

@@ -72,15 +72,19 @@ def budget_of(config: "RunConfig", variant: int, pool: int, classes: int) -> Bud
         _check(config, budget, pool)
     if not config.learner.holds_out:
         return budget
+    if config.method.baseline:
+        first, more = f"variant={config.variant}", f"use a variant of {2 * classes} images or more"
+    else:
+        first, more = f"initial_min={config.initial_min}", f"use initial_min={2 * classes} or more"
     if budget.initial < 2 * classes:
         raise UserError(
-            f"initial_min={config.initial_min}: an initial pool of {budget.initial} images is too small for {classes} "
-            f"classes, which need one image each to train on and one to validate; use {2 * classes} or more"
+            f"{first}: an initial pool of {budget.initial} images is too small for {classes} classes, which need one "
+            f"image each to train on and one to validate; {more}"
         )
     if round(config.val_fraction * budget.initial) < 1:
         raise UserError(
             f"val_fraction={config.val_fraction:g}: holds none of the first {budget.initial} labels back for "
-            "validation; raise val_fraction or initial_min"
+            f"validation; raise val_fraction, or {more}"
         )
     return budget
 

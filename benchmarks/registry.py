@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from al.errors import UserError
 from sweeps.report.analysis import Analysis, analyse
 from sweeps.report.cells import Setting, organise
 from sweeps.report.comparisons import MIN_SEEDS, Comparison, Standing
@@ -25,12 +26,14 @@ RUNS, FIGURE = HERE / "registry", HERE / "figures" / "registry.png"
 LOOKS = {Standing.AHEAD: ("#0072B2", "ahead of random"), Standing.BEHIND: ("#D55E00", "behind random")}
 OPEN = ("#8A8A8A", "cannot be told")
 AT = (40, 160, 1000)
-"""Label counts that the table shows; where a setting has none of them, the nearest above."""
+"""Label counts that the table shows; where a setting lacks one, the nearest above, or else its last."""
 
 
 def settings_of(runs: Path) -> list[Analysis]:
     """The verdict on each setting: balanced before imbalanced, few first labels before many."""
     found = [setting for family in organise(load_csv(runs)) for setting in family.settings]
+    if not found:
+        raise UserError(f"runs={str(runs)!r}: no two strategies of one setting; use a folder that --to-csv wrote")
     found.sort(key=lambda setting: (not setting.config.shares.balanced, setting.config.initial_min))
     return [analyse(setting) for setting in found]
 
@@ -96,18 +99,24 @@ def draw(analyses: Sequence[Analysis], path: Path) -> None:
         save(figure, path)
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit status: 0, or 2 where there is nothing to show."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=Path, default=RUNS, help="folder of runs.csv and epochs.csv")
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args(arguments)
-    analyses = settings_of(options.runs)
+    try:
+        analyses = settings_of(options.runs)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print("\n\n".join(map(said, analyses)))
     draw(analyses, options.figure)
     print(f"\nfigure in {options.figure}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,7 @@ from al.errors import UserError
 from al.records import learning_curve
 from benchmarks.runs import run_here
 from sweeps.report.csv_runs import load_csv
-from sweeps.report.load import Run
+from sweeps.report.load import Results, Run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,14 +28,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results-dir", default="results", help="where computed embeddings and zero-shot labels are")
     options = parser.parse_args(arguments)
     try:
-        published = {number_of(run): run for run in load_csv(options.from_csv).runs}
-        if unknown := [row for row in options.rows if row not in published]:
-            raise UserError(f"row={unknown[0]}: no run of {options.from_csv}/runs.csv; use 1 to {len(published)}")
+        results = load_csv(options.from_csv)
+        published = {number_of(run): run for run in results.runs}
+        for row in options.rows:
+            if row not in published:
+                raise UserError(_no_such_row(row, options.from_csv, results))
         same = {row: repeat(published[row], Path(options.results_dir)) for row in options.rows}
         return 0 if all(same.values()) else 1
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _no_such_row(row: int, folder: str, results: Results) -> str:
+    for left in results.left_out:
+        if left.source.endswith(f" {row}"):
+            return f"row={row}: left out, as {left.reason}; use another row"
+    return f"row={row}: no run of {folder}/runs.csv; use a number of its first column"
 
 
 def number_of(run: Run) -> int:

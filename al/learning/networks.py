@@ -153,12 +153,12 @@ def _hugging_face(name: str, pretrained: bool) -> nn.Module:
     logging.disable_progress_bar()
     with _one_line_for(f"model={name!r}", HUB_REMEDY):
         if not pretrained:
-            return _Logits(AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(folder)))
-        return _Logits(
-            AutoModelForImageClassification.from_pretrained(
+            network = AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(folder))
+        else:
+            network = AutoModelForImageClassification.from_pretrained(
                 folder, num_labels=IMAGENET_CLASSES, ignore_mismatched_sizes=True, local_files_only=True
             )
-        )
+        return _Logits(network.float())  # a checkpoint of half precision comes as it is stored
 
 
 def _take_off_head(network: nn.Module, name: str) -> None:

@@ -146,7 +146,9 @@ class Scorer:
         Raises:
             UserError: there is no room for one image.
         """
-        network, parts, start = self._network(), [], 0
+        parts, start = [], 0
+        with self.runtime.room_for("a network to score with", "use a smaller model"):
+            network = self._network()
         with torch.inference_mode():
             while start < len(images):
                 part = images[start : start + self._most]
@@ -154,10 +156,11 @@ class Scorer:
                     parts.append(self._outputs_of_batch(network, part))
                     start += len(part)
                 except RuntimeError as error:
-                    if not out_of_memory(error) or len(part) == 1:
+                    computed = len(part) if len(part) > 1 else min(self.step, self._most)  # one may be filled up
+                    if not out_of_memory(error) or computed == 1:
                         with self.runtime.room_for("the outputs of one image", "use a smaller image_size or model"):
                             raise
-                    self._most = len(part) // 2
+                    self._most = computed // 2
         for array in self.mapped:
             release(array)
         return parts[0] if len(parts) == 1 else tuple(torch.cat(outputs) for outputs in zip(*parts))
@@ -194,7 +197,8 @@ class Scorer:
         head, device = self.model.head, self.runtime.device
         generator = torch.Generator(device).manual_seed(seed)
         for start in range(0, len(features), HEAD_ROWS):
-            batch = self.runtime.place(read(features, slice(start, start + HEAD_ROWS)))
+            block = read(features, slice(start, start + HEAD_ROWS))
+            batch = self.runtime.place(block, "features", "use another strategy")
             for t in range(passes):
                 with torch.inference_mode():
                     kept = torch.rand(batch.shape, generator=generator, device=device) >= rate

@@ -64,7 +64,7 @@ class Runtime:
         if self.on_cpu:
             return self
         keep_freed_memory()
-        return Runtime(torch.device("cpu"), self.scoring_dtype)
+        return Runtime(torch.device("cpu"), self.scoring_dtype, memory=self.memory)
 
     @cached_property
     def recorder(self) -> "Recorder | None":
@@ -97,8 +97,14 @@ class Runtime:
         """Operations run so far in this process whose result may differ from run to run; None: torch does not tell."""
         return not_deterministic() if self.device.type in ("cpu", "cuda") else None
 
-    def place(self, array: np.ndarray) -> torch.Tensor:
+    def place(
+        self, array: np.ndarray, what: str = "images", remedy: str = "use images_on=host or a smaller image_size"
+    ) -> torch.Tensor:
         """The array on the device; on the CPU without a copy, so a memory-mapped array stays on disk.
+
+        Args:
+            what: the array's name in an error.
+            remedy: what helps where there is no room for it.
 
         Raises:
             UserError: the device has no room for it.
@@ -108,8 +114,7 @@ class Runtime:
             tensor = torch.from_numpy(array)
         if self.on_cpu:
             return tensor
-        remedy = "use images_on=host or a smaller image_size"
-        with self.room_for(f"{array.nbytes / 2**20:,.0f} MiB of images", remedy):
+        with self.room_for(f"{array.nbytes / 2**20:,.0f} MiB of {what}", remedy):
             return tensor.to(self.device)  # waits: of pageable memory a copy under way may see later changes
 
     def free_memory(self) -> int | None:

@@ -1,6 +1,7 @@
 """Copies between an NVIDIA card and pinned memory of the host, each under way while the card computes."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import torch
 from numpy.typing import NDArray
@@ -39,7 +40,9 @@ def from_card(batches: Iterable[torch.Tensor]) -> Iterator[NDArray]:
         yield _waited_for(*under_way)
 
 
+@cache
 def _copying_stream(card: torch.device) -> torch.cuda.Stream:
+    """One for all passes: torch keeps memory for each stream that a batch was copied on."""
     return torch.cuda.Stream(card)
 
 

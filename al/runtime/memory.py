@@ -8,6 +8,8 @@ from al.errors import UserError
 
 MEMORY = "AL_DEVICE_MIB"
 """Environment variable, to try it out: images are placed as if the device, a CPU too, had so many MiB free."""
+FULL = ("out of memory", "can't allocate memory", "alloc_failed", "unable to find an engine to execute")
+"""What errors of a full device say: torch's, the CPU's, and cuBLAS' and cuDNN's, which find no workspace."""
 
 
 def pretended_memory() -> int | None:
@@ -20,8 +22,7 @@ def pretended_memory() -> int | None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether a device has no room left; Apple's and the CPU's say so by a plain RuntimeError."""
-    said = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in said or "can't allocate memory" in said)
-    )
+    """Whether a device has no room left; Apple's, the CPU's and NVIDIA's libraries say so by a plain RuntimeError."""
+    if isinstance(error, RuntimeError):
+        return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in FULL)
+    return isinstance(error, MemoryError)

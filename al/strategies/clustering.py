@@ -97,7 +97,8 @@ def hierarchical_clusters(features: NDArray, mean_size: int) -> NDArray[np.int64
 
     Average linkage merges the two clusters of least mean distance between their samples, until ceil(N / mean_size)
     are left. All pairs are compared, so of more than `HIERARCHY_SAMPLES` samples a seeded part is clustered, and each
-    other one joins the cluster of the nearest of these. Clusters are numbered by their first sample.
+    other one joins the cluster of the nearest of these; there are no more clusters than that. Clusters are numbered by
+    their first sample.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
 

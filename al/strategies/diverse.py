@@ -92,7 +92,7 @@ def alfa_mix(pool: Pool, k: int, rng: np.random.Generator) -> Picks:
     unlabelled = pool.unlabelled  # [U]
     picks = np.empty(0, dtype=np.int64)  # indices into `unlabelled`
     if pool.labelled.any():
-        step = flipping_step(pool.probs[unlabelled], pool.head)  # [U]
+        step = scored(lambda probs: flipping_step(probs, pool.head), pool.probs, unlabelled)  # [U]
         cap = step * np.sqrt(pool.activations.shape[1]) / _farthest_anchor(pool, unlabelled)  # [U] above which it flips
         candidates = [np.flatnonzero(cap < tried) for tried in ALFA_CAPS]
         picks = next((found for found in candidates if len(found) > k), candidates[-1])

@@ -20,8 +20,9 @@ def bait(pool: Pool, k: int, rng: np.random.Generator, *, bait_ridge: float = 1.
     Ash et al. (NeurIPS 2021), made quick by Huseljic et al. ("Fast Fishing", 2024): x = sqrt(p (1 - p)) f stands for a
     sample, p being its top probability, so that x x^T is the Fisher information of its last layer as if it had two
     classes. With F the mean of x x^T over the pool and M = lambda I + (sum over labelled x x^T) / (n_L + B), the trace
-    of M^-1 F is made small: greedily 2 B samples are added to M, then B of them taken away. The score is how far a
-    sample lowered the trace when it was added.
+    of M^-1 F is made small: greedily 2 B samples are added to M, then B of them taken away. Each enters as
+    B / (n_L + B) x x^T, B times a labelled one, as in the authors' code. The score is how far a sample lowered the
+    trace when it was added.
     """
     labelled, unlabelled = np.flatnonzero(pool.labelled), pool.unlabelled
     most = max(CANDIDATES, OVERSAMPLED * k)

@@ -15,6 +15,8 @@ KERNEL_ROWS = 512
 """Rows of the kernel that are computed at once."""
 KEPT_BYTES = 256 * 2**20
 """Of rows of the kernel that are kept: the samples that come near the largest gain are the same ones for many picks."""
+COPY = 0.01
+"""Of the median distance to the nearest labelled sample: nearer ones are copies, which differ by rounding alone."""
 TIED = 1e-5
 """Share by which gains differ that float32 sums cannot tell apart."""
 REFRESHED = 16
@@ -59,13 +61,21 @@ def uncertainty_at(probs: NDArray[np.float32], temperature: float) -> NDArray[np
 
 
 def smallest_distance(points: NDArray[np.float32]) -> float:
-    """The smallest distance between `points` [n, D] that is not 0; 1 where all are equal, or there is only one."""
+    """The smallest distance between `points` [n, D], of copies aside; 1 where all are equal, or there is only one.
+
+    Copies are equal, or nearer than `COPY` of the usual distance to the nearest: two labelled copies that differ by
+    rounding would leave a kernel that covers nothing but the picks themselves.
+    """
     centred = points - points.mean(axis=0, dtype=np.float64).astype(np.float32)
-    lengths, least = squared_lengths(centred), np.inf
+    lengths, nearest_of = squared_lengths(centred), np.full(len(points), np.inf)  # [n], [n]
     for start in range(0, len(points), KERNEL_ROWS):
-        squared = squared_between(centred, lengths, slice(start, start + KERNEL_ROWS), start)
-        least = min(least, squared.min(initial=np.inf, where=squared > 0))
-    return float(np.sqrt(least)) if np.isfinite(least) else 1.0
+        rows = slice(start, start + KERNEL_ROWS)
+        squared = squared_between(centred, lengths, rows, start)  # [b, n - start]
+        apart = {"initial": np.inf, "where": squared > 0}
+        nearest_of[rows] = np.minimum(nearest_of[rows], squared.min(axis=1, **apart))
+        nearest_of[start:] = np.minimum(nearest_of[start:], squared.min(axis=0, **apart))
+    known = np.sqrt(nearest_of[np.isfinite(nearest_of)])
+    return float(known.min(where=known >= COPY * np.median(known), initial=np.inf)) if len(known) else 1.0
 
 
 def _candidates(pool: Pool, k: int, most: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -41,7 +41,7 @@ def _parser() -> Parser:
         "--target",
         type=float,
         metavar="PERCENT",
-        help="accuracy to reach, for the labels that it takes (default: the baseline's)",
+        help="accuracy to reach, for the labels that it takes (default: what random sampling or the baseline reaches)",
     )
     parser.add_argument("--from-wandb", metavar="ENTITY/PROJECT", help="read the runs from W&B instead of the folder")
     parser.add_argument("--from-csv", metavar="FOLDER", help="read the runs from the files that --to-csv wrote")

@@ -1,12 +1,12 @@
 """What the runs of one setting say: the verdict on its strategies, metrics at the end, time."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sweeps.report import label_savings
-from sweeps.report.cells import Cell, Setting, paired
+from sweeps.report.cells import CONDITIONS, Cell, Setting, conditions_of, paired
 from sweeps.report.comparisons import MIN_SEEDS, Estimate, accuracy_interval
 from sweeps.report.curves import learning_curve
 from sweeps.report.inference import Evidence, Verdict, judge
@@ -87,15 +87,18 @@ class Analysis:
         return next((cell for cell in self.setting.cells if cell.label == name), None)
 
     def unlike(self, name: str) -> list[str]:
-        """Conditions in which no run of a strategy is like one of the reference; without one, of any other strategy."""
+        """Conditions that a strategy and the reference share in no split seed; without one, those with another."""
         reference = self.verdict.reference
         names = [reference] if reference else [other for other in self.verdict.estimates if other != name]
         mine, others = self.cell(name), [cell for other in names if (cell := self.cell(other))]
         if mine is None or mine in others:
             return []
-        return [
-            field for field, found in mine.conditions.items() if any(_apart(found, o.conditions[field]) for o in others)
-        ]
+        return [field for field in CONDITIONS if any(_apart(mine, other, field) for other in others)]
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """Strategies of which all split seeds gave the same curve: one observation, however many they are."""
+        return tuple(cell.label for cell in self.setting.cells if len(cell.runs) > 1 and len(_curves(cell)) == 1)
 
     def saving(self, name: str) -> Saving | None:
         """Of a strategy at the main target, against the reference; None where it is not known."""
@@ -108,8 +111,16 @@ class Analysis:
         return need is None or need.reached == len(need.accuracy)
 
 
-def _apart(a: Set[str], b: Set[str]) -> bool:
-    return bool(a) and bool(b) and a.isdisjoint(b)
+def _curves(cell: Cell) -> set[tuple[tuple[float, ...], ...]]:
+    found = [learning_curve(run) for run in cell.runs]
+    return {(tuple(curve.labels), tuple(curve.accuracy)) for curve in found}
+
+
+def _apart(a: Cell, b: Cell, field: str) -> bool:
+    """Whether every pair that is compared, of one split seed each, differs in a condition that both recorded."""
+    pairs = [(conditions_of(a.by_seed[seed]), conditions_of(b.by_seed[seed])) for seed in a.by_seed.keys() & b.by_seed]
+    known = [(one[field], other[field]) for one, other in pairs if field in one and field in other]
+    return bool(known) and all(one != other for one, other in known)
 
 
 def analyse(setting: Setting, target: float | None = None) -> Analysis:

@@ -56,7 +56,7 @@ def build(
     """Write index.html, figures/ and tables/ under `out`; files of an earlier report there are replaced.
 
     Args:
-        target: accuracy in percent to reach; by default what the baseline reached.
+        target: accuracy in percent to reach; by default what random sampling or the baseline reaches.
         extensions: what studies add to the sections, in turn.
     """
     out = Path(out)

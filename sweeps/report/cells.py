@@ -61,12 +61,20 @@ class Cell:
     @property
     def conditions(self) -> dict[str, set[str]]:
         """Values of what moves accuracies beside the configuration, of the runs that recorded it."""
-        made_by = [run.result.environment for run in self.runs]
-        return {
-            "device": {found.device.partition(",")[0] for found in made_by} - {UNKNOWN_DEVICE},
-            "precision": {found.precision for found in made_by},
-            "version of torch": {str(found.torch) for found in made_by if hasattr(found, "torch")},
-        }
+        recorded = [conditions_of(run) for run in self.runs]
+        return {field: {found[field] for found in recorded if field in found} for field in CONDITIONS}
+
+
+CONDITIONS = ("device", "precision", "version of torch")
+
+
+def conditions_of(run: Run) -> dict[str, str]:
+    """What moves a run's accuracy beside its configuration, as far as it was recorded: a value for each field."""
+    made_by = run.result.environment
+    found = {"device": made_by.device.partition(",")[0], "precision": made_by.precision}
+    if found["device"] == UNKNOWN_DEVICE:
+        del found["device"]
+    return found | ({"version of torch": str(made_by.torch)} if hasattr(made_by, "torch") else {})
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sweeps.report import saving_words
 from sweeps.report.analysis import Analysis, time_ratio
 from sweeps.report.details import detail_lines
-from sweeps.report.headline import headline, small_lead, undecided
+from sweeps.report.headline import headline, not_advised_against, small_lead
 from sweeps.report.inference import HeadlineKind
 from sweeps.report.more_seeds import next_command
 from sweeps.report.verdict_words import difference, the_reference
@@ -64,14 +64,15 @@ def decide(analysis: Analysis, results_dir: str | Path = "results") -> Decision:
 
 def _row(analysis: Analysis) -> tuple[str, ...]:
     verdict, best = analysis.verdict, analysis.best
-    name = best.label if best else ""
+    name = verdict.leader or (best.label if best else "")
     found = verdict.comparisons.of(name, verdict.reference) if verdict.reference else None
     saving = analysis.saving(name)
-    ratio = time_ratio(best, analysis.setting.baseline) if best else None
+    cell = analysis.cell(name)
+    ratio = time_ratio(cell, analysis.setting.baseline) if cell else None
     return (
         analysis.setting.title,
         _answer(analysis),
-        name,
+        called(name),
         difference(found),
         saving_words.in_a_cell(saving),
         ", ".join(called(other) for other in verdict.not_told_apart),
@@ -86,8 +87,10 @@ def _answer(analysis: Analysis) -> str:
     kind = verdict.headline.kind
     if small_lead(analysis):
         return f"{PAYS}, by less than {verdict.margin:g} point"
-    if kind is HeadlineKind.BEHIND and undecided(verdict):
+    if kind is HeadlineKind.BEHIND and not_advised_against(verdict):
         return "no strategy ahead, some behind"
+    if kind is HeadlineKind.UNCLEAR and verdict.reference_tested and verdict.worse_than_leader:
+        return "none told from the reference, some differ"
     if verdict.reference_tested or kind in (HeadlineKind.FIRST_LABELS, HeadlineKind.HINT):
         return IN_A_WORD[kind]
     alike = {HeadlineKind.NEGLIGIBLE: "strategies alike", HeadlineKind.UNCLEAR: "strategies not told apart"}

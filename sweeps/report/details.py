@@ -30,6 +30,7 @@ def detail_lines(analysis: Analysis) -> Iterator[str]:
     yield from target_lines(analysis)
     if kind not in (HeadlineKind.NOTHING, HeadlineKind.FIRST_LABELS):
         yield from _compute(analysis)
+        yield from _repeated(analysis)
         yield from _sureness(verdict)
     yield from _unlike(analysis)
 
@@ -127,6 +128,15 @@ def _unlike(analysis: Analysis) -> Iterator[str]:
         yield (
             "not like for like: the strategies picked from the whole training set, the baseline had the imbalanced "
             "variant only; pool_scope=variant compares on the same images"
+        )
+
+
+def _repeated(analysis: Analysis) -> Iterator[str]:
+    if names := analysis.repeated:
+        told = join([called(name) for name in names])
+        yield (
+            f"one observation: all split seeds of {told} gave the same curve, so what is said of it holds for these "
+            "images and these first labels"
         )
 
 

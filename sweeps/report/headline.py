@@ -41,16 +41,30 @@ def headline(analysis: Analysis) -> str:
             return _behind(verdict)
         case HeadlineKind.NEGLIGIBLE:
             return _negligible(analysis, reference)
+    if verdict.worse_than_leader:
+        ahead = f"{called(verdict.leader)} is ahead of {join(verdict.worse_than_leader)}"
+        return f"no strategy can be told apart from {reference} yet; {ahead}."
     return f"nothing can be told apart yet{_looks(analysis)}."
 
 
 def _behind(verdict: Verdict) -> str:
-    """Not to choose is advised only where nothing is left open."""
+    """Not to choose is advised only where nothing is left open, and nothing looks better by however little."""
     reference = the_reference(verdict)
     fall = f"{join(verdict.behind)} {'falls' if len(verdict.behind) == 1 else 'fall'} behind"
     if left := undecided(verdict):
         return f"no strategy is ahead of {reference}: {fall} it, and {join(left)} cannot be told apart from it."
+    if not_advised_against(verdict):
+        alike = [found.a for found in verdict.comparisons.with_control if found.a not in verdict.behind]
+        within = (
+            f"{join(alike)} {'is' if len(alike) == 1 else 'are'} within {verdict.margin:g} point of it{where(verdict)}"
+        )
+        return f"no strategy is ahead of {reference}: {fall} it, and {within}{_otherwise(verdict)}."
     return f"do not choose: no strategy is ahead of {reference}, and {fall} it{_otherwise(verdict)}."
+
+
+def not_advised_against(verdict: Verdict) -> bool:
+    """Whether choosing may pay though some strategies are behind the reference."""
+    return verdict.leader != verdict.reference or bool(undecided(verdict))
 
 
 def undecided(verdict: Verdict) -> list[str]:

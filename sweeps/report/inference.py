@@ -348,6 +348,6 @@ def _headline(
         return Headline(HeadlineKind.AHEAD, leader)
     if ahead:
         return Headline(HeadlineKind.SOME_AHEAD)
-    if behind and leader == reference:
+    if behind:
         return Headline(HeadlineKind.BEHIND)
     return Headline(HeadlineKind.UNCLEAR)

@@ -7,6 +7,7 @@ A grid comes in W&B's order: parameter names sorted, the product of their values
 import itertools
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -99,7 +100,8 @@ def load_content(
     try:
         _check_keys(content, on_server)
         parameters = content["parameters"] | {name: {"value": value} for name, value in (overrides or {}).items()}
-        content = content | {"parameters": parameters}
+        texts = {key: str(content[key]) for key in TEXTS if content.get(key) is not None}
+        content = content | texts | {"parameters": parameters}
         if on_server and content.get("method") == "bayes":
             return SweepFile(path, content, (), (_config(_first_values(content)),))
         runs = tuple(_runs(content, seed))
@@ -254,6 +256,8 @@ def _specification(name: str, given: Any) -> dict[str, object]:
         return given | {"distribution": "uniform"}
     if "distribution" not in given:
         raise UserError(f"{name}: neither value nor values nor min and max of one kind; give one of them")
+    if (needed := {"constant": "value", "categorical": "values"}.get(str(given["distribution"]))) is not None:
+        raise UserError(f"{name}: distribution={given['distribution']} without {needed}; give {needed}")
     return given
 
 
@@ -265,8 +269,10 @@ def _grid_values(name: str, given: Mapping[str, Any]) -> Sequence[Any]:
         case "categorical":
             return given["values"]
         case "int_uniform":
-            low, high = _bounds(name, given)
-            return range(int(low), int(high) + 1)
+            low, high = map(int, _bounds(name, given))
+            if high - low >= sys.maxsize:  # which no range can count
+                raise UserError(f"{name}: min={low}, max={high}: too many values for a grid; use method: random")
+            return range(low, high + 1)
     raise UserError(f"{name}: a grid cannot run through {given['distribution']!r}; list the values")
 
 

@@ -21,10 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        lines = list(answers(load_csv(options.folder), own_zero_shot(Path(options.folder))))
+        results = load_csv(options.folder)
+        lines = list(answers(results, own_zero_shot(Path(options.folder))))
     except UserError as error:
         print(f"error: {error}".replace("from-csv", "folder"), file=sys.stderr)
         return 2
+    for left in results.left_out:
+        print(f"left out: {left.source}: {left.reason}", file=sys.stderr)
     print("\n".join(lines))
     return 0
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from al.config import WHERE_IT_RUNS
 from al.errors import UserError
 from al.records import learning_curve
 from sweeps.report.analysis import accuracy
-from sweeps.report.cells import organise
+from sweeps.report.cells import conditions_of, organise
 from sweeps.report.load import Results, Run
 from sweeps.report.statistics import Interval, mean_interval
 from sweeps.report.zero_shot import ZeroShot
@@ -25,6 +26,12 @@ COMPARED = ("stratified", "random", *STUDY_STRATEGIES)
 _STOPPING = (*((name, "full") for name in STUDY_STRATEGIES), ("random", "full"), ("random", "variant"))
 PLAIN = {"class_weights": False, "init": "stratified", "stop": "budget", "pool_scope": "full"}
 """What most runs of experiment 1 have in common."""
+PLACE = ("variant", "strategy", "class_weights", "init", "stop", "pool_scope", "split_seed")
+"""What the tables know a run by, besides its images."""
+REPEATED = (
+    "± 0.00: CLIP's first labels are the same for every seed, and so was the whole run, which is one observation. "
+    "The interval beside it is that of the draws of true labels alone."
+)
 Line = str
 Pair = tuple[Sequence[Run], Sequence[Run]]
 
@@ -33,7 +40,7 @@ def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Li
     """The whole page, line by line.
 
     Raises:
-        UserError: a configuration was run twice with one seed, such as in two precisions.
+        UserError: two runs would have the same place in a table, such as in two precisions.
     """
     _refuse_doubles(results.runs)
     runs = [run for run in results.runs if run.data.train == STUDY_IMAGES]
@@ -47,22 +54,24 @@ def answers(results: Results, zero_shot: Sequence[ZeroShot] = ()) -> Iterator[Li
 
 
 def _refuse_doubles(runs: Sequence[Run]) -> None:
-    """A table has one place for a configuration and seed: of two runs it would take either."""
-    seen: dict[tuple[str, str], Run] = {}
+    """The tables know a run by `PLACE`: of two in one place they would take either, or the mean of two settings."""
+    seen: dict[tuple[object, ...], Run] = {}
     for run in runs:
-        key = run.config.model_copy(update={"precision": "auto"}).digest(), run.identity.fingerprint
-        first = seen.setdefault(key, run)
+        place = {name: getattr(run.config, name) for name in PLACE}
+        first = seen.setdefault((run.identity.fingerprint, *place.values()), run)
         if first is not run:
-            where = " and ".join(sorted(_conditions(one) for one in (first, run)))
+            told = " ".join(f"{name}={place[name]}" for name in ("variant", "strategy", "split_seed"))
             raise UserError(
-                f"variant={run.config.variant} strategy={run.config.strategy} split_seed={run.seed}: two runs "
-                f"({where}), and a table has room for one; put runs of different conditions into folders of their own"
+                f"{told}: two runs in one place of a table ({_in_what(first, run)}); put them into folders of their own"
             )
 
 
-def _conditions(run: Run) -> str:
-    environment = run.result.environment
-    return f"precision={environment.precision} on {environment.device}"
+def _in_what(a: Run, b: Run) -> str:
+    """Where two runs differ: `schedule=converge and epoch`."""
+    one, other = ({**conditions_of(run), **run.config.model_dump(exclude=set(WHERE_IT_RUNS))} for run in (a, b))
+    differing = [name for name in one if one[name] != other.get(name)]
+    told = (f"{name}={' and '.join(sorted((str(one[name]), str(other.get(name)))))}" for name in differing)
+    return ", ".join(told) or "they do not differ"
 
 
 def _headed(title: str, lines: Iterator[Line]) -> Iterator[Line]:
@@ -159,6 +168,18 @@ def saved_by_accuracy(group: Sequence[Run], baseline: Sequence[Run]) -> list[flo
 def clip_start(runs: Sequence[Run]) -> Iterator[Line]:
     columns = ("labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong")
     yield from _table(columns, _clip_start_rows(runs))
+    if any(map(_repeated, _clip_starts(runs))):
+        yield from ("", REPEATED)
+
+
+def _clip_starts(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    for variant in {run.config.variant for run in runs}:
+        for strategy in STUDY_STRATEGIES:
+            yield cell(runs, variant=variant, strategy=strategy, init="clip")
+
+
+def _repeated(group: Sequence[Run]) -> bool:
+    return len(group) > 1 and len({accuracy(run) for run in group}) == 1
 
 
 def _clip_start_rows(runs: Sequence[Run]) -> Iterator[Line]:
@@ -196,7 +217,8 @@ def why(runs: Sequence[Run]) -> Iterator[Line]:
         control = cell(runs, variant=variant, strategy="random", **PLAIN)
         gaps = [f"{name} {_gap(runs, variant, name, 'random')}" for name in (*STUDY_STRATEGIES, "stratified")]
         if control:
-            yield f"- {variant}: ahead of `random`, points: {'; '.join(gaps)}."
+            told = "ahead of `random` where the curves end, in points, each interval by itself"
+            yield f"- {variant}: {told}: {'; '.join(gaps)}."
     for variant in CLAIMED_SAVING:
         baseline = cell(runs, variant=variant, strategy="stratified", class_weights=False)
         told, by_accuracy = [], []

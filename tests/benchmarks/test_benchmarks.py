@@ -183,6 +183,11 @@ def test_the_registrys_verdict_is_drawn_from_published_runs_alone(published_runs
     assert (tmp_path / "registry.png").stat().st_size > 10_000
 
 
+def test_a_folder_without_runs_is_one_line(tmp_path, capsys):
+    assert registry.main([f"--runs={tmp_path}"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_the_published_runs_tell_of_every_strategy_and_each_starts_from_the_same_labels():
     analyses = registry.settings_of(registry.RUNS)
     everybody = {name for name in REGISTRY if name != "stratified"} | {"typiclust_typical,margin"}

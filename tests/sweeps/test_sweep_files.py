@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -206,6 +207,9 @@ BAD = {
     "'lr' is given twice": GRID % "lr: {value: 0.1}, lr: {value: 0.2}",
     "did you mean 'batch_fraction'": GRID % "batch_fracton: {value: 0.1}",
     "did you mean 'margin'": GRID % "strategy: {values: [margin, margn]}",
+    "distribution=categorical without values": GRID % "lr: {distribution: categorical, vals: [0.1]}",
+    "distribution=constant without value": GRID % "lr: {distribution: constant, values_: [0.1]}",
+    "too many values for a grid": GRID % "split_seed: {min: 0, max: 100000000000000000000}",
     "the grid is empty": GRID % "lr: {values: []}",
     "parameters: missing or empty": "{program: train.py, method: grid, parameters: {}}",
     "program: missing": "{method: grid, parameters: {lr: {value: 0.1}}}",
@@ -263,6 +267,7 @@ def test_a_name_may_look_like_something_else(tmp_path, monkeypatch, written, nam
     monkeypatch.chdir(tmp_path)
     found = load(write(tmp_path, (GRID % "lr: {value: 0.1}")[:-1] + f", name: {written}}}"))
     assert found.name == name
+    json.dumps(found.content)  # W&B's server gets it so
 
 
 def test_a_missing_file_and_a_bad_assignment_are_one_clear_line(tmp_path):

@@ -7,6 +7,8 @@ import runs
 import torch
 from PIL import Image
 
+import train
+
 
 @pytest.fixture
 def refused(launcher, tmp_path):
@@ -220,3 +222,19 @@ class TestEnvironment:
         complaint = refused({"WANDB_SWEEP_PARAM_PATH": str(path)})
         for word in words:
             assert word in complaint
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_device_that_fills_up_anywhere_is_one_line(monkeypatch, capsys, full):
+    def run_once(*anything):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED" if full else "a defect")
+
+    monkeypatch.setattr(train, "run_once", run_once)
+    if not full:
+        with pytest.raises(RuntimeError, match="a defect"):
+            train.main(["--dataset=digits"])
+        return
+    assert train.main(["--dataset=digits"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the device has no room left (cuDNN error")
+    assert "use a smaller batch_size" in line

@@ -195,3 +195,14 @@ def test_without_pictures_a_run_is_the_same_run(launcher, tmp_path):
     for name in ("epochs.jsonl", "rounds.jsonl"):
         both = [runs.without(runs.read_lines(folder / name), runs.TIMES) for folder in (drawn, plain)]
         assert both[0] == both[1]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "images", "remedy"), [("stratified", 12, "variant"), ("margin", 100, "initial_min")]
+)
+def test_a_start_that_is_too_small_names_what_makes_it_larger(strategy, images, remedy):
+    config = RunConfig(strategy=strategy, variant="balanced_1", initial_min=12, budget=None)
+    with pytest.raises(
+        UserError, match=f"^{remedy}=.*: an initial pool of 1[0-9] images is too small.*; use .*{remedy}"
+    ):
+        budget_of(config, images, 1200, 10)

@@ -235,6 +235,15 @@ class TestHuggingFace:
         torch.save(build(str(folder), "imagenet").state_dict(), tmp_path / "w.pth")
         assert same_weights(build(str(folder), str(tmp_path / "w.pth")), build(str(folder), "imagenet"))
 
+    @pytest.mark.parametrize("weights", ["imagenet", "none"])
+    def test_a_checkpoint_of_half_precision_is_trained_in_float32(self, tmp_path, weights):
+        from transformers import AutoModelForImageClassification
+
+        folder = tiny_networks.save("vit", tmp_path / "net")
+        AutoModelForImageClassification.from_pretrained(folder).half().save_pretrained(tmp_path / "half")
+        model = build(str(tmp_path / "half"), weights)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
     def test_says_nothing(self, tmp_path, capfd):
         build(str(tiny_networks.save("resnet", tmp_path / "net")), "imagenet")
         captured = capfd.readouterr()

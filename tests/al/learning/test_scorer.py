@@ -313,6 +313,13 @@ class TestMemory:
         with pytest.raises(UserError, match=r"^device=cpu: no room for the outputs of one image; use a smaller image_"):
             scorer.predict(images_of(3))
 
+    def test_one_image_that_is_filled_up_is_no_reason_to_give_up(self, small, monkeypatch):
+        scorer = Scorer(small, OffCPU(CPU, torch.float32), 32)
+        sizes_seen(scorer, monkeypatch, room=10)
+        image = images_of(1)
+        expected = Scorer(small, runtime(), 32).predict(image)
+        assert scorer.predict(image).probs == pytest.approx(expected.probs, abs=1e-5)
+
     def test_other_errors_stay(self, small, monkeypatch):
         def broken(network, images):
             raise RuntimeError("CUDA error: device-side assert triggered")

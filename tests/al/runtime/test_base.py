@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from al.errors import UserError
-from al.runtime import Runtime
+from al.runtime import Runtime, out_of_memory
 
 
 class TestPlace:
@@ -30,3 +30,23 @@ class TestPlace:
 @pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
 def test_the_fused_optimiser(kind, fused):
     assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "GET was unable to find an engine to execute this computation",
+        "MPS backend out of memory (MPS allocated: 9.00 GB)",
+        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+    ],
+)
+def test_a_full_device_is_known_by_what_its_libraries_say(said):
+    assert out_of_memory(RuntimeError(said))
+    assert not out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
+    assert not out_of_memory(ValueError(said))
+
+
+def test_the_cpu_beside_a_device_pretends_to_have_as_little_memory():
+    assert Runtime(torch.device("cuda"), torch.float32, memory=5).host.memory == 5

@@ -283,3 +283,10 @@ def test_calibration_error_of_a_known_case():
     probs = np.r_[np.tile([0.8, 0.2], (5, 1)), np.tile([0.6, 0.4], (5, 1))]
     labels = np.r_[np.zeros(5, int), [0, 0, 1, 1, 1]]
     assert calibration_error(np.log(probs), labels) == pytest.approx(0.2)
+
+
+def test_labelled_copies_that_differ_by_rounding_do_not_narrow_the_kernel():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 20)).astype(np.float32)
+    copies = np.concatenate([x, x[:3] + np.float32(1e-6)])
+    assert smallest_distance(copies) == pytest.approx(smallest_distance(x), rel=1e-4)

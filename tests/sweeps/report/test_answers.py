@@ -127,6 +127,41 @@ def test_a_clear_winner_is_called_one(tmp_path):
     assert decision.command == ""
 
 
+def test_strategies_that_repeat_one_run_are_one_observation(tmp_path):
+    """As from CLIP's labels with a linear head: five copies of a pair would prove that the first is ahead."""
+    constant = small(noise=0.0, seed_spread=0.0, effects={"margin": 0.4})
+    write_cells(tmp_path, constant, ("uncertainty", "margin"), SEEDS, **DIGITS)
+    write_cells(tmp_path, small(noise=0.3), ("random",), SEEDS, **DIGITS)
+    analysis = analysed(tmp_path)
+    assert analysis.verdict.comparisons.of("margin", "uncertainty").seeds == 1
+    assert set(analysis.repeated) == {"uncertainty", "margin"}
+    assert "one observation: all split seeds of uncertainty and margin gave the same curve" in decide(analysis).text
+
+
+def test_what_falls_behind_is_said_whoever_leads(tmp_path):
+    effects = {"random": 0.0, "margin": 0.4, "uncertainty": -8.0}
+    write_cells(tmp_path, small(noise=0.5, effects=effects), tuple(effects), SEEDS, **DIGITS)
+    decision = decide(analysed(tmp_path))
+    assert "nothing can be told" not in decision.headline
+    assert "uncertainty falls behind it" in decision.headline
+    assert "do not choose" not in decision.headline
+    assert decision.row[1] == "no strategy ahead, some behind"
+
+
+def test_the_row_names_who_has_the_highest_mean(tmp_path):
+    effects = {"random": 0.0, "margin": -3.0, "uncertainty": -8.0}
+    write_cells(tmp_path, small(noise=0.3, effects=effects), tuple(effects), SEEDS, **DIGITS)
+    assert decide(analysed(tmp_path)).row[2] == "random sampling"
+
+
+def test_pairs_of_two_devices_are_told(tmp_path):
+    """Each strategy ran on both, and no pair on one."""
+    for devices, seeds in ((("cpu", "NVIDIA H100"), SEEDS[:2]), (("NVIDIA H100", "cpu"), SEEDS[2:])):
+        for strategy, device in zip(("margin", "random"), devices):
+            write_cells(tmp_path, small(noise=0.3, device=device), (strategy,), seeds, **DIGITS)
+    assert "not like for like: the device goes with the strategy" in decide(analysed(tmp_path)).text
+
+
 def test_equal_strategies_are_not_told_apart_and_all_beat_random(tmp_path):
     write_cells(tmp_path, small(noise=1.0), FIVE, SEEDS, **DIGITS)
     decision = decide(analysed(tmp_path))

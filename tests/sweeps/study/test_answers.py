@@ -117,8 +117,31 @@ def test_two_runs_in_one_place_are_refused(published, capsys, tmp_path):
     write_csv([*load_csv(published).runs, *load_results(tmp_path / "results").runs], tmp_path / "csv")
     assert main([str(tmp_path / "csv")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "variant=balanced_10 strategy=margin split_seed=12: two runs (precision=" in line
-    assert line.endswith("put runs of different conditions into folders of their own")
+    assert "variant=balanced_10 strategy=margin split_seed=12: two runs in one place of a table (precision=" in line
+    assert line.endswith("put them into folders of their own")
+
+
+def test_two_schedules_are_not_averaged(published, capsys, tmp_path):
+    write_cells(tmp_path / "results", World(), ("margin",), SEEDS, variant="balanced_10", schedule="converge")
+    write_csv([*load_csv(published).runs, *load_results(tmp_path / "results").runs], tmp_path / "csv")
+    assert main([str(tmp_path / "csv")]) == 2
+    assert "schedule=converge and epoch" in capsys.readouterr().err
+
+
+def test_rows_that_were_left_out_are_named(published, capsys, tmp_path):
+    for name in ("runs.csv", "epochs.csv"):
+        text = (published / name).read_text()
+        (tmp_path / name).write_text(text.replace("margin", "entropy", 1) if name == "runs.csv" else text)
+    assert main([str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("left out: ")
+    assert "digest" in printed.err
+
+
+def test_a_start_that_is_the_same_for_every_seed_is_one_observation(tmp_path):
+    write_cells(tmp_path, World(noise=0, seed_spread=0, train=10_000), THREE, SEEDS, variant="balanced_3", init="clip")
+    write_cells(tmp_path, World(noise=0.2, train=10_000), THREE, SEEDS, variant="balanced_3")
+    assert any(line.startswith("± 0.00: ") for line in answers(load_results(tmp_path)))
 
 
 def test_what_was_not_run_has_no_row(tmp_path):
