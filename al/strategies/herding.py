@@ -39,9 +39,8 @@ def uherding(pool: Pool, k: int, rng: np.random.Generator, *, herding_candidates
     """Pick what raises the coverage of uncertain samples most, whatever the budget (Bae et al., ICLR 2025).
 
     As `maxherding`, with U(x) = 1 - margin of softmax(z / T) as the weight of x in the sum, and k(x, y) =
-    exp(-|x - y|^2 / sigma^2). sigma is the smallest positive distance between labelled samples: the more labels, the
-    nearer the picks come to plain margin sampling. T is `calibrated_temperature`'s. With nothing labelled it is
-    `maxherding`.
+    exp(-|x - y|^2 / sigma^2). sigma is `smallest_distance` of the labelled samples: the more labels, the nearer the
+    picks come to plain margin sampling. T is `calibrated_temperature`'s. With nothing labelled it is `maxherding`.
     """
     candidates = _candidates(pool, k, herding_candidates, rng)
     weight, sigma = np.ones(len(candidates), dtype=np.float32), 1.0
@@ -61,7 +60,7 @@ def uncertainty_at(probs: NDArray[np.float32], temperature: float) -> NDArray[np
 
 
 def smallest_distance(points: NDArray[np.float32]) -> float:
-    """The smallest distance between `points` [n, D], of copies aside; 1 where all are equal, or there is only one.
+    """The smallest distance between `points` [n, D] that are no copies; 1 where all are equal, or there is only one.
 
     Copies are equal, or nearer than `COPY` of the usual distance to the nearest: two labelled copies that differ by
     rounding would leave a kernel that covers nothing but the picks themselves.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sweeps.report import saving_words
 from sweeps.report.analysis import Analysis, time_ratio
 from sweeps.report.details import detail_lines
-from sweeps.report.headline import headline, not_advised_against, small_lead
+from sweeps.report.headline import headline, may_pay, small_lead
 from sweeps.report.inference import HeadlineKind
 from sweeps.report.more_seeds import next_command
 from sweeps.report.verdict_words import difference, the_reference
@@ -87,7 +87,7 @@ def _answer(analysis: Analysis) -> str:
     kind = verdict.headline.kind
     if small_lead(analysis):
         return f"{PAYS}, by less than {verdict.margin:g} point"
-    if kind is HeadlineKind.BEHIND and not_advised_against(verdict):
+    if kind is HeadlineKind.BEHIND and may_pay(verdict):
         return "no strategy ahead, some behind"
     if kind is HeadlineKind.UNCLEAR and verdict.reference_tested and verdict.worse_than_leader:
         return "none told from the reference, some differ"

@@ -53,7 +53,7 @@ def _behind(verdict: Verdict) -> str:
     fall = f"{join(verdict.behind)} {'falls' if len(verdict.behind) == 1 else 'fall'} behind"
     if left := undecided(verdict):
         return f"no strategy is ahead of {reference}: {fall} it, and {join(left)} cannot be told apart from it."
-    if not_advised_against(verdict):
+    if may_pay(verdict):
         alike = [found.a for found in verdict.comparisons.with_control if found.a not in verdict.behind]
         within = (
             f"{join(alike)} {'is' if len(alike) == 1 else 'are'} within {verdict.margin:g} point of it{where(verdict)}"
@@ -62,7 +62,7 @@ def _behind(verdict: Verdict) -> str:
     return f"do not choose: no strategy is ahead of {reference}, and {fall} it{_otherwise(verdict)}."
 
 
-def not_advised_against(verdict: Verdict) -> bool:
+def may_pay(verdict: Verdict) -> bool:
     """Whether choosing may pay though some strategies are behind the reference."""
     return verdict.leader != verdict.reference or bool(undecided(verdict))
 
