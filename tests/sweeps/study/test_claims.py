@@ -137,3 +137,11 @@ def test_two_seeds_that_agree_do_not_make_a_claim_hold(tmp_path):
         write_cells(tmp_path, World(noise=0.0, seed_spread=0.0), ("stratified",), (12, 34), **common)
     (family,) = families(tmp_path)
     assert verdicts(family)["C6"] == [UNKNOWN]
+
+
+def test_class_weights_at_one_imbalance_do_not_settle_the_claim_on_both(tmp_path):
+    for weights in (False, True):
+        common = {"variant": "imbalanced_3_1", "class_weights": weights}
+        write_cells(tmp_path, World(noise=0.3), ("stratified",), **common)
+    (family,) = families(tmp_path)
+    assert verdicts(family)["C6"] == [UNKNOWN]
