@@ -23,7 +23,7 @@ from al.before_run import already_complete, baseline_to_beat, checked_folder
 from al.budget import budget_of
 from al.config import RunConfig
 from al.distributed import Leader, LostProcess, is_worker, leading, serve
-from al.errors import HeldElsewhere, NoRoom, UserError, first_line
+from al.errors import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, FullDevice, HeldElsewhere, NoRoom, UserError, full_device_told
 from al.learning.learner import new_learner
 from al.options import read_parameters
 from al.records import RoundRecord
@@ -35,8 +35,6 @@ from data_prep.datasets import load_dataset
 from data_prep.embeddings import load_embeddings
 from data_prep.first_labels import first_labels, variant_and_pool
 from data_prep.inputs import checked_data
-
-EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
 
 def run_once(config: RunConfig, signals: StopSignals, leader: Leader) -> None:
@@ -110,25 +108,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if is_worker():  # of another process, under torchrun
         return serve(load_dataset)
     try:
-        with leading() as leader:
+        with leading() as leader, full_device_told():
             config = read_parameters(sys.argv[1:] if arguments is None else arguments, __doc__)
             run_once(config, StopSignals().install(), leader)
         return 0
     except UserError as error:
         code, said = EXIT_USAGE, f"error: {error}"
-    except (FloatingPointError, LostProcess, NoRoom) as error:
+    except (FloatingPointError, FullDevice, LostProcess, NoRoom) as error:
         code, said = EXIT_FAILED, f"error: {error}"
     except HeldElsewhere as error:
         code, said = EXIT_HELD, f"error: {error}; it is left to that process"
     except StopRequested as stop:
         code, said = stop.exit_code, f"stopped by {stop}: give the same command again to go on"
-    except RuntimeError as error:
-        from al.runtime import out_of_memory
-
-        if not out_of_memory(error):
-            raise
-        remedy = "use a smaller batch_size or image_size, fewer runs at a time, or another device"
-        code, said = EXIT_FAILED, f"error: the device has no room left ({first_line(error)}); {remedy}"
     print(said, file=sys.stderr)
     return code
 

@@ -19,6 +19,7 @@ from al.budget import Budget, seconds_left
 from al.candidates import candidates
 from al.config import RunConfig
 from al.data import DataSet, Embeddings, FirstLabels
+from al.errors import EXIT_FAILED
 from al.identity import Identity
 from al.labels import LabelledSet, Rows
 from al.learning.early_stopping import EarlyStopping
@@ -48,8 +49,6 @@ from al.tracking.description import id_of_run, own_tags
 from al.tracking.terminal import RunProgress, duration
 from al.tracking.tracker import NoTracker
 from al.tracking.wandb import open_tracker
-
-EXIT_FAILED = 1
 
 
 class Run:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from al.errors import UserError, first_line
+from al.errors import UserError, first_line, out_of_memory
 from al.fast.convolutions import layout
 from al.fast.folding import conv_bn_pairs, fold
 from al.learning.hub import model_folder
-from al.runtime import Runtime, exact_float32, out_of_memory
+from al.runtime import Runtime, exact_float32
 from data_prep.embeddings import REMEDY
 
 BATCH = 256

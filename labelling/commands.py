@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from al.errors import HeldElsewhere, NoRoom, UserError
+from al.errors import EXIT_FAILED, EXIT_HELD, EXIT_USAGE, HeldElsewhere, NoRoom, UserError
 from al.signals import StopRequested, StopSignals
 from al.threads import sleep_while_waiting
-
-EXIT_FAILED, EXIT_USAGE, EXIT_HELD = 1, 2, 3
 
 
 class _Parser(argparse.ArgumentParser):

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from al.errors import out_of_memory
 from al.fast.convolutions import for_scoring, layout
 from al.fast.switch import has
-from al.runtime import out_of_memory
 
 MISFIT = re.compile(r"\b(sizes?|shapes?)\b", re.IGNORECASE)
 """What torch's errors speak of where one tensor does not fit another."""

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
+from al.errors import out_of_memory
 from al.fast.convolutions import layout
 from al.fast.folding import Pairs, conv_bn_pairs, fold, refold
 from al.fast.shapes import padded
 from al.learning.batches import Images, batches
 from al.learning.networks import Classifier
-from al.runtime import Runtime, out_of_memory
+from al.runtime import Runtime
 from al.storage.blocks import read, release
 from al.storage.disk_array import DiskArray
 

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from al.arguments import Parser, folder_name
 from al.config import RunConfig
-from al.errors import NoRoom, UserError
+from al.errors import EXIT_HELD, NoRoom, UserError
 from al.identity import FILE
 from al.signals import leave_on_signals
 from sweeps.runner.cards import add_workers_option, chosen
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 DEMO = Path("data/digits")
 PLACE = Path("results/compare")
-EXIT_HELD = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

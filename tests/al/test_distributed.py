@@ -19,8 +19,7 @@ from torch import nn
 
 from al import distributed
 from al.errors import UserError
-from al.runtime import resolve_runtime
-from al.runtime.choosing import _gpu_of_this_process
+from al.runtime import _gpu_of_this_process, resolve_runtime
 
 ENDLESS = {"max_epochs": 500, "patience": 500, "min_delta": 0}
 

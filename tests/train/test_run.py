@@ -393,7 +393,7 @@ CUT = 9
 WARNED = f"""
 import sys
 import torch
-from al.runtime import repeatability
+from al.nvidia import repeatability
 from al.learning.trainer import Trainer
 from train import main
 

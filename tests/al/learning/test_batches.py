@@ -8,7 +8,8 @@ import torch
 
 from al.errors import UserError
 from al.learning.batches import BUFFERS, StagedImages, batches, placed
-from al.runtime import MEMORY, Runtime, copies, resolve_runtime
+from al.nvidia import copies
+from al.runtime import MEMORY, Runtime, resolve_runtime
 
 CPU = Runtime(torch.device("cpu"), torch.float32)
 rng = np.random.default_rng(0)

@@ -6,8 +6,6 @@ torch warns of an operation that it has no deterministic kernel for: it is noted
 import os
 import re
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TextIO
 
 import torch
@@ -40,17 +38,6 @@ def allow_tf32(allowed: bool) -> None:
     """torch has it on for convolutions as it comes: probabilities then differ by up to 0.02 from those of float32."""
     torch.backends.cudnn.allow_tf32 = allowed
     torch.backends.cuda.matmul.allow_tf32 = allowed
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Full float32 inside, whatever `precision` asked for: for what is compared, or kept for other runs."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    allow_tf32(False)
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def not_deterministic() -> tuple[str, ...]:

@@ -1,26 +1,34 @@
-"""The device and precision of a run, and everything that differs between devices."""
+"""Where a run computes: the only place that names devices, precisions and threads."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from al.errors import UserError
+from al.errors import UserError, first_line, out_of_memory
 from al.fast.allocator import keep_freed_memory
-from al.runtime.copies import from_card, to_card
-from al.runtime.memory import out_of_memory
-from al.runtime.recording import CudaRecorder
-from al.runtime.repeatability import not_deterministic
+from al.nvidia.copies import from_card, to_card
+from al.nvidia.recording import CudaRecorder
+from al.nvidia.repeatability import allow_tf32, not_deterministic, use_deterministic_kernels
 
 if TYPE_CHECKING:
     from al.fast.graphs import Recorder
 
+ROOT = Path("/")
+NVIDIA = ("dev/nvidia[0-9]*", "usr/lib/wsl/lib/nvidia-smi")
+"""What a system with such a GPU has, the last of them Linux on Windows; a container only where it was given one."""
+REMEDY = "install a torch for this driver and card (pytorch.org/get-started), update the driver, or use device=cpu"
+
+MEMORY = "AL_DEVICE_MIB"
+"""Environment variable, to try it out: images are placed as if the device, a CPU too, had so many MiB free."""
 LARGE = 20 * 2**30
 """Bytes of memory: 5,000 images of 32 x 32 pixels take EfficientNet-B0 some 2.5 GiB to score."""
 
@@ -172,3 +180,104 @@ class Runtime:
     def indices(self, rows: np.ndarray) -> torch.Tensor:
         """Row numbers as an index tensor on the device."""
         return torch.from_numpy(np.ascontiguousarray(rows, dtype=np.int64)).to(self.device)
+
+
+def resolve_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
+    """The runtime that `device` and `precision` of a configuration ask for.
+
+    Raises:
+        UserError: no such device here.
+    """
+    chosen = _device(device)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    tf32 = precision == "tf32"
+    if chosen.type == "cuda":
+        use_deterministic_kernels(chosen)
+        allow_tf32(tf32)
+    elif tf32:
+        raise UserError(f"precision=tf32: only NVIDIA cards have it, and device={chosen.type}; use precision=float32")
+    return Runtime(chosen, torch.bfloat16 if precision == "bfloat16" else torch.float32, tf32, _pretended_memory())
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Full float32 inside, whatever `precision` asked for: for what is compared, or kept for other runs."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    allow_tf32(False)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def own_card(device: str, number: int) -> str:
+    """What `device` is for this one of several processes on a machine, so that they share its NVIDIA cards evenly."""
+    cards = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    return f"cuda:{number % cards}" if cards > 1 else device
+
+
+def _pretended_memory() -> int | None:
+    mib = os.environ.get(MEMORY, "").strip()
+    if not mib:
+        return None
+    if not mib.isdecimal():
+        raise UserError(f"{MEMORY}={mib}: not a whole number of MiB; leave it out for what the device has")
+    return int(mib) * 2**20
+
+
+def _device(name: str) -> torch.device:
+    asked = name
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu"
+        if name == "cpu" and _has_nvidia_gpu():
+            raise UserError(f"device=auto: there is an NVIDIA GPU that torch cannot use ({_why_not()}); {REMEDY}")
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and "TORCHELASTIC_RUN_ID" in os.environ:
+            device = torch.device(_gpu_of_this_process(name))
+        if device.type == "cpu" and device.index:
+            raise UserError(f"device={asked!r}: there is one CPU, whatever its cores; use device=cpu")
+        _try_out(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        remedy = REMEDY if asked == "auto" else "use device=auto or device=cpu"
+        raise UserError(f"device={asked!r}: not usable here ({first_line(error)}); {remedy}") from None
+    return device
+
+
+def _try_out(device: torch.device) -> None:
+    """Runs a small kernel: a card that is too old or too new for this torch is seen only then."""
+    found = torch.ones(8, 8, device=device).sum().item()  # .item() waits, so an error comes out here
+    if found != 64:
+        raise RuntimeError(f"the sum of 64 ones is {found}")
+
+
+def _has_nvidia_gpu() -> bool:
+    """Whether this machine has one and does not hide it: CUDA_VISIBLE_DEVICES= (empty) or -1 hides all."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = shown is not None and shown.strip() in ("", "-1", "NoDevFiles")
+    return not hidden and any(any(ROOT.glob(place)) for place in NVIDIA)
+
+
+def _why_not() -> str:
+    """What torch says of a GPU that it cannot use."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return first_line(error)
+    return "no reason given"
+
+
+def _gpu_of_this_process(name: str) -> str:
+    """Under torchrun: the GPU with the number that torchrun gave this process."""
+    rank, processes = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    gpus = torch.cuda.device_count()
+    if name != "cuda" and processes > 1:
+        raise UserError(f"device={name!r}: one GPU for {processes} processes; use device=cuda, which gives one to each")
+    if processes > gpus > 0:
+        raise UserError(f"--nproc-per-node={processes}: there are {gpus} GPUs here; start at most one process for each")
+    return name if name != "cuda" else f"cuda:{rank}"
+
+
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()

@@ -5,7 +5,8 @@ import warnings
 import pytest
 import torch
 
-from al.runtime import choosing, repeatability
+from al import runtime
+from al.nvidia import repeatability
 
 FLAGS = ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32"))
 
@@ -15,7 +16,7 @@ def gpu(monkeypatch):
     """`device=auto` finds a GPU that nothing is computed on. Gives torch's flags for TF32, set as torch comes."""
     before = [getattr(*flag) for flag in FLAGS]
     torch.backends.cudnn.allow_tf32 = True
-    monkeypatch.setattr(choosing, "_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(runtime, "_device", lambda name: torch.device("cuda"))
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(repeatability, "_noted", set())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from al.nvidia import copies as copying
 from al.runtime import Runtime
-from al.runtime import copies as copying
 
 
 class Late:

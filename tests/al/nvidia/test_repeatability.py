@@ -8,12 +8,13 @@ import pytest
 import torch
 from tf32 import TensorCores
 
+from al import runtime
 from al.errors import UserError
 from al.fast.convolutions import for_training
 from al.fast.folding import conv_bn_pairs
 from al.learning.networks import build_model
 from al.learning.scorer import Scorer
-from al.runtime import Runtime, choosing, exact_float32, resolve_runtime
+from al.runtime import Runtime, exact_float32, resolve_runtime
 from al.strategies import REGISTRY, Pool
 from benchmarks import synthetic
 from benchmarks.trained import trained
@@ -140,7 +141,7 @@ class TestTF32OnTensorCores:
 
     def test_tf32_that_nobody_asked_for_changes_picks(self, gpu, network, monkeypatch):
         """Or the test before this one would show nothing."""
-        monkeypatch.setattr(choosing, "allow_tf32", lambda allowed: None)
+        monkeypatch.setattr(runtime, "allow_tf32", lambda allowed: None)
         exact = picks(network)
         resolve_runtime("auto", "float32")
         with TensorCores():

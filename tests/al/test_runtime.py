@@ -1,10 +1,12 @@
-"""Which device a run gets, as far as a machine without a GPU can tell."""
+"""Devices, as far as a machine without a GPU can tell."""
 
+import numpy as np
 import pytest
 import torch
 
+from al import runtime
 from al.errors import UserError
-from al.runtime import choosing, own_card, resolve_runtime
+from al.runtime import Runtime, own_card, resolve_runtime
 
 
 def test_a_cpu_is_left_as_it_is():
@@ -19,8 +21,8 @@ class TestDevice:
     def card(self, monkeypatch, tmp_path):
         (tmp_path / "dev").mkdir()
         (tmp_path / "dev/nvidia3").touch()
-        monkeypatch.setattr(choosing, "ROOT", tmp_path)
-        monkeypatch.setattr(choosing, "_has_mps", lambda: False)
+        monkeypatch.setattr(runtime, "ROOT", tmp_path)
+        monkeypatch.setattr(runtime, "_has_mps", lambda: False)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def test_a_driver_too_old_is_said(self, card, monkeypatch):
@@ -82,3 +84,31 @@ class TestDevice:
 def test_processes_of_one_machine_share_its_cards(monkeypatch, device, cards, chosen):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     assert [own_card(device, number) for number in range(4)] == chosen
+
+
+class TestPlace:
+    def test_images_larger_than_the_device_are_said(self, monkeypatch):
+        def to(self, *arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+        monkeypatch.setattr(torch.Tensor, "to", to)
+        with pytest.raises(
+            UserError, match=r"^device=cuda: no room for 3 MiB of images; use images_on=host .*another device$"
+        ):
+            Runtime(torch.device("cuda"), torch.float32).place(np.zeros((1024, 32, 32, 3), np.uint8))
+
+    def test_copies_to_the_device_are_waited_for(self, monkeypatch):
+        """From pageable memory nothing else is safe, on Apple's least of all."""
+        taken = []
+        monkeypatch.setattr(torch.Tensor, "to", lambda self, *place, **options: taken.append((place, options)) or self)
+        Runtime(torch.device("mps"), torch.float32).place(np.zeros(3))
+        assert taken == [((torch.device("mps"),), {})]
+
+
+@pytest.mark.parametrize(("kind", "fused"), [("cpu", 1), ("cuda", 1), ("mps", 1), ("xpu", 1), ("meta", 0)])
+def test_the_fused_optimiser(kind, fused):
+    assert Runtime(torch.device(kind), torch.float32).fused_optimiser == bool(fused)
+
+
+def test_the_cpu_beside_a_device_pretends_to_have_as_little_memory():
+    assert Runtime(torch.device("cuda"), torch.float32, memory=5).host.memory == 5

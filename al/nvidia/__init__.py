@@ -1,0 +1,1 @@
+"""What only an NVIDIA card does; `al/runtime.py` decides when, and nothing else here knows of devices."""
