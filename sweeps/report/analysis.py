@@ -1,6 +1,6 @@
 """What the runs of one setting say: the verdict on its strategies, metrics at the end, time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,7 +98,7 @@ class Analysis:
     @property
     def repeated(self) -> tuple[str, ...]:
         """Strategies of which all split seeds gave the same curve: one observation, however many they are."""
-        return tuple(cell.label for cell in self.setting.cells if len(cell.runs) > 1 and len(_curves(cell)) == 1)
+        return tuple(cell.label for cell in self.setting.cells if repeats_one_curve(cell.runs))
 
     def saving(self, name: str) -> Saving | None:
         """Of a strategy at the main target, against the reference; None where it is not known."""
@@ -111,9 +111,10 @@ class Analysis:
         return need is None or need.reached == len(need.accuracy)
 
 
-def _curves(cell: Cell) -> set[tuple[tuple[float, ...], ...]]:
-    found = [learning_curve(run) for run in cell.runs]
-    return {(tuple(curve.labels), tuple(curve.accuracy)) for curve in found}
+def repeats_one_curve(runs: Sequence[Run]) -> bool:
+    """Whether several runs have the same label counts and accuracies: the split seed changed nothing."""
+    curves = {(tuple(curve.labels), tuple(curve.accuracy)) for curve in map(learning_curve, runs)}
+    return len(runs) > 1 and len(curves) == 1
 
 
 def _apart(a: Cell, b: Cell, field: str) -> bool:

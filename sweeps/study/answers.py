@@ -12,7 +12,7 @@ import numpy as np
 from al.config import WHERE_IT_RUNS
 from al.errors import UserError
 from al.records import learning_curve
-from sweeps.report.analysis import accuracy
+from sweeps.report.analysis import accuracy, repeats_one_curve
 from sweeps.report.cells import conditions_of, organise
 from sweeps.report.load import Results, Run
 from sweeps.report.statistics import Interval, mean_interval
@@ -168,7 +168,7 @@ def saved_by_accuracy(group: Sequence[Run], baseline: Sequence[Run]) -> list[flo
 def clip_start(runs: Sequence[Run]) -> Iterator[Line]:
     columns = ("labels of a pool", "strategy", "CLIP's labels first", "true labels first", "difference", "wrong")
     yield from _table(columns, _clip_start_rows(runs))
-    if any(map(_repeated, _clip_starts(runs))):
+    if any(map(repeats_one_curve, _clip_starts(runs))):
         yield from ("", REPEATED)
 
 
@@ -176,10 +176,6 @@ def _clip_starts(runs: Sequence[Run]) -> Iterator[list[Run]]:
     for variant in {run.config.variant for run in runs}:
         for strategy in STUDY_STRATEGIES:
             yield cell(runs, variant=variant, strategy=strategy, init="clip")
-
-
-def _repeated(group: Sequence[Run]) -> bool:
-    return len(group) > 1 and len({accuracy(run) for run in group}) == 1
 
 
 def _clip_start_rows(runs: Sequence[Run]) -> Iterator[Line]:
@@ -293,7 +289,9 @@ def _labels(group: Sequence[Run], baseline: Sequence[Run]) -> str:
     mean = np.mean([run.labels for run in group])
     shares = saved(group, baseline)
     told = f"{mean:,.0f} ({np.mean(shares):.0f} % saved)" if shares else f"{mean:,.0f}"
-    return told if reached == len(group) else f"{told}, beaten in {reached} of {len(group)}"
+    if reached == len(group):
+        return told
+    return f"{told}, beaten in {reached} of {len(group)}, ends at {np.mean([accuracy(run) for run in group]):.1f} %"
 
 
 def _published(variant: str) -> str:
